@@ -1,0 +1,121 @@
+"""Every tunable of edenCar: name, type, unit, default and why; `python configs.py` prints the table.
+
+A value comes from the environment (`EDENCAR_<NAME>`), else from `edencar.toml` in the working directory, else from
+here. Lists are separated by commas in the environment.
+"""
+
+import os
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+ENVIRONMENT_PREFIX = "EDENCAR_"
+FILE_NAME = "edencar.toml"
+
+
+class SettingError(ValueError):
+    """A setting is unknown or has a value of the wrong type."""
+
+
+def _tunable(default: Any, unit: str, why: str) -> Any:
+    return field(default=default, metadata={"unit": unit, "why": why})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All tunables; immutable, so that a worker process gets the same ones as the server."""
+
+    # Where things are
+    output: Path = _tunable(
+        Path("output"), "folder", "all recordings lie below it; give it a disk of its own in the car"
+    )
+    host: str = _tunable("127.0.0.1", "address", "server.service sets 0.0.0.0: phones on the car's WiFi must reach it")
+    port: int = _tunable(5000, "TCP port", "what crews already type")
+    cameras: tuple[str, ...] = _tunable((), "HOST[:PORT], ...", "empty: found on USB; named: only these are used")
+    receiver_port: str = _tunable("auto", "device or auto", "auto: found by name, then by listening")
+    receiver_baud: int = _tunable(0, "baud, 0 = auto", "USB-CDC ignores it; a real UART is tried at the usual rates")
+
+    # Time
+    receiver_latency_ms: float = _tunable(
+        0.0, "ms", "delay from epoch to first byte, where it was measured; subtracted"
+    )
+    receiver_latency_error_ms: float = _tunable(
+        10.0, "ms", "half-width for the part of that delay nobody measured; NMEA alone cannot show it"
+    )
+    display_latency_ms: float = _tunable(35.0, "ms", "animation frame to light; phones lie between 10 and 60")
+    display_latency_error_ms: float = _tunable(25.0, "ms", "half-width of that, for a phone never measured")
+    display_refresh_hz: float = _tunable(
+        60.0, "Hz", "refresh rate of the screen that shows the code, without a draw log"
+    )
+    max_camera_rate_ppm: float = _tunable(100.0, "ppm", "no camera crystal is worse; 84 ppm has been seen")
+    unknown_camera_rate_ppm: float = _tunable(
+        50.0, "ppm", "how far a never measured crystal may drift in the error bar"
+    )
+    code_window_s: float = _tunable(90.0, "s", "how much of the start and the end is searched for the code")
+
+    # Photos
+    photo_interval_s: float = _tunable(0.5, "s", "one photo each 0.5 s is one each 7 m at 50 km/h")
+    sharpest_of: int = _tunable(3, "frames", "neighbours compared; more costs decoding and gains little")
+    jpeg_quality: int = _tunable(92, "1-100", "letters stay free of ringing; 100 doubles the size for nothing readable")
+    max_gap_s: float = _tunable(1.0, "s", "a fix further away than this says nothing about the photo")
+    lever_arm_m: tuple[float, ...] = _tunable((0.0, 0.0, 0.0), "m", "camera minus antenna: forward, right, up")
+
+    # Recording
+    segment_s: float = _tunable(60.0, "s", "length of a stream segment: what a damaged file can cost")
+    receive_buffer_bytes: int = _tunable(8 << 20, "bytes", "about 9 s of a 6 Mbit/s stream while the disk hesitates")
+    sync_interval_s: float = _tunable(1.0, "s", "what a power cut can cost; more often wears the card")
+    stop_wait_s: float = _tunable(30.0, "s", "how long a stop waits for files to come from the cameras' cards")
+    reserve_bytes: int = _tunable(200 << 20, "bytes", "room kept free so that a recording can always be closed")
+    camera_bit_rate_mbps: float = _tunable(6.0, "Mbit/s", "of one webcam stream; turns free bytes into time left")
+
+
+def load(environ: Mapping[str, str] = os.environ, file: Path = Path(FILE_NAME)) -> Settings:
+    """Settings from the environment, `edencar.toml` and the defaults, in this order.
+
+    Raises SettingError for an unknown name or a value of the wrong type.
+    """
+    kinds = get_type_hints(Settings)
+    values = {name: _parse(name, kinds, value) for name, value in _file_values(file).items()}
+    for name in kinds:
+        text = environ.get(ENVIRONMENT_PREFIX + name.upper())
+        if text is not None:
+            values[name] = _parse(name, kinds, text)
+    return Settings(**values)
+
+
+def _file_values(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingError(f"{file} cannot be read ({error}): mend it or move it away") from error
+
+
+def _parse(name: str, kinds: Mapping[str, Any], value: Any) -> Any:
+    if name not in kinds:
+        raise SettingError(f"unknown setting {name!r}: `python configs.py` lists them")
+    kind = kinds[name]
+    try:
+        if isinstance(kind, types.GenericAlias):
+            parts = value.split(",") if isinstance(value, str) else value
+            return tuple(kind.__args__[0](part) for part in parts if part != "")
+        return kind(value)
+    except (TypeError, ValueError) as error:
+        raise SettingError(f"setting {name} is {value!r}: it must be {kind.__name__}") from error
+
+
+def table() -> str:
+    """The tunables as a Markdown table, for the documentation."""
+    rows = ["| name | default | unit | why |", "| --- | --- | --- | --- |"]
+    for item in fields(Settings):
+        default = ", ".join(map(str, item.default)) if isinstance(item.default, tuple) else item.default
+        rows.append(f"| `{item.name}` | {default} | {item.metadata['unit']} | {item.metadata['why']} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    print(table())

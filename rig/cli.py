@@ -1,0 +1,57 @@
+"""What all commands have in common: `--json`, `-v`, one line for an error, and its exit code."""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+from configs import SettingError
+from rig.errors import EdencarError, UsageError
+
+EXIT_INTERRUPTED = 130
+
+
+def run(
+    parser: argparse.ArgumentParser,
+    body: Callable[[argparse.Namespace], object],
+    say: Callable[[Any], str],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Parse, do `body`, print its result for a person (by `say`) or as one JSON object, and return the exit code.
+
+    `body` returns a dataclass or a dict. Results go to stdout, everything else to stderr.
+    """
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    parser.add_argument("-v", "--verbose", action="store_true", help="say more, and show where an error came from")
+    options = parser.parse_args(argv)
+    level = logging.INFO if options.verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        result = body(options)
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except SettingError as error:
+        return _fail(parser.prog, options, str(error), UsageError.exit_code)
+    except EdencarError as error:
+        return _fail(parser.prog, options, str(error), error.exit_code)
+    except Exception as error:
+        return _fail(parser.prog, options, f"defect: {type(error).__name__}: {error}", EdencarError.exit_code)
+    print(json.dumps(_plain(result), default=str) if options.json else say(result))
+    return 0
+
+
+def _fail(program: str, options: argparse.Namespace, message: str, exit_code: int) -> int:
+    if options.verbose:
+        logging.exception("where the error came from")
+    if options.json:
+        print(json.dumps({"error": message, "exit_code": exit_code}))
+    print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
+    return exit_code
+
+
+def _plain(result: object) -> object:
+    return asdict(result) if is_dataclass(result) and not isinstance(result, type) else result

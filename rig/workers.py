@@ -1,0 +1,280 @@
+"""Device work and long jobs in processes of their own: started, asked, heard and stopped from the server.
+
+A `Worker` is the server's end, a `Link` the worker's. One pipe joins them: requests go down, answers and statuses come
+up. The end of the pipe is also the end of the worker: no worker outlives its server.
+"""
+
+import ctypes
+import logging
+import multiprocessing
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Protocol
+
+from rig.errors import DeviceError, EdencarError
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+STOP_GRACE_S = 5.0
+
+log = logging.getLogger(__name__)
+_spawn = multiprocessing.get_context("spawn")
+
+
+@dataclass(frozen=True, slots=True)
+class StartCapture:
+    """Ask a device worker to record into `folder` (which exists), in one of the modes of `POST /api/start`."""
+
+    folder: Path
+    mode: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopCapture:
+    """Ask a device worker to stop recording; answered when all that came before is on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    number: int
+    body: object
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    number: int
+    body: object
+
+
+@dataclass(frozen=True, slots=True)
+class _Status:
+    body: object
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    error: EdencarError | None
+
+
+class Target(Protocol):
+    """A module-level function that does a worker's work until `link.stopping`, or until it is done."""
+
+    def __call__(self, link: "Link", *args: Any) -> None: ...
+
+
+class Link:
+    """The worker's end of the pipe. One thread receives; `report` may be called from any thread."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.stopping = False
+        self._connection = connection
+        self._sending = threading.Lock()
+
+    def report(self, status: object) -> None:
+        """Tell the server how things are; the newest report is what it knows."""
+        self._send(_Status(status))
+
+    def serve(
+        self,
+        handlers: Mapping[type, Callable[[Any], object]],
+        status: Callable[[], object],
+        interval_s: float = 0.5,
+    ) -> None:
+        """Answer requests by their type and report `status()` each interval, until the server says stop or is gone.
+
+        An EdencarError that a handler raises becomes the answer and is raised again where the question was asked.
+        """
+        due = time.monotonic()
+        while not self.stopping:
+            request = self._receive(max(0.0, due - time.monotonic()))
+            if request is not None:
+                self._send(_Answer(request.number, _outcome(handlers, request.body)))
+            if request is not None or time.monotonic() >= due:
+                self.report(status())
+                due = time.monotonic() + interval_s
+
+    def check(self) -> None:
+        """See whether the server said stop; for work that has no `serve` loop."""
+        self._receive(0.0)
+
+    def _receive(self, timeout_s: float) -> _Request | None:
+        try:
+            if not self._connection.poll(timeout_s):
+                return None
+            message = self._connection.recv()
+        except (EOFError, OSError):
+            self.stopping = True
+            return None
+        if isinstance(message, _Request):
+            return message
+        self.stopping = True
+        return None
+
+    def _send(self, message: object) -> None:
+        with self._sending, suppress(BrokenPipeError, ConnectionResetError):
+            self._connection.send(message)
+
+
+def _outcome(handlers: Mapping[type, Callable[[Any], object]], body: object) -> object:
+    try:
+        return handlers[type(body)](body)
+    except EdencarError as error:
+        log.warning("%s", error)
+        return error
+    except Exception as error:
+        log.exception("a request failed")
+        return EdencarError(f"{type(error).__name__}: {error}")
+
+
+class Worker:
+    """One process, with the newest thing it said about itself."""
+
+    def __init__(self, name: str, target: Target, *args: object) -> None:
+        self.name = name
+        self._target = target
+        self._args = args
+        self._process: Any = None
+        self._connection: Connection | None = None
+        self._status: object = None
+        self._status_monotonic_s = 0.0
+        self._error: EdencarError | None = None
+        self._answers: queue.SimpleQueue[_Answer] = queue.SimpleQueue()
+        self._asking = threading.Lock()
+        self._number = 0
+
+    def start(self) -> None:
+        """Start the process, or start it again when it has died."""
+        ours, theirs = _spawn.Pipe()
+        self._error = None
+        self._connection = ours
+        self._process = _spawn.Process(
+            target=_run, args=(theirs, self._target, self._args), name=self.name, daemon=True
+        )
+        self._process.start()
+        theirs.close()
+        threading.Thread(target=self._listen, args=(ours,), name=f"{self.name} listener", daemon=True).start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.is_alive()
+
+    @property
+    def pid(self) -> int | None:
+        """Process number, for the operating system's tools."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def error(self) -> EdencarError | None:
+        """What ended the work, when it ended with an error."""
+        return self._error
+
+    @property
+    def status(self) -> Any:
+        """The newest report, None before the first."""
+        return self._status
+
+    @property
+    def status_age_s(self) -> float:
+        """Seconds since the newest report."""
+        return time.monotonic() - self._status_monotonic_s
+
+    def ask(self, request: object, timeout_s: float) -> Any:
+        """Send a request and wait for its answer. One question at a time.
+
+        Raises what the handler raised, or DeviceError when the worker is gone or does not answer in time.
+        """
+        with self._asking:
+            self._number += 1
+            self._send(_Request(self._number, request))
+            deadline = time.monotonic() + timeout_s
+            while True:
+                answer = self._next_answer(deadline)
+                if answer.number == self._number:  # else: late, to a question nobody waits for any more
+                    break
+        if isinstance(answer.body, EdencarError):
+            raise answer.body
+        return answer.body
+
+    def stop(self, grace_s: float = STOP_GRACE_S) -> None:
+        """Ask the process to end, then make it."""
+        if self._process is None:
+            return
+        with suppress(DeviceError):
+            self._send(_Stop())
+        for end in (lambda: None, self._process.terminate, self._process.kill):
+            end()
+            self._process.join(grace_s)
+            if not self._process.is_alive():
+                break
+
+    def join(self, timeout_s: float | None = None) -> None:
+        """Wait until the process has ended."""
+        if self._process is not None:
+            self._process.join(timeout_s)
+
+    def _send(self, message: object) -> None:
+        try:
+            if self._connection is None or not self.alive:
+                raise BrokenPipeError
+            self._connection.send(message)
+        except OSError as error:
+            raise DeviceError(f"{self.name} is not running", cure="it is started again by itself; try again") from error
+
+    def _next_answer(self, deadline: float) -> _Answer:
+        while (left := deadline - time.monotonic()) > 0:
+            with suppress(queue.Empty):
+                return self._answers.get(timeout=min(left, 0.2))
+            if not self.alive and self._answers.empty():
+                raise DeviceError(
+                    f"{self.name} ended while it was asked", cure="it is started again by itself; try again"
+                )
+        raise DeviceError(f"{self.name} did not answer in time", cure="look at the device and its cable")
+
+    def _listen(self, connection: Connection) -> None:
+        while True:
+            try:
+                message = connection.recv()
+            except (EOFError, OSError):
+                return
+            if isinstance(message, _Status):
+                self._status, self._status_monotonic_s = message.body, time.monotonic()
+            elif isinstance(message, _Answer):
+                self._answers.put(message)
+            elif isinstance(message, _Ended):
+                self._error = message.error
+
+
+def _run(connection: Connection, target: Target, args: tuple[object, ...]) -> None:
+    _end_with_parent()
+    # Ctrl-C reaches the whole terminal; the server stops its workers in order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(processName)s %(levelname)s %(message)s")
+    link = Link(connection)
+    try:
+        target(link, *args)
+    except EdencarError as error:
+        log.error("%s", error)
+        link._send(_Ended(error))
+    except Exception as error:
+        log.exception("the work ended by a defect")
+        link._send(_Ended(EdencarError(f"{type(error).__name__}: {error}")))
+    else:
+        link._send(_Ended(None))
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this process when its parent dies, even by SIGKILL (Linux only)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
