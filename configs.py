@@ -50,6 +50,8 @@ class Settings:
     display_refresh_hz: float = _tunable(
         60.0, "Hz", "refresh rate of the screen that shows the code, without a draw log"
     )
+    read_out_ms: float = _tunable(15.0, "ms", "top to bottom row of a picture; 14.8 on a HERO3+, 20.6 on a MAX")
+    read_out_error_ms: float = _tunable(6.0, "ms", "half-width of that; matters for a code far from the middle row")
     max_camera_rate_ppm: float = _tunable(100.0, "ppm", "no camera crystal is worse; 84 ppm has been seen")
     unknown_camera_rate_ppm: float = _tunable(
         50.0, "ppm", "how far a never measured crystal may drift in the error bar"
