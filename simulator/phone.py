@@ -56,7 +56,7 @@ class Phone:
     def lit(self, from_utc_ns: int, until_utc_ns: int) -> list[Drawn]:
         """The codes of which any light left the screen's top row in an interval, in their order."""
         latency_ns = self._latency_ns
-        first = next(iter(self._refreshes(from_utc_ns - latency_ns, from_utc_ns - latency_ns + self._period_ns + 1)))
+        first = self._first_at_or_after(from_utc_ns - latency_ns)
         before = self._neighbour(first, -1)
         later = self.drawn(self.frame_utc_ns(first), until_utc_ns - latency_ns)
         return [self._draw(before), *later]
@@ -99,10 +99,6 @@ class Phone:
     @property
     def _micro_hertz(self) -> int:
         return round(self.refresh_hz * 1e6)
-
-    @property
-    def _period_ns(self) -> int:
-        return 10**15 // self._micro_hertz
 
     @property
     def _latency_ns(self) -> int:
