@@ -1,6 +1,35 @@
 """Bytes of a GNSS receiver -> checked NMEA 0183 sentences -> one fix for each epoch."""
 
-from dataclasses import dataclass, field, fields
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields, replace
+from datetime import date
+from functools import reduce
+from operator import xor
+from pathlib import Path
+
+from rig.clock import NS_PER_MS, NS_PER_S, iso_utc
+
+DAY_NS = 86_400 * NS_PER_S
+METRES_PER_S_PER_KNOT = 1852 / 3600
+LONGEST_BODY = 250  # NMEA says 79; real receivers reach 120
+SAME_EPOCH_NS = 25 * NS_PER_MS  # Magellan spreads one epoch's sentences over 10 ms
+ZDA_REACH_NS = 500 * NS_PER_MS  # a ZDA may carry the time of sending: only its day is believed
+EARLIEST_NS = (date(2024, 1, 1) - date(1970, 1, 1)).days * DAY_NS  # older: a clock never set, or a week rollover
+REMEMBERED_EPOCHS = 12_000  # 10 minutes at 20 Hz: how far back a replayed buffer is recognised
+CONFLICT_DEG = 2e-5  # 2 m: coarser formats round by 0.2 m, damage that fools the checksum mostly moves further
+POSITION_KINDS = ("GGA", "RMC", "GNS", "GLL")  # in order of trust
+TIME_FIELD = {"GGA": 0, "RMC": 0, "GNS": 0, "GST": 0, "GLL": 4}
+SATELLITE_QUALITIES = (1, 2, 3, 4, 5)
+UNTIMED_KINDS = ("VTG", "GSA")
+
+_FRAME = re.compile(rb"\$([\x20-\x23\x25-\x29\x2b-\x7e]{1,%d})\*([0-9A-Fa-f]{2})" % LONGEST_BODY)
+_UNFINISHED = re.compile(rb"\$[\x20-\x23\x25-\x29\x2b-\x7e]{0,%d}(\*[0-9A-Fa-f]?)?" % LONGEST_BODY)
+_HEADER = re.compile(r"[A-OQ-Z][A-Z][A-Z]{3}")  # P begins proprietary ones: Garmin's PGRMC is no RMC
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)", re.ASCII)
+_TIME = re.compile(r"(\d\d)(\d\d)(\d\d)(?:\.(\d{0,9}))?", re.ASCII)
+_ANGLE = re.compile(r"(\d{0,3})(\d\d(?:\.\d*)?)", re.ASCII)
+_NAME = re.compile(r"[0-9A-Za-z]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +78,412 @@ class Fix:
 
 
 FIX_COLUMNS = tuple(item.name for item in fields(Fix))
+
+
+def csv_line(fix: Fix) -> str:
+    """The row of positions.csv, with its line end."""
+    return ",".join(_cell(name, getattr(fix, name)) for name in FIX_COLUMNS) + "\n"
+
+
+def _cell(name: str, value: object) -> str:
+    if value is None:
+        return ""
+    if name in ("latitude", "longitude"):
+        return f"{value:.10f}"
+    return ";".join(value) if isinstance(value, tuple) else str(value)
+
+
+class Framer:
+    """Finds the sentences in a stream that may hold anything: noise, binary messages, halves, any line end."""
+
+    def __init__(self) -> None:
+        self.good = 0
+        self.bad = 0
+        self.skipped_bytes = 0
+        self._tail = b""
+        self._tail_offset = 0
+
+    def feed(self, data: bytes) -> list[Sentence]:
+        """The sentences that `data` completes. Proprietary ones are counted as good and left out."""
+        data = self._tail + data
+        sentences = []
+        end = 0
+        for match in _FRAME.finditer(data):
+            self._skip(data[end : match.start()])
+            end = match.end()
+            if reduce(xor, match[1]) != int(match[2], 16):
+                self.bad += 1
+                continue
+            self.good += 1
+            header, *values = match[1].decode("ascii").split(",")
+            if _HEADER.fullmatch(header):
+                offset = self._tail_offset + match.start()
+                sentences.append(Sentence(header[:2], header[2:], tuple(values), offset))
+        start = _unfinished(data, end)
+        self._skip(data[end:start])
+        self._tail, self._tail_offset = data[start:], self._tail_offset + start
+        return sentences
+
+    def _skip(self, data: bytes) -> None:
+        self.skipped_bytes += len(data.strip(b"\r\n"))
+
+
+def _unfinished(data: bytes, end: int) -> int:
+    """Where a sentence begins that later bytes may complete."""
+    start = data.find(b"$", max(end, data.rfind(b"$")))
+    return start if start >= 0 and _UNFINISHED.fullmatch(data, start) else len(data)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    latitude: float
+    longitude: float
+
+
+@dataclass(slots=True)
+class _Epoch:
+    """The sentences of an epoch that is still open, the first of each kind."""
+
+    day_ns: int | None  # time of day of its GGA, else of what opened it; None: a receiver without any time yet
+    leap: bool
+    arrival_monotonic_ns: int | None
+    arrival_utc_ns: int | None
+    sentences: dict[str, tuple[str, ...]]
+
+
+class Epochs:
+    """Puts sentences together to epochs, by the rules of docs/receiver.md."""
+
+    def __init__(self) -> None:
+        self._open: _Epoch | None = None
+        self._early: dict[str, tuple[str, ...]] = {}  # untimed sentences of a burst whose epoch is not open yet
+        self._early_arrival: tuple[int | None, int | None] | None = None
+        self._zda_ns: int | None = None
+        self._last_ns: int | None = None  # UTC of the last dated epoch
+        self._order_ns: int | None = None
+        self._seen: dict[int, bool] = {}
+        self._marks: list[str] = []
+
+    def mark(self, flag: str) -> None:
+        """Flag the next fix, for instance with `replug`; what was half heard before is closed by `flush` first."""
+        self._marks.append(flag)
+
+    def feed(
+        self, sentence: Sentence, arrival_monotonic_ns: int | None = None, arrival_utc_ns: int | None = None
+    ) -> list[Fix]:
+        """The fixes that this sentence proves to be complete: none or one."""
+        kind, values = sentence.kind, sentence.fields
+        arrival = (arrival_monotonic_ns, arrival_utc_ns)
+        if kind == "ZDA":
+            self._zda_ns = _zda_utc_ns(values)
+        elif kind in UNTIMED_KINDS:
+            self._attach(kind, values, arrival)
+        elif kind in TIME_FIELD and len(values) > TIME_FIELD[kind]:
+            text = values[TIME_FIELD[kind]]
+            moment = _time_of_day(text)
+            if moment or not text:
+                return self._take(kind, values, moment or (None, False), arrival)
+        return []
+
+    def flush(self) -> list[Fix]:
+        """Close the open epoch because the line has been idle, or is at its end."""
+        epoch, self._open = self._open, None
+        self._early, self._early_arrival = {}, None
+        return [] if epoch is None else self._finish(epoch)
+
+    def _attach(self, kind: str, values: tuple[str, ...], arrival: tuple[int | None, int | None]) -> None:
+        if self._open is not None:
+            self._open.sentences.setdefault(kind, values)
+            return
+        self._early.setdefault(kind, values)
+        self._early_arrival = self._early_arrival or arrival
+
+    def _take(
+        self,
+        kind: str,
+        values: tuple[str, ...],
+        moment: tuple[int | None, bool],
+        arrival: tuple[int | None, int | None],
+    ) -> list[Fix]:
+        epoch = self._open
+        day_ns, leap = moment
+        if epoch is not None and _belongs(epoch, kind, values, day_ns):
+            if kind == "GGA":
+                epoch.day_ns, epoch.leap = day_ns, leap
+            if kind not in epoch.sentences or (_place(kind, values) and not _place(kind, epoch.sentences[kind])):
+                epoch.sentences[kind] = values
+            return []
+        early, early_arrival = self._early, self._early_arrival
+        done = self.flush()
+        self._open = _Epoch(day_ns, leap, *(early_arrival or arrival), {**early, kind: values})
+        return done
+
+    def _finish(self, epoch: _Epoch) -> list[Fix]:
+        if not any(kind in epoch.sentences for kind in POSITION_KINDS):
+            return []
+        fix = _compose(epoch)
+        if epoch.day_ns is None:
+            return [self._flagged(fix, ["no-time"])]
+        utc_ns, source = self._date(epoch)
+        order_ns = _order(epoch.day_ns if utc_ns is None else utc_ns, epoch.leap)
+        back = self._order_ns is not None and order_ns <= self._order_ns
+        if back and self._seen.get(order_ns, False) >= (fix.latitude is not None) and order_ns in self._seen:
+            return []  # the receiver, or its driver, plays a buffer again
+        if back:
+            self._seen.clear()
+        self._remember(order_ns, utc_ns, fix)
+        old = utc_ns is not None and utc_ns < EARLIEST_NS
+        reasons = {"clock-set": back, "leap": epoch.leap, "old-date": old}
+        utc = _utc_text(epoch.day_ns, utc_ns, epoch.leap)
+        fix = replace(fix, utc=utc, utc_ns=utc_ns, date_source=source)
+        return [self._flagged(fix, [flag for flag, holds in reasons.items() if holds])]
+
+    def _flagged(self, fix: Fix, flags: list[str]) -> Fix:
+        marks, self._marks = self._marks, []
+        return replace(fix, flags=(*marks, *flags, *fix.flags))
+
+    def _remember(self, order_ns: int, utc_ns: int | None, fix: Fix) -> None:
+        if utc_ns is not None and self._last_ns is None:
+            self._seen.clear()  # times of day so far, dates from now on
+        self._last_ns, self._order_ns = utc_ns, order_ns
+        self._seen[order_ns] = fix.latitude is not None
+        if len(self._seen) > REMEMBERED_EPOCHS:
+            del self._seen[next(iter(self._seen))]
+
+    def _date(self, epoch: _Epoch) -> tuple[int | None, str]:
+        """UTC of an epoch, and where its day comes from."""
+        day_ns = epoch.day_ns or 0
+        rmc_ns = _rmc_utc_ns(epoch.sentences.get("RMC", ()))
+        if rmc_ns is not None:
+            return _nearest_day(day_ns, rmc_ns), "rmc"
+        if self._zda_ns is not None:
+            utc_ns = _nearest_day(day_ns, self._zda_ns)
+            if abs(utc_ns - self._zda_ns) <= ZDA_REACH_NS:
+                return utc_ns, "zda"
+        if self._last_ns is None:
+            return None, "none"
+        days, last_day_ns = divmod(self._last_ns, DAY_NS)
+        midnight = last_day_ns - day_ns > DAY_NS // 2  # a smaller step back is a receiver that sets its clock
+        return (days + midnight) * DAY_NS + day_ns, "carried"
+
+
+def read_log(source: Path | bytes) -> list[Fix]:
+    """All epochs of an NMEA log, without arrival times."""
+    data = source if isinstance(source, bytes) else source.read_bytes()
+    return assemble(Framer().feed(data))
+
+
+def assemble(sentences: Iterable[Sentence]) -> list[Fix]:
+    """All epochs of a finished sequence of sentences."""
+    epochs = Epochs()
+    fixes = [fix for sentence in sentences for fix in epochs.feed(sentence)]
+    return fixes + epochs.flush()
+
+
+def _belongs(epoch: _Epoch, kind: str, values: tuple[str, ...], day_ns: int | None) -> bool:
+    if day_ns is None or epoch.day_ns is None:
+        return day_ns is epoch.day_ns and kind not in epoch.sentences
+    if kind in epoch.sentences:  # at 50 Hz two epochs are nearer than the tolerance
+        return _time_of_day(epoch.sentences[kind][TIME_FIELD[kind]]) == _time_of_day(values[TIME_FIELD[kind]])
+    apart_ns = abs(day_ns - epoch.day_ns)
+    return min(apart_ns, DAY_NS - apart_ns) <= SAME_EPOCH_NS
+
+
+def _compose(epoch: _Epoch) -> Fix:
+    """What the sentences of one epoch say, without its date."""
+    said = epoch.sentences
+    places = {kind: place for kind in POSITION_KINDS if (place := _place(kind, said.get(kind, ())))}
+    quality = _integer(said["GGA"], 5) if "GGA" in said else None
+    doubt = _doubt(places, said.get("GGA", ()))
+    if quality == 0 or doubt:
+        places = {}
+    fix = Fix(
+        quality=quality,
+        mode=_mode(said),
+        pdop=_number(said.get("GSA", ()), 14),
+        vdop=_number(said.get("GSA", ()), 16),
+        arrival_monotonic_ns=epoch.arrival_monotonic_ns,
+        arrival_utc_ns=epoch.arrival_utc_ns,
+        flags=(doubt,) if doubt else (),
+    )
+    fix = _with_satellites(fix, said)
+    return _with_place(fix, next(iter(places.items())), said) if places else fix
+
+
+def _with_satellites(fix: Fix, said: dict[str, tuple[str, ...]]) -> Fix:
+    values = said.get("GGA") or said.get("GNS") or ()
+    age, station = (12, 13) if "GGA" in said else (10, 11)
+    hdop = _number(values, 7)
+    return replace(
+        fix,
+        satellites=_integer(values, 6),
+        hdop=_number(said.get("GSA", ()), 15) if hdop is None else hdop,
+        diff_age_s=_number(values, age),
+        station_id=_name(values, station),
+    )
+
+
+def _with_place(fix: Fix, found: tuple[str, _Place], said: dict[str, tuple[str, ...]]) -> Fix:
+    kind, place = found
+    altitude_m, geoid_m = _heights(kind, said)
+    speed_mps, course_deg = _motion(said)
+    sigmas = said.get("GST", ())
+    return replace(
+        fix,
+        latitude=place.latitude,
+        longitude=place.longitude,
+        altitude_m=altitude_m,
+        geoid_separation_m=geoid_m,
+        ellipsoid_height_m=None if altitude_m is None or geoid_m is None else round(altitude_m + geoid_m, 4),
+        sigma_lat_m=_number(sigmas, 5),
+        sigma_lon_m=_number(sigmas, 6),
+        sigma_alt_m=_number(sigmas, 7),
+        speed_mps=speed_mps,
+        course_deg=course_deg,
+    )
+
+
+def _heights(kind: str, said: dict[str, tuple[str, ...]]) -> tuple[float | None, float | None]:
+    if kind == "GGA":
+        return _number(said[kind], 8), _number(said[kind], 10)
+    if "GNS" in said:
+        return _number(said["GNS"], 8), _number(said["GNS"], 9)
+    return None, None
+
+
+def _motion(said: dict[str, tuple[str, ...]]) -> tuple[float | None, float | None]:
+    """Speed in m/s and course, of RMC or else of VTG."""
+    for values, speed_index, course_index in ((said.get("RMC", ()), 6, 7), (said.get("VTG", ()), 4, 0)):
+        knots = _number(values, speed_index)
+        course = _number(values, course_index)
+        if knots is not None and 0 <= knots < 1000:
+            valid = course is not None and 0 <= course <= 360
+            return round(knots * METRES_PER_S_PER_KNOT, 4), course if valid else None
+    return None, None
+
+
+def _mode(said: dict[str, tuple[str, ...]]) -> str | None:
+    for kind, index in (("RMC", 11), ("GNS", 5), ("GLL", 6), ("VTG", 8)):
+        mode = _name(said.get(kind, ()), index)
+        if mode:
+            return mode
+    return None
+
+
+def _doubt(places: dict[str, _Place], gga: tuple[str, ...]) -> str:
+    """Why the position of an epoch cannot be believed; empty when it can."""
+    if "GGA" in places and _integer(gga, 5) in SATELLITE_QUALITIES and _integer(gga, 6) == 0:
+        return "no-satellites"  # Hemisphere repeats such a position until it has its first fix
+    return "conflict" if _contradict(places) else ""
+
+
+def _contradict(places: dict[str, _Place]) -> bool:
+    """Whether GGA and RMC of one epoch name different places: damage that the checksum did not see."""
+    if "GGA" not in places or "RMC" not in places:
+        return False
+    one, other = places["GGA"], places["RMC"]
+    east = abs(one.longitude - other.longitude)
+    return max(abs(one.latitude - other.latitude), min(east, 360 - east)) > CONFLICT_DEG
+
+
+def _place(kind: str, values: tuple[str, ...]) -> _Place | None:
+    """The position a sentence states, None when it states none or an impossible one."""
+    begin, valid = _PLACES.get(kind, (0, _never))
+    if len(values) < begin + 4 or not valid(values):
+        return None
+    latitude = _angle(values[begin], values[begin + 1], "NS", 90)
+    longitude = _angle(values[begin + 2], values[begin + 3], "EW", 180)
+    if latitude is None or longitude is None or (latitude == 0 and longitude == 0):
+        return None  # off Africa lie only receivers without a fix
+    return _Place(latitude, longitude)
+
+
+def _never(values: tuple[str, ...]) -> bool:
+    return False
+
+
+_PLACES: dict[str, tuple[int, Callable[[tuple[str, ...]], bool]]] = {
+    "GGA": (1, lambda values: (_integer(values, 5) or 0) > 0),
+    "RMC": (2, lambda values: values[1] == "A" and values[11:12] != ("N",)),
+    "GNS": (1, lambda values: bool(values[5:6]) and values[5].strip("N") != ""),
+    "GLL": (0, lambda values: values[5:6] == ("A",) and values[6:7] != ("N",)),
+}
+
+
+def _angle(text: str, side: str, sides: str, limit: int) -> float | None:
+    match = _ANGLE.fullmatch(text)
+    if not match or len(side) != 1 or side not in sides or float(match[2]) >= 60:
+        return None
+    degrees = int(match[1] or 0) + float(match[2]) / 60
+    return None if degrees > limit else -degrees if side in "SW" else degrees
+
+
+def _time_of_day(text: str) -> tuple[int, bool] | None:
+    """ns since midnight and whether it is a leap second (then that of the second that follows)."""
+    match = _TIME.fullmatch(text)
+    if not match:
+        return None
+    hours, minutes, seconds = (int(part) for part in match.groups()[:3])
+    leap = (hours, minutes, seconds) == (23, 59, 60)
+    if hours > 23 or minutes > 59 or (seconds > 59 and not leap):
+        return None
+    fraction_ns = int((match[4] or "").ljust(9, "0"))
+    return ((hours * 60 + minutes) * 60 + seconds) * NS_PER_S + fraction_ns, leap
+
+
+def _rmc_utc_ns(values: tuple[str, ...]) -> int | None:
+    if len(values) < 9 or len(values[8]) != 6 or not values[8].isascii() or not values[8].isdigit():
+        return None
+    day, month, year = (int(values[8][i : i + 2]) for i in (0, 2, 4))
+    return _utc_ns(values[0], day, month, year + (1900 if year >= 80 else 2000))
+
+
+def _zda_utc_ns(values: tuple[str, ...]) -> int | None:
+    day, month, year = (_integer(values, index) for index in (1, 2, 3))
+    if day is None or month is None or year is None:
+        return None
+    return _utc_ns(values[0], day, month, year)
+
+
+def _utc_ns(time_of_day: str, day: int, month: int, year: int) -> int | None:
+    moment = _time_of_day(time_of_day)
+    try:
+        days = (date(year, month, day) - date(1970, 1, 1)).days
+    except ValueError:
+        return None
+    return None if moment is None else days * DAY_NS + moment[0]
+
+
+def _nearest_day(day_ns: int, utc_ns: int) -> int:
+    """The instant with this time of day that is nearest to another instant."""
+    return round((utc_ns - day_ns) / DAY_NS) * DAY_NS + day_ns
+
+
+def _order(instant_ns: int, leap: bool) -> int:
+    """A key that puts a leap second between its neighbours, though POSIX time gives it that of the next second."""
+    if not leap:
+        return instant_ns
+    midnight_ns = instant_ns // DAY_NS * DAY_NS
+    return midnight_ns - NS_PER_MS + (instant_ns - midnight_ns) // 1000
+
+
+def _utc_text(day_ns: int, utc_ns: int | None, leap: bool) -> str:
+    text = iso_utc((day_ns if utc_ns is None else utc_ns) - (NS_PER_S if leap else 0))
+    if leap:
+        text = text.replace("23:59:59", "23:59:60")
+    return text.partition("T")[2] if utc_ns is None else text
+
+
+def _number(values: tuple[str, ...], index: int) -> float | None:
+    text = values[index] if index < len(values) else ""
+    return float(text) if _NUMBER.fullmatch(text) else None
+
+
+def _integer(values: tuple[str, ...], index: int) -> int | None:
+    number = _number(values, index)
+    return None if number is None or number < 0 or number != int(number) else int(number)
+
+
+def _name(values: tuple[str, ...], index: int) -> str | None:
+    text = values[index] if index < len(values) else ""
+    return text if _NAME.fullmatch(text) else None
