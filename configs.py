@@ -56,6 +56,9 @@ class Settings:
     unknown_camera_rate_ppm: float = _tunable(
         50.0, "ppm", "how far a never measured crystal may drift in the error bar"
     )
+    arrival_link_error_ms: float = _tunable(
+        20.0, "ms", "half-width added when a restarted stream is dated by its arrival: a camera's delay varies"
+    )
     code_window_s: float = _tunable(90.0, "s", "how much of the start and the end is searched for the code")
 
     # Photos

@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, is_dataclass
 from typing import Any
@@ -42,6 +43,22 @@ def run(
         return _fail(parser.prog, options, f"defect: {type(error).__name__}: {error}", EdencarError.exit_code)
     print(json.dumps(_plain(result), default=str) if options.json else say(result))
     return 0
+
+
+class Progress:
+    """A line on stderr that says how far the work is and how long it will take; silent when nobody looks."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._began = time.monotonic()
+
+    def __call__(self, share: float) -> None:
+        """Say that a share (0 to 1) of the work is done."""
+        if not sys.stderr.isatty():
+            return
+        left = (time.monotonic() - self._began) * (1 - share) / share if share else 0.0
+        end = "\n" if share >= 1 else ""
+        print(f"\r{self._what}: {share:4.0%}, {left:4.0f} s left ", end=end, file=sys.stderr, flush=True)
 
 
 def _fail(program: str, options: argparse.Namespace, message: str, exit_code: int) -> int:

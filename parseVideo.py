@@ -1,0 +1,565 @@
+"""Videos become sharp photos, each with the exact time it was taken and an honest error bar.
+
+The time code that each camera filmed dates every frame; of each interval one frame is kept, the sharpest of its
+neighbours.
+"""
+
+import argparse
+import errno
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+from rig.positions import Track
+from rig.recordings import write_atomically
+
+import configs
+from configs import Settings
+from rig import cli, photos, timeline, video
+from rig.clock import iso_utc, parse_utc
+from rig.errors import NoCalibrationError, NoSpaceError, UnreadableError, UsageError
+from rig.photos import Photo
+from rig.qrtime import CodeReader
+from rig.timeline import CameraClock, Observation, Terms
+from rig.video import Clip, Video
+
+Int64 = npt.NDArray[np.int64]
+
+SECOND_NS = 1_000_000_000
+MILLISECOND_NS = 1_000_000
+SEARCH_EVERY = 5  # frames, until a code is found: a code is shown for seconds
+MAX_OFF_TARGET_FRAMES = 2.0  # a frame further from the wanted instant than this lies beside a gap
+DARK, BRIGHT = 20.0, 235.0  # mean luminance of a covered and of a blinded lens
+CALIBRATION_NAME = "calibration.json"
+
+_EVERY = re.compile(r"(\d+(?:\.\d+)?)(s|m)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Every:
+    """How far apart the photos are: `step` seconds, or metres along the track."""
+
+    step: float
+    unit: str = "s"
+
+    @staticmethod
+    def parse(text: str) -> "Every":
+        """`0.5s`, `5m`, or a number of seconds. Raises UsageError for anything else."""
+        match = _EVERY.fullmatch(text.strip())
+        if not match or float(match[1]) <= 0:
+            raise UsageError(f"--every {text!r} is no interval", cure="say for instance 0.5s or 5m")
+        return Every(float(match[1]), match[2] or "s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What photos are wanted of the videos."""
+
+    every: Every
+    sharpest_of: int
+    min_sharpness: float
+    quality: int
+    calibration: Path | None = None
+    start_utc: str = ""
+    positions: tuple[Path, ...] = ()
+    jobs: int = 1
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoSummary:
+    """What came of the videos."""
+
+    photos: int
+    dropped: int  # less sharp than asked for
+    output: str
+    calibration: Mapping[str, Any]
+    warnings: tuple[str, ...]
+
+
+def parse_recording(
+    folder: Path, settings: Settings, every: str = "", progress: Callable[[float], None] = lambda share: None
+) -> VideoSummary:
+    """Turn all videos of a recording's folder into photos below it. `every` as in `--every`, empty for the setting."""
+    wish = Wish(
+        every=Every.parse(every) if every else Every(settings.photo_interval_s),
+        sharpest_of=settings.sharpest_of,
+        min_sharpness=0.0,
+        quality=settings.jpeg_quality,
+        positions=tuple(path for path in [folder / "positions" / "positions.csv"] if path.exists()),
+    )
+    return parse_videos([folder], folder, settings, wish, progress)
+
+
+def parse_videos(
+    sources: Sequence[Path],
+    output: Path,
+    settings: Settings,
+    wish: Wish,
+    progress: Callable[[float], None] = lambda share: None,
+) -> VideoSummary:
+    """Turn videos, named or of a recording's folder, into `photos/`, `photos.csv` and `calibration.json` in `output`.
+
+    Photos of the same camera from an earlier run are replaced, those of other cameras stay.
+    Raises UnreadableError, NoCalibrationError or NoSpaceError.
+    """
+    videos, manifest = _collect(sources)
+    clocks, warnings = _clocks(videos, settings, manifest, wish)
+    track = Track.load(wish.positions) if wish.every.unit == "m" else None
+    work = [_Work(video, clock, _pick(video, clock, wish, track)) for video, clock in clocks]
+    calibration = _calibration(clocks)
+    if wish.dry_run:
+        count = sum(len(item.picks) for item in work)
+        return VideoSummary(
+            photos=count, dropped=0, output=str(output), calibration=calibration, warnings=tuple(warnings)
+        )
+    rows, dropped = _extract_all(work, output, wish, progress)
+    write_atomically(output / CALIBRATION_NAME, json.dumps(calibration, indent=1).encode())
+    return VideoSummary(
+        photos=len(rows), dropped=dropped, output=str(output), calibration=calibration, warnings=tuple(warnings)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Pick:
+    """One wanted photo: the frames of one clip of which the sharpest is kept."""
+
+    clip: int
+    frames: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    video: Video
+    clock: CameraClock
+    picks: tuple[_Pick, ...]
+
+
+def _collect(sources: Sequence[Path]) -> tuple[list[Video], dict[str, Any]]:
+    """All videos, and the manifest when the one source is a recording's folder."""
+    files = [path for path in sources if not path.is_dir()]
+    videos = video.find_videos(files) if files else []
+    manifest: dict[str, Any] = {}
+    for folder in (path for path in sources if path.is_dir()):
+        videos += _videos_of(folder)
+        if (folder / "recording.json").exists():
+            manifest = _manifest(folder)
+    return videos, manifest
+
+
+def _videos_of(folder: Path) -> list[Video]:
+    root = folder / "videos" if (folder / "videos").is_dir() else folder
+    cameras = [path for path in sorted(root.iterdir()) if path.is_dir()] if root != folder else [folder]
+    videos = []
+    for camera in cameras:
+        files = [path for path in sorted(camera.iterdir()) if path.suffix.lower() in video.VIDEO_SUFFIXES]
+        if files:
+            videos += video.find_videos(files, camera.name)
+    if not videos:
+        raise UnreadableError(f"{folder} holds no videos", cure="name a recording's folder or video files")
+    return videos
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / "recording.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise UnreadableError(
+            f"{folder / 'recording.json'} cannot be read ({error})", cure="name the videos"
+        ) from error
+
+
+def _clocks(
+    videos: Sequence[Video], settings: Settings, manifest: Mapping[str, Any], wish: Wish
+) -> tuple[list[tuple[Video, CameraClock]], list[str]]:
+    """The clock of each video for which there is one, and a warning for each other."""
+    calibrate = partial(_calibrate, settings=settings, manifest=manifest, wish=wish)
+    outcomes = list(_each(calibrate, videos, wish.jobs))
+    found = [(item, clock) for item, clock in zip(videos, outcomes, strict=True) if isinstance(clock, CameraClock)]
+    warnings = [f"{item.camera}: {text}" for item, clock in found for text in clock.warnings]
+    for item, outcome in zip(videos, outcomes, strict=True):
+        if isinstance(outcome, CameraClock):
+            continue
+        linked = _linked(item, found, settings)
+        if linked is not None:
+            found.append((item, linked))
+        else:
+            warnings.append(f"{item.camera} {item.name}: {outcome.message}; it gives no photos")
+    if not found:
+        failure = outcomes[0]
+        raise failure if isinstance(failure, NoCalibrationError) else NoCalibrationError("no video has a time code")
+    return found, warnings
+
+
+def _calibrate(
+    item: Video, settings: Settings, manifest: Mapping[str, Any], wish: Wish
+) -> CameraClock | NoCalibrationError:
+    """The clock of one video; the error is returned, not raised, as other videos may have one."""
+    if wish.calibration is not None:
+        return _stored(item, wish.calibration)
+    if wish.start_utc:
+        utc_ns, error_ns = _start_utc(wish.start_utc)
+        return timeline.given(item.first_ns, utc_ns, error_ns, settings.unknown_camera_rate_ppm)
+    started = manifest.get("started")
+    try:
+        return timeline.calibrate(
+            read_codes(item, settings.code_window_s),
+            _terms(settings, manifest),
+            parse_utc(started) if started else None,
+        )
+    except NoCalibrationError as error:
+        return NoCalibrationError(f"{item.name}: {error.message}", cure=error.cure)
+
+
+def read_codes(item: Video, window_s: float) -> list[Observation]:
+    """All time codes that the camera filmed in the first and last `window_s` seconds of a video."""
+    window_ns = round(window_s * SECOND_NS)
+    begin, end = item.first_ns + window_ns, item.last_ns - window_ns
+    observations: list[Observation] = []
+    reader = CodeReader()
+    for clip in item.clips:
+        clock_ns = clip.clock_ns
+        numbers = np.flatnonzero((clock_ns <= begin) | (clock_ns >= end))
+        for number, picture in video.pictures(clip, numbers):
+            if not reader.following and number % SEARCH_EVERY:
+                continue
+            reading = reader.read(video.luma(picture))
+            if reading is not None:
+                row = sum(y for _, y in reading.corners) / len(reading.corners) / picture.height
+                observations.append(Observation(int(clock_ns[number]), reading.code, row))
+    return observations
+
+
+def _terms(settings: Settings, manifest: Mapping[str, Any]) -> Terms:
+    """What the film does not show; of the Pi's clock the recording's manifest tells the error."""
+    clock = manifest.get("clock") or {}
+    return Terms(
+        display_latency_ns=round(settings.display_latency_ms * MILLISECOND_NS),
+        display_latency_error_ns=round(settings.display_latency_error_ms * MILLISECOND_NS),
+        clock_error_ns=round(float(clock.get("error_ms") or 0.0) * MILLISECOND_NS),
+        refresh_ns=round(SECOND_NS / settings.display_refresh_hz),
+        read_out_ns=round(settings.read_out_ms * MILLISECOND_NS),
+        read_out_error_ns=round(settings.read_out_error_ms * MILLISECOND_NS),
+        unknown_rate_ppm=settings.unknown_camera_rate_ppm,
+        max_rate_ppm=settings.max_camera_rate_ppm,
+    )
+
+
+def _start_utc(text: str) -> tuple[int, int]:
+    """UTC and half a unit of its last digit. Raises UsageError."""
+    try:
+        utc_ns = parse_utc(text)
+    except ValueError as error:
+        raise UsageError(
+            f"--start-utc {text!r} is no time", cure="say for instance 2026-11-22T14:03:12.345Z"
+        ) from error
+    fraction = re.search(r"\.(\d+)", text)
+    return utc_ns, SECOND_NS // 2 // 10 ** (len(fraction[1]) if fraction else 0)
+
+
+def _stored(item: Video, file: Path) -> CameraClock | NoCalibrationError:
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UnreadableError(f"{file} cannot be read ({error})", cure="leave out --calibration") from error
+    for key in (_key(item), item.camera):
+        if isinstance(values, dict) and key in values:
+            return timeline.from_json(values[key])
+    return NoCalibrationError(f"{file} says nothing of {item.camera}", cure="leave out --calibration")
+
+
+def _linked(item: Video, found: Iterable[tuple[Video, CameraClock]], settings: Settings) -> CameraClock | None:
+    """The clock of a stream that was started anew, by its arrival times, from that of the same camera's other run."""
+    for other, clock in found:
+        if other.camera != item.camera or other.arrival_offset_ns is None or item.arrival_offset_ns is None:
+            continue
+        # The same delay on the way, so the runs' clocks differ as their arrival offsets do.
+        shift = item.arrival_offset_ns - other.arrival_offset_ns
+        anchors = tuple(replace(anchor, pts_ns=anchor.pts_ns - shift) for anchor in clock.anchors)
+        error_ns = round(settings.arrival_link_error_ms * MILLISECOND_NS)
+        return replace(
+            clock,
+            source="qr+arrival",
+            offset_ns=clock.offset_ns + shift,
+            constant_error_ns=clock.constant_error_ns + error_ns,
+            anchors=anchors,
+        )
+    return None
+
+
+def _calibration(clocks: Sequence[tuple[Video, CameraClock]]) -> dict[str, Any]:
+    """`calibration.json`: by camera; further videos of a camera as `camera/file`."""
+    values: dict[str, Any] = {}
+    for item, clock in clocks:
+        key = item.camera if item.camera not in values else _key(item)
+        values[key] = {"video": item.name, **timeline.to_json(clock, item.first_ns, item.last_ns)}
+    return values
+
+
+def _key(item: Video) -> str:
+    return f"{item.camera}/{item.name}"
+
+
+def _pick(item: Video, clock: CameraClock, wish: Wish, track: Track | None) -> tuple[_Pick, ...]:
+    """The frames nearest to the wanted instants, with their neighbours."""
+    clock_ns = np.concatenate([clip.clock_ns for clip in item.clips])
+    clip_of = np.repeat(np.arange(len(item.clips)), [len(clip.pts) for clip in item.clips])
+    first_of = np.searchsorted(clip_of, np.arange(len(item.clips)))
+    utc_ns = clock.utc_ns(clock_ns)
+    wanted = _instants(int(utc_ns[0]), int(utc_ns[-1]), wish.every, track)
+    nearest = _nearest(utc_ns, wanted)
+    period = float(np.median(np.diff(utc_ns))) if len(utc_ns) > 1 else float(SECOND_NS)
+    close = np.abs(utc_ns[nearest] - wanted) <= MAX_OFF_TARGET_FRAMES * period
+    chosen = np.unique(nearest[close])
+    spacing = int(np.diff(chosen).min()) if len(chosen) > 1 else wish.sharpest_of
+    reach = (min(wish.sharpest_of, spacing) - 1) / 2
+    picks = []
+    for number in chosen:
+        frames = np.arange(number - math.floor(reach), number + math.ceil(reach) + 1)
+        frames = frames[(frames >= 0) & (frames < len(clip_of))]
+        clip = int(clip_of[number])
+        picks.append(_Pick(clip, tuple(int(f - first_of[clip]) for f in frames if clip_of[f] == clip)))
+    return tuple(picks)
+
+
+def _instants(first_ns: int, last_ns: int, every: Every, track: Track | None) -> Int64:
+    """The wanted UTC: whole multiples of the step, so that all cameras' photos are of the same instants."""
+    if track is not None:
+        instants = track.instants_each(every.step)
+        return instants[(instants >= first_ns) & (instants <= last_ns)]
+    step_ns = round(every.step * SECOND_NS)
+    return np.arange(-(-first_ns // step_ns), last_ns // step_ns + 1, dtype=np.int64) * step_ns
+
+
+def _nearest(values: Int64, wanted: Int64) -> Int64:
+    right = np.clip(np.searchsorted(values, wanted), 1, max(1, len(values) - 1))
+    left = right - 1
+    right = np.minimum(right, len(values) - 1)
+    return np.where(np.abs(values[left] - wanted) <= np.abs(values[right] - wanted), left, right).astype(np.int64)
+
+
+def _extract_all(
+    work: Sequence[_Work], output: Path, wish: Wish, progress: Callable[[float], None]
+) -> tuple[list[Photo], int]:
+    """Write all photos beside the old ones, then put them in their place; returns the new rows and how many dropped."""
+    part = output / "photos.part"
+    shutil.rmtree(part, ignore_errors=True)
+    total = max(1, sum(len(item.picks) for item in work))
+    rows: list[Photo] = []
+    try:
+        part.mkdir(parents=True)
+        for row in _each_row(work, part, wish):
+            rows.append(row)
+            progress(len(rows) / total)
+        kept = [row for row in rows if (row.sharpness or 0.0) >= wish.min_sharpness]
+        _put_in_place(part, output, kept, {item.video.camera for item in work})
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise NoSpaceError(
+                f"no room for the photos in {output}", cure="delete recordings or name another --output"
+            ) from error
+        raise UnreadableError(f"{output} cannot be written ({error})", cure="name another --output") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return kept, len(rows) - len(kept)
+
+
+def _each_row(work: Sequence[_Work], part: Path, wish: Wish) -> Iterator[Photo]:
+    if wish.jobs > 1:
+        for rows in _each(partial(_extract_listed, part=part, wish=wish), work, wish.jobs):
+            yield from rows
+    else:
+        for item in work:
+            yield from extract(item, part, wish)
+
+
+def _extract_listed(item: _Work, part: Path, wish: Wish) -> list[Photo]:
+    return list(extract(item, part, wish))
+
+
+def extract(item: _Work, part: Path, wish: Wish) -> Iterator[Photo]:
+    """Decode one video as far as needed and write its photos below `part`."""
+    folder = part / item.video.camera
+    folder.mkdir(exist_ok=True)
+    for index, clip in enumerate(item.video.clips):
+        picks = [pick for pick in item.picks if pick.clip == index]
+        for number, picture, sharpness, luminance in _sharpest(clip, picks):
+            photo = _photo(item, clip, number, sharpness, luminance)
+            if sharpness >= wish.min_sharpness:
+                _write(folder / Path(photo.photo).name, picture, wish.quality)
+            yield photo
+
+
+def _sharpest(clip: Clip, picks: Sequence[_Pick]) -> Iterator[tuple[int, av.VideoFrame, float, float]]:
+    """Of each pick the sharpest picture: its number, itself, its sharpness and luminance."""
+    last_of = {frame: pick for pick in picks for frame in pick.frames}
+    best: tuple[int, av.VideoFrame, float, float] | None = None
+    current: _Pick | None = None
+    for number, picture in video.pictures(clip, sorted(last_of)):
+        if last_of[number] is not current:
+            if best is not None:
+                yield best
+            best, current = None, last_of[number]
+        sharpness, luminance = photos.measure(video.luma(picture))
+        if best is None or sharpness > best[2]:
+            best = (number, picture, sharpness, luminance)
+    if best is not None:
+        yield best
+
+
+def _photo(item: _Work, clip: Clip, number: int, sharpness: float, luminance: float) -> Photo:
+    clock_ns = clip.clock_ns[number : number + 1]
+    utc_ns = int(item.clock.utc_ns(clock_ns)[0])
+    flags = ["dark"] * (luminance < DARK) + ["bright"] * (luminance > BRIGHT)
+    return Photo(
+        photo=f"photos/{item.video.camera}/{_file_name(utc_ns)}",
+        camera=item.video.camera,
+        utc=iso_utc(utc_ns),
+        time_error_ms=int(item.clock.error_ns(clock_ns)[0]) / MILLISECOND_NS,
+        video=clip.path.name,
+        pts_s=int(clip.pts_ns[number]) / SECOND_NS,
+        frame=number,
+        sharpness=sharpness,
+        luminance=luminance,
+        flags=" ".join(flags),
+    )
+
+
+def _file_name(utc_ns: int) -> str:
+    seconds, fraction_ns = divmod(utc_ns, SECOND_NS)
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return f"{moment:%Y%m%dT%H%M%S}{fraction_ns // MILLISECOND_NS:03d}Z.jpg"
+
+
+def _write(path: Path, picture: av.VideoFrame, quality: int) -> None:
+    # By way of BGR: a camera's planes straight into a JPEG would turn BT.709 colours into BT.601 ones.
+    with path.open("wb") as file:
+        file.write(photos.encode_jpeg(picture.to_ndarray(format="bgr24"), quality))
+        file.flush()
+        os.fdatasync(file.fileno())
+
+
+def _put_in_place(part: Path, output: Path, rows: Sequence[Photo], cameras: set[str]) -> None:
+    """Replace these cameras' photos and rows, keep other cameras'."""
+    others = []
+    if (output / photos.TABLE_NAME).exists():
+        others = [row for row in photos.read_table(output) if row.camera not in cameras]
+    (output / "photos").mkdir(exist_ok=True)
+    for camera in cameras:
+        place = output / "photos" / camera
+        shutil.rmtree(place, ignore_errors=True)
+        (part / camera).rename(place)
+    photos.write_table(output, [*others, *rows])
+
+
+def _each(do: Callable[[Any], Any], items: Sequence[Any], jobs: int) -> Iterator[Any]:
+    """`map`, in `jobs` processes when there is more than one."""
+    if jobs <= 1 or len(items) <= 1:
+        yield from map(do, items)
+        return
+    with ProcessPoolExecutor(min(jobs, len(items)), mp_context=get_context("spawn")) as pool:
+        yield from pool.map(do, items)
+
+
+def _parser(settings: Settings) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="parseVideo.py", description=__doc__)
+    parser.add_argument("sources", metavar="SOURCE", nargs="+", type=Path, help="a recording's folder, or video files")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="default: the recording's folder, else ./photos-out")
+    parser.add_argument(
+        "--every", default=f"{settings.photo_interval_s}s", metavar="0.5s|5m", help="seconds, or metres of the track"
+    )
+    parser.add_argument(
+        "--positions", type=Path, action="append", default=[], metavar="FILE", help="the track, for metres"
+    )
+    parser.add_argument(
+        "--calibration", default="auto", metavar="auto|FILE", help="auto: by the time codes in the video"
+    )
+    parser.add_argument(
+        "--start-utc", default="", metavar="ISO", help="when the first frame was taken, for want of a code"
+    )
+    parser.add_argument("--display-latency", metavar="MS[:ERROR]", help="of the screen that showed the code")
+    parser.add_argument(
+        "--sharpest-of", type=int, default=settings.sharpest_of, metavar="N", help="neighbours compared"
+    )
+    parser.add_argument("--min-sharpness", type=float, default=0.0, metavar="X", help="drop photos below this")
+    parser.add_argument("--quality", type=int, default=settings.jpeg_quality, help="of the JPEG files, 1 to 100")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="videos at once")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would come out")
+    return parser
+
+
+def _with_latency(settings: Settings, text: str | None) -> Settings:
+    if text is None:
+        return settings
+    latency, _, error = text.partition(":")
+    try:
+        return replace(
+            settings,
+            display_latency_ms=float(latency),
+            display_latency_error_ms=float(error) if error else settings.display_latency_error_ms,
+        )
+    except ValueError as failure:
+        raise UsageError(
+            f"--display-latency {text!r} is no number of ms", cure="say for instance 42 or 42:2"
+        ) from failure
+
+
+def _run(options: argparse.Namespace) -> VideoSummary:
+    settings = _with_latency(configs.load(), options.display_latency)
+    for name, value, low, high in (
+        ("--quality", options.quality, 1, 100),
+        ("--sharpest-of", options.sharpest_of, 1, 99),
+        ("--jobs", options.jobs, 1, 256),
+    ):
+        if not low <= value <= high:
+            raise UsageError(f"{name} {value} is out of range", cure=f"say {low} to {high}")
+    wish = Wish(
+        every=Every.parse(options.every),
+        sharpest_of=options.sharpest_of,
+        min_sharpness=options.min_sharpness,
+        quality=options.quality,
+        calibration=None if options.calibration == "auto" else Path(options.calibration),
+        start_utc=options.start_utc,
+        positions=_positions(options),
+        jobs=options.jobs,
+        dry_run=options.dry_run,
+    )
+    first = options.sources[0]
+    output = options.output or (first if first.is_dir() else Path("photos-out"))
+    return parse_videos(options.sources, output, settings, wish, cli.Progress("photos"))
+
+
+def _positions(options: argparse.Namespace) -> tuple[Path, ...]:
+    named = [source / "positions" / "positions.csv" for source in options.sources]
+    return tuple(options.positions) or tuple(path for path in named if path.exists())
+
+
+def _say(summary: VideoSummary) -> str:
+    lines = [f"{summary.photos} photos in {summary.output}"]
+    if summary.dropped:
+        lines.append(f"{summary.dropped} dropped: less sharp than asked for")
+    for camera, values in summary.calibration.items():
+        lines.append(f"{camera}: time by {values['source']}, within {values['error_ms']['middle']:.1f} ms")
+    return "\n".join([*lines, *(f"warning: {text}" for text in summary.warnings)])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code (see rig/errors.py)."""
+    return cli.run(_parser(configs.Settings()), _run, _say, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
