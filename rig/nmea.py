@@ -1,5 +1,6 @@
 """Bytes of a GNSS receiver -> checked NMEA 0183 sentences -> one fix for each epoch."""
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
@@ -17,7 +18,9 @@ SAME_EPOCH_NS = 25 * NS_PER_MS  # Magellan spreads one epoch's sentences over 10
 ZDA_REACH_NS = 500 * NS_PER_MS  # a ZDA may carry the time of sending: only its day is believed
 EARLIEST_NS = (date(2024, 1, 1) - date(1970, 1, 1)).days * DAY_NS  # older: a clock never set, or a week rollover
 REMEMBERED_EPOCHS = 12_000  # 10 minutes at 20 Hz: how far back a replayed buffer is recognised
-CONFLICT_DEG = 2e-5  # 2 m: coarser formats round by 0.2 m, damage that fools the checksum mostly moves further
+CONFLICT_M = 2.0  # between GGA and RMC of one epoch: most formats round by 0.2 m, damage mostly moves further
+CONFLICT_RATIO = 3.0
+METRES_PER_DEGREE = 111_195.0  # of a sphere: enough to compare distances
 POSITION_KINDS = ("GGA", "RMC", "GNS", "GLL")  # in order of trust
 TIME_FIELD = {"GGA": 0, "RMC": 0, "GNS": 0, "GST": 0, "GLL": 4}
 SATELLITE_QUALITIES = (1, 2, 3, 4, 5)
@@ -159,7 +162,9 @@ class Epochs:
         self._early: dict[str, tuple[str, ...]] = {}  # untimed sentences of a burst whose epoch is not open yet
         self._early_arrival: tuple[int | None, int | None] | None = None
         self._zda_ns: int | None = None
-        self._last_ns: int | None = None  # UTC of the last dated epoch
+        self._last_ns: int | None = None  # UTC of the last epoch, of 1970 while no date is known
+        self._dated = False
+        self._last_place: _Place | None = None
         self._order_ns: int | None = None
         self._seen: dict[int, bool] = {}
         self._marks: list[str] = []
@@ -221,50 +226,53 @@ class Epochs:
     def _finish(self, epoch: _Epoch) -> list[Fix]:
         if not any(kind in epoch.sentences for kind in POSITION_KINDS):
             return []
-        fix = _compose(epoch)
+        fix = _compose(epoch, self._last_place)
         if epoch.day_ns is None:
             return [self._flagged(fix, ["no-time"])]
-        utc_ns, source = self._date(epoch)
-        order_ns = _order(epoch.day_ns if utc_ns is None else utc_ns, epoch.leap)
+        utc_ns, source = self._date(epoch.day_ns, epoch.sentences.get("RMC", ()))
+        order_ns = _order(utc_ns, epoch.leap)
         back = self._order_ns is not None and order_ns <= self._order_ns
-        if back and self._seen.get(order_ns, False) >= (fix.latitude is not None) and order_ns in self._seen:
+        if back and order_ns in self._seen and (self._seen[order_ns] or fix.latitude is None):
             return []  # the receiver, or its driver, plays a buffer again
         if back:
             self._seen.clear()
-        self._remember(order_ns, utc_ns, fix)
-        old = utc_ns is not None and utc_ns < EARLIEST_NS
-        reasons = {"clock-set": back, "leap": epoch.leap, "old-date": old}
-        utc = _utc_text(epoch.day_ns, utc_ns, epoch.leap)
-        fix = replace(fix, utc=utc, utc_ns=utc_ns, date_source=source)
+        self._last_ns, self._order_ns, self._dated = utc_ns, order_ns, source != "none"
+        self._remember(order_ns, fix)
+        utc = _utc_text(utc_ns, epoch.leap)
+        if self._dated:
+            fix = replace(fix, utc=utc, utc_ns=utc_ns, date_source=source)
+        else:
+            fix = replace(fix, utc=utc.partition("T")[2])
+        reasons = {"clock-set": back, "leap": epoch.leap, "old-date": self._dated and utc_ns < EARLIEST_NS}
         return [self._flagged(fix, [flag for flag, holds in reasons.items() if holds])]
 
     def _flagged(self, fix: Fix, flags: list[str]) -> Fix:
         marks, self._marks = self._marks, []
         return replace(fix, flags=(*marks, *flags, *fix.flags))
 
-    def _remember(self, order_ns: int, utc_ns: int | None, fix: Fix) -> None:
-        if utc_ns is not None and self._last_ns is None:
-            self._seen.clear()  # times of day so far, dates from now on
-        self._last_ns, self._order_ns = utc_ns, order_ns
+    def _remember(self, order_ns: int, fix: Fix) -> None:
         self._seen[order_ns] = fix.latitude is not None
         if len(self._seen) > REMEMBERED_EPOCHS:
             del self._seen[next(iter(self._seen))]
+        if fix.latitude is not None and fix.longitude is not None:
+            self._last_place = _Place(fix.latitude, fix.longitude)
 
-    def _date(self, epoch: _Epoch) -> tuple[int | None, str]:
-        """UTC of an epoch, and where its day comes from."""
-        day_ns = epoch.day_ns or 0
-        rmc_ns = _rmc_utc_ns(epoch.sentences.get("RMC", ()))
+    def _date(self, day_ns: int, rmc: tuple[str, ...]) -> tuple[int, str]:
+        """UTC of a time of day and where its date comes from; counted from 1970 while there is none."""
+        rmc_ns = _rmc_utc_ns(rmc)
         if rmc_ns is not None:
             return _nearest_day(day_ns, rmc_ns), "rmc"
         if self._zda_ns is not None:
             utc_ns = _nearest_day(day_ns, self._zda_ns)
             if abs(utc_ns - self._zda_ns) <= ZDA_REACH_NS:
                 return utc_ns, "zda"
+            if utc_ns > self._zda_ns:
+                self._zda_ns = None  # tomorrow it would put the clock back by a day
         if self._last_ns is None:
-            return None, "none"
+            return day_ns, "none"
         days, last_day_ns = divmod(self._last_ns, DAY_NS)
         midnight = last_day_ns - day_ns > DAY_NS // 2  # a smaller step back is a receiver that sets its clock
-        return (days + midnight) * DAY_NS + day_ns, "carried"
+        return (days + midnight) * DAY_NS + day_ns, "carried" if self._dated else "none"
 
 
 def read_log(source: Path | bytes) -> list[Fix]:
@@ -289,14 +297,14 @@ def _belongs(epoch: _Epoch, kind: str, values: tuple[str, ...], day_ns: int | No
     return min(apart_ns, DAY_NS - apart_ns) <= SAME_EPOCH_NS
 
 
-def _compose(epoch: _Epoch) -> Fix:
+def _compose(epoch: _Epoch, last: _Place | None) -> Fix:
     """What the sentences of one epoch say, without its date."""
     said = epoch.sentences
     places = {kind: place for kind in POSITION_KINDS if (place := _place(kind, said.get(kind, ())))}
     quality = _integer(said["GGA"], 5) if "GGA" in said else None
-    doubt = _doubt(places, said.get("GGA", ()))
-    if quality == 0 or doubt:
+    if quality == 0:
         places = {}
+    kind, flags = _choose(places, said.get("GGA", ()), last)
     fix = Fix(
         quality=quality,
         mode=_mode(said),
@@ -304,10 +312,10 @@ def _compose(epoch: _Epoch) -> Fix:
         vdop=_number(said.get("GSA", ()), 16),
         arrival_monotonic_ns=epoch.arrival_monotonic_ns,
         arrival_utc_ns=epoch.arrival_utc_ns,
-        flags=(doubt,) if doubt else (),
+        flags=flags,
     )
     fix = _with_satellites(fix, said)
-    return _with_place(fix, next(iter(places.items())), said) if places else fix
+    return _with_place(fix, kind, places[kind], said) if kind else fix
 
 
 def _with_satellites(fix: Fix, said: dict[str, tuple[str, ...]]) -> Fix:
@@ -323,8 +331,7 @@ def _with_satellites(fix: Fix, said: dict[str, tuple[str, ...]]) -> Fix:
     )
 
 
-def _with_place(fix: Fix, found: tuple[str, _Place], said: dict[str, tuple[str, ...]]) -> Fix:
-    kind, place = found
+def _with_place(fix: Fix, kind: str, place: _Place, said: dict[str, tuple[str, ...]]) -> Fix:
     altitude_m, geoid_m = _heights(kind, said)
     speed_mps, course_deg = _motion(said)
     sigmas = said.get("GST", ())
@@ -370,20 +377,22 @@ def _mode(said: dict[str, tuple[str, ...]]) -> str | None:
     return None
 
 
-def _doubt(places: dict[str, _Place], gga: tuple[str, ...]) -> str:
-    """Why the position of an epoch cannot be believed; empty when it can."""
-    if "GGA" in places and _integer(gga, 5) in SATELLITE_QUALITIES and _integer(gga, 6) == 0:
-        return "no-satellites"  # Hemisphere repeats such a position until it has its first fix
-    return "conflict" if _contradict(places) else ""
+def _choose(places: dict[str, _Place], gga: tuple[str, ...], last: _Place | None) -> tuple[str, tuple[str, ...]]:
+    """The kind of sentence whose position is taken, empty for none, and why that is in doubt."""
+    kind = next(iter(places), "")
+    if kind == "GGA" and _integer(gga, 5) in SATELLITE_QUALITIES and _integer(gga, 6) == 0:
+        return "", ("no-satellites",)  # Hemisphere repeats such a position until it has its first fix
+    if kind != "GGA" or "RMC" not in places or _apart_m(places["GGA"], places["RMC"]) <= CONFLICT_M:
+        return kind, ()
+    # Damage that the checksum did not see, or a receiver that rounds: the last position tells them apart.
+    strayed = last and _apart_m(last, places["GGA"]) > CONFLICT_RATIO * _apart_m(last, places["RMC"])
+    return "RMC" if strayed else "GGA", ("conflict",)
 
 
-def _contradict(places: dict[str, _Place]) -> bool:
-    """Whether GGA and RMC of one epoch name different places: damage that the checksum did not see."""
-    if "GGA" not in places or "RMC" not in places:
-        return False
-    one, other = places["GGA"], places["RMC"]
-    east = abs(one.longitude - other.longitude)
-    return max(abs(one.latitude - other.latitude), min(east, 360 - east)) > CONFLICT_DEG
+def _apart_m(one: _Place, other: _Place) -> float:
+    east_deg = abs(one.longitude - other.longitude)
+    east_deg = min(east_deg, 360 - east_deg) * math.cos(math.radians(one.latitude))
+    return METRES_PER_DEGREE * math.hypot(one.latitude - other.latitude, east_deg)
 
 
 def _place(kind: str, values: tuple[str, ...]) -> _Place | None:
@@ -467,11 +476,8 @@ def _order(instant_ns: int, leap: bool) -> int:
     return midnight_ns - NS_PER_MS + (instant_ns - midnight_ns) // 1000
 
 
-def _utc_text(day_ns: int, utc_ns: int | None, leap: bool) -> str:
-    text = iso_utc((day_ns if utc_ns is None else utc_ns) - (NS_PER_S if leap else 0))
-    if leap:
-        text = text.replace("23:59:59", "23:59:60")
-    return text.partition("T")[2] if utc_ns is None else text
+def _utc_text(utc_ns: int, leap: bool) -> str:
+    return iso_utc(utc_ns - NS_PER_S).replace("23:59:59", "23:59:60") if leap else iso_utc(utc_ns)
 
 
 def _number(values: tuple[str, ...], index: int) -> float | None:
