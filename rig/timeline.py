@@ -2,8 +2,8 @@
 
 A frame that shows the code drawn at q was exposed after q's light and before the next code's. So each reading bounds
 the camera's offset from both sides; a film of some seconds gives an interval, two films a rate. Instants are
-mid-exposure of the middle row. The display's latency and the error of the clock behind the code are constants that no film shows:
-they are added to the bar, never averaged away.
+mid-exposure of the middle row. The display's latency and the error of the clock behind the code are constants that no
+film shows: they are added to the bar, never averaged away.
 """
 
 from collections.abc import Sequence
@@ -130,8 +130,8 @@ def to_json(clock: CameraClock, first_pts_ns: int, last_pts_ns: int) -> dict[str
     return {
         "source": clock.source,
         "offset_ns": clock.offset_ns,
-        "rate_ppm": round(clock.rate_ppm, 3),
-        "rate_error_ppm": round(clock.rate_error_ppm, 3),
+        "rate_ppm": clock.rate_ppm,
+        "rate_error_ppm": clock.rate_error_ppm,
         "error_ms": dict(zip(places, _milliseconds(clock.error_ns(pts)), strict=True)),
         "error_ms_without_constants": dict(
             zip(places, _milliseconds(clock.error_ns(pts, constants=False)), strict=True)
@@ -188,14 +188,14 @@ def _anchor(film: Sequence[Observation], terms: Terms) -> Anchor | None:
     if kept.sum() < MIN_READINGS:
         return None
     lower, upper = light[kept], (light + resolution + refresh_ns)[kept]
-    low, high = _trimmed(lower, upper)
+    low, high, slack = _trimmed(lower, upper)
     row_error = float(np.abs(np.array([o.row for o in fresh]) - 0.5)[kept].mean()) * terms.read_out_error_ns
     drift = (int(pts[-1]) - int(pts[0])) / 2 * terms.unknown_rate_ppm * 1e-6
     middle = (int(pts[0]) + int(pts[-1])) // 2
     return Anchor(
         pts_ns=middle,
         utc_ns=middle + (low + high) // 2,
-        half_width_ns=round(abs(high - low) / 2 + row_error + drift),
+        half_width_ns=round(abs(high - low) / 2 + slack + row_error + drift),
         codes=int(kept.sum()),
         rejected=len(fresh) - int(kept.sum()),
     )
@@ -219,10 +219,18 @@ def _turns(old: TimeCode, new: TimeCode) -> int:
     return (new.sequence - old.sequence) % 10
 
 
-def _trimmed(lower: Int64, upper: Int64) -> tuple[int, int]:
-    """The bounds that are left when the most demanding ones on each side are dropped."""
+def _trimmed(lower: Int64, upper: Int64) -> tuple[int, int, float]:
+    """The bounds left when the most demanding ones on each side are dropped, and how far chance may move them.
+
+    The next as many bounds lie within some three standard errors of the ones that are kept: that distance is the slack
+    when the bounds meet, as they do where exposures blur the instant of change.
+    """
     drop = min(int(TRIM_SHARE * len(lower)) + 1, (len(lower) - 1) // 2)
-    return int(np.sort(lower)[-1 - drop]), int(np.sort(upper)[drop])
+    further = min(2 * drop, len(lower) - 1)
+    demanding_first = np.sort(lower)[::-1]
+    low, high = int(demanding_first[drop]), int(np.sort(upper)[drop])
+    slack = (low - int(demanding_first[further]) + int(np.sort(upper)[further]) - high) / 2
+    return low, high, slack
 
 
 def _agreeing(anchors: tuple[Anchor, ...], terms: Terms) -> tuple[tuple[Anchor, ...], tuple[str, ...]]:

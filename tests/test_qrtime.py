@@ -1,0 +1,105 @@
+"""The time code: its digits, and reading it from pictures."""
+
+import random
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+import segno
+
+from rig import qrtime
+from rig.qrtime import CodeReader, TimeCode
+
+UTC_NS = 1_795_356_192_345_600_000  # 2026-11-22T14:03:12.3456Z
+
+
+def drawn(text: str, module_px: int = 6) -> npt.NDArray[np.uint8]:
+    """A code with its quiet zone, made by an independent encoder."""
+    code = segno.make(text, error="h", micro=False)
+    modules = np.array([list(row) for row in code.matrix], dtype=np.uint8)
+    return np.kron(255 * (1 - np.pad(modules, 4)), np.ones((module_px, module_px))).astype(np.uint8)
+
+
+def scene(text: str, left: int = 700, top: int = 300) -> npt.NDArray[np.uint8]:
+    picture = np.full((1080, 1920), 90, dtype=np.uint8)
+    code = drawn(text)
+    picture[top : top + code.shape[0], left : left + code.shape[1]] = code
+    return picture
+
+
+def test_our_form_holds_the_time_in_tenths_of_ms_and_the_refresh() -> None:
+    text = qrtime.encode(UTC_NS, 1234)
+    assert len(text) == 17
+    assert text.startswith("17953561923456" + "4")
+    assert qrtime.decode(text) == TimeCode(UTC_NS, 100_000, 4)
+
+
+def test_any_single_wrong_digit_is_refused() -> None:
+    text = qrtime.encode(UTC_NS, 7)
+    for place in range(17):
+        for digit in "0123456789":
+            if digit != text[place]:
+                assert qrtime.decode(text[:place] + digit + text[place + 1 :]) is None
+
+
+def test_the_two_older_forms_are_read() -> None:
+    assert qrtime.decode("2026-11-22T14:03:12.345Z") == TimeCode(UTC_NS - 600_000, 1_000_000)
+    assert qrtime.decode("1795356192345") == TimeCode(UTC_NS - 600_000, 1_000_000)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "hello", "oT261122140312.345", "2026-13-22T14:03:12.345Z", "2026-11-22T14:03:12.345", "12345", "1" * 18],
+)
+def test_other_texts_are_no_time(text: str) -> None:
+    assert qrtime.decode(text) is None
+
+
+def test_a_code_is_found_and_followed_where_it_moves() -> None:
+    reader = CodeReader()
+    for step in range(5):
+        reading = reader.read(scene(qrtime.encode(UTC_NS + step * 33_300_000, step), left=700 + 8 * step))
+        assert reading is not None
+        assert reading.code.utc_ns == UTC_NS + step * 33_300_000
+        centre = np.mean(reading.corners, axis=0)
+        assert centre == pytest.approx((700 + 8 * step + 87, 300 + 87), abs=2)
+    assert reader.following
+
+
+def test_a_lost_code_is_searched_again_in_the_whole_picture() -> None:
+    reader = CodeReader()
+    assert reader.read(scene(qrtime.encode(UTC_NS, 0), left=100, top=100))
+    empty = np.full((1080, 1920), 90, dtype=np.uint8)
+    for _ in range(qrtime.FULL_SEARCH_AFTER_MISSES):
+        assert reader.read(empty) is None
+    assert not reader.following
+    assert reader.read(scene(qrtime.encode(UTC_NS, 0), left=1500, top=800))
+
+
+def test_a_foreign_code_is_counted_and_gives_no_time() -> None:
+    reader = CodeReader()
+    assert reader.read(scene("https://example.org")) is None
+    assert reader.rejected > 0
+
+
+def test_small_blurred_and_noisy_codes_are_read() -> None:
+    noise = np.random.default_rng(1)
+    picture = np.full((1080, 1920), 90.0)
+    code = cv2.resize(drawn(qrtime.encode(UTC_NS, 3)), (100, 100), interpolation=cv2.INTER_AREA)
+    picture[500:600, 900:1000] = code
+    picture = cv2.GaussianBlur(picture, (0, 0), 1.0) + noise.normal(0, 8, picture.shape)
+    reading = CodeReader().read(np.clip(picture, 0, 255).astype(np.uint8))
+    assert reading is not None
+    assert reading.code.utc_ns == UTC_NS
+
+
+def test_a_mixture_of_two_codes_never_gives_a_third_time() -> None:
+    rng = random.Random(2)
+    for _ in range(60):
+        old = rng.randrange(10**13, 2 * 10**13) * qrtime.TICK_NS * 10
+        new = old + 16_700_000
+        share = rng.uniform(0.2, 0.8)
+        mixed = cv2.addWeighted(scene(qrtime.encode(old, 1)), 1 - share, scene(qrtime.encode(new, 2)), share, 0)
+        reading = CodeReader().read(mixed.astype(np.uint8))
+        assert reading is None or reading.code.utc_ns in (old, new)

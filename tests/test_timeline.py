@@ -1,0 +1,180 @@
+"""The camera's clock from its readings, against a simulated screen and camera whose truth is known."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from rig import timeline
+from rig.errors import NoCalibrationError, UnreadableError
+from rig.qrtime import TICK_NS, TimeCode
+from rig.timeline import Anchor, Observation, Terms
+
+SECOND_NS = 1_000_000_000
+LATENCY_NS = 35_000_000
+EXPOSURE_NS = 8_000_000
+BEGIN_NS = 1_795_356_192 * SECOND_NS
+TERMS = Terms(
+    display_latency_ns=LATENCY_NS,
+    display_latency_error_ns=25_000_000,
+    clock_error_ns=5_000_000,
+    refresh_ns=16_666_667,
+    read_out_ns=15_000_000,
+    read_out_error_ns=6_000_000,
+    unknown_rate_ppm=50.0,
+    max_rate_ppm=100.0,
+)
+
+Film = list[Observation]
+
+
+def film(
+    rng: np.random.Generator,
+    *,
+    first_pts_s: float = 3.0,
+    seconds: float = 3.0,
+    fps: float = 30000 / 1001,
+    rate_ppm: float = 0.0,
+    refresh_hz: float = 60.0,
+    hiccups: float = 0.01,
+    wrong: float = 0.002,
+    row: float = 0.5,
+) -> Film:
+    """What a camera reads off a screen: frames at true times BEGIN + (1 + rate) PTS, mixed exposures, some faults."""
+    refresh_ns = SECOND_NS / (refresh_hz * (1 + rng.uniform(-1e-3, 1e-3)))
+    phase_ns = rng.uniform(0, refresh_ns)
+    readings = []
+    for pts_ns in (first_pts_s + np.arange(round(seconds * fps)) / fps) * 1e9:
+        if rng.random() > 0.9:
+            continue  # not every frame is read
+        seen_ns = pts_ns * (1 + rate_ppm * 1e-6) + (row - 0.5) * TERMS.read_out_ns
+        newest, begun = np.divmod(seen_ns + EXPOSURE_NS / 2 - LATENCY_NS - phase_ns, refresh_ns)
+        share = begun / EXPOSURE_NS  # of the exposure in which the newest code was lit
+        if 0.44 < share < 0.56 and rng.random() < 0.7:
+            continue  # a mixture that is seldom read
+        number = newest if share > rng.uniform(0.44, 0.56) else newest - 1
+        if rng.random() < hiccups:
+            number -= 1  # this refresh was missed: the code before still stands
+        utc_ns = BEGIN_NS + int(phase_ns + number * refresh_ns)
+        if rng.random() < wrong:
+            utc_ns += int(rng.uniform(-1e13, 1e13))
+        code = TimeCode(utc_ns // TICK_NS * TICK_NS, TICK_NS, int(number) % 10)
+        readings.append(Observation(round(pts_ns), code, row))
+    return readings
+
+
+def error_ms(readings: Film, pts_s: float, rate_ppm: float = 0.0) -> tuple[float, float]:
+    """The error of the clock at a PTS, and its bar without constants, in ms."""
+    clock = timeline.calibrate(readings, TERMS)
+    pts = np.array([round(pts_s * 1e9)], dtype=np.int64)
+    truth = BEGIN_NS + pts_s * 1e9 * (1 + rate_ppm * 1e-6)
+    return float(clock.utc_ns(pts)[0] - truth) / 1e6, float(clock.error_ns(pts, constants=False)[0]) / 1e6
+
+
+@pytest.mark.parametrize(("fps", "p95_ms"), [(25.0, 2.0), (30000 / 1001, 7.5)])
+def test_one_film_is_exact_and_its_bar_covers_the_truth(fps: float, p95_ms: float) -> None:
+    rng = np.random.default_rng(3)
+    outcomes = np.array(
+        [error_ms(film(rng, fps=fps, rate_ppm=(rate := rng.uniform(-50, 50))), 4.5, rate) for _ in range(300)]
+    )
+    errors, bars = np.abs(outcomes[:, 0]), outcomes[:, 1]
+    assert np.percentile(errors, 95) <= p95_ms
+    assert np.mean(errors <= bars) >= 0.99
+    assert np.median(bars) <= 3 * np.median(errors) + 5  # not padded out of all measure
+
+
+def test_two_films_find_the_rate_over_two_hours() -> None:
+    rng = np.random.default_rng(4)
+    for _ in range(50):
+        rate = rng.uniform(-50, 50)
+        readings = film(rng, fps=25.0, rate_ppm=rate) + film(rng, fps=25.0, rate_ppm=rate, first_pts_s=7200.0)
+        assert timeline.calibrate(readings, TERMS).rate_ppm == pytest.approx(rate, abs=1.0)
+        for pts_s in (4.0, 1800.0, 3600.0, 7200.0):
+            error, bar = error_ms(readings, pts_s, rate)
+            assert abs(error) <= min(bar, 5.0)
+
+
+def test_two_films_close_together_give_no_wild_rate() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(50):
+        clock = timeline.calibrate(film(rng) + film(rng, first_pts_s=25.0), TERMS)
+        assert abs(clock.rate_ppm) < 50
+
+
+def test_the_bar_grows_with_the_time_since_the_only_film() -> None:
+    clock = timeline.calibrate(film(np.random.default_rng(6)), TERMS)
+    bars = clock.error_ns(np.array([4, 3604, 7204], dtype=np.int64) * SECOND_NS)
+    assert bars[1] - bars[0] == pytest.approx(50e-6 * 3600 * SECOND_NS, rel=0.01)
+    assert bars[2] - bars[1] == pytest.approx(50e-6 * 3600 * SECOND_NS, rel=0.01)
+
+
+def test_constants_widen_the_bar_and_nothing_else() -> None:
+    clock = timeline.calibrate(film(np.random.default_rng(7)), TERMS)
+    pts = np.array([4 * SECOND_NS], dtype=np.int64)
+    assert clock.error_ns(pts)[0] - clock.error_ns(pts, constants=False)[0] == 30_000_000
+
+
+def test_a_code_at_the_edge_of_the_picture_is_corrected_by_its_row() -> None:
+    rng = np.random.default_rng(8)
+    errors = [error_ms(film(rng, fps=25.0, row=0.9), 4.5)[0] for _ in range(50)]
+    assert abs(np.median(errors)) < 1.0
+
+
+def test_a_faster_screen_is_recognised_by_its_sequence() -> None:
+    rng = np.random.default_rng(9)
+    bars = [error_ms(film(rng, fps=25.0, refresh_hz=120.0), 4.5)[1] for _ in range(20)]
+    slow = [error_ms(film(rng, fps=25.0, refresh_hz=60.0, hiccups=0.0), 4.5)[1] for _ in range(20)]
+    assert np.median(bars) <= np.median(slow) + 1.0
+
+
+def shifted(readings: Film, shift_ns: int) -> Film:
+    return [replace(o, code=replace(o.code, utc_ns=o.code.utc_ns + shift_ns)) for o in readings]
+
+
+def test_a_film_of_another_clock_is_left_out_with_a_warning() -> None:
+    rng = np.random.default_rng(10)
+    stale = shifted(film(rng, first_pts_s=60.0, seconds=1.0), -40 * SECOND_NS)
+    clock = timeline.calibrate(film(rng) + stale, TERMS)
+    assert len(clock.anchors) == 1
+    assert "another clock" in clock.warnings[0]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda readings: [],
+        lambda readings: readings[:2],
+        lambda readings: shifted(readings, -3 * 86_400 * SECOND_NS),  # a code of another day on a screen
+    ],
+)
+def test_without_codes_that_can_be_trusted_there_is_no_clock(spoil: Callable[[Film], Film]) -> None:
+    readings = spoil(film(np.random.default_rng(11)))
+    with pytest.raises(NoCalibrationError, match="no time code"):
+        timeline.calibrate(readings, TERMS, BEGIN_NS)
+
+
+def test_a_given_start_has_the_bar_that_was_given() -> None:
+    clock = timeline.given(2 * SECOND_NS, BEGIN_NS, 500_000, 50.0)
+    pts = np.array([2 * SECOND_NS, 12 * SECOND_NS], dtype=np.int64)
+    assert clock.utc_ns(pts).tolist() == [BEGIN_NS, BEGIN_NS + 10 * SECOND_NS]
+    assert clock.error_ns(pts).tolist() == [500_000, 1_000_000]
+
+
+def test_calibration_json_says_all_and_comes_back_the_same() -> None:
+    rng = np.random.default_rng(12)
+    clock = timeline.calibrate(film(rng) + film(rng, first_pts_s=600.0), TERMS)
+    values = timeline.to_json(clock, 3 * SECOND_NS, 603 * SECOND_NS)
+    assert values["source"] == "qr"
+    assert values["codes_read"] > 100
+    assert set(values["error_ms"]) == {"start", "middle", "end"}
+    assert timeline.from_json(values) == clock
+    with pytest.raises(UnreadableError):
+        timeline.from_json({"source": "qr"})
+
+
+def test_anchors_say_how_many_codes_agreed() -> None:
+    readings = film(np.random.default_rng(13), wrong=0.1, hiccups=0.0)
+    anchor: Anchor = timeline.calibrate(readings, TERMS).anchors[0]
+    assert anchor.codes + anchor.rejected == len(readings)
+    assert anchor.rejected > 0
