@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -25,6 +26,9 @@ STOP_GRACE_S = 5.0
 
 log = logging.getLogger(__name__)
 _spawn = multiprocessing.get_context("spawn")
+# PR_SET_PDEATHSIG means the thread that started the child, not its process (prctl(2)): a worker started from a thread
+# that ends would end with it. So one thread, which lives as long as the process, starts them all.
+_starter = ThreadPoolExecutor(1, thread_name_prefix="starter")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,20 +154,25 @@ class Worker:
         self._status_monotonic_s = 0.0
         self._error: EdencarError | None = None
         self._answers: queue.SimpleQueue[_Answer] = queue.SimpleQueue()
+        self._listener: threading.Thread | None = None
         self._asking = threading.Lock()
+        self._sending = threading.Lock()
         self._number = 0
 
     def start(self) -> None:
         """Start the process, or start it again when it has died."""
         ours, theirs = _spawn.Pipe()
-        self._error = None
+        self._status, self._status_monotonic_s, self._error = None, time.monotonic(), None
         self._connection = ours
         self._process = _spawn.Process(
             target=_run, args=(theirs, self._target, self._args), name=self.name, daemon=True
         )
-        self._process.start()
-        theirs.close()
-        threading.Thread(target=self._listen, args=(ours,), name=f"{self.name} listener", daemon=True).start()
+        try:
+            _starter.submit(self._process.start).result()
+        finally:
+            theirs.close()
+        self._listener = threading.Thread(target=self._listen, args=(ours,), name=f"{self.name} listener", daemon=True)
+        self._listener.start()
 
     @property
     def alive(self) -> bool:
@@ -182,12 +191,12 @@ class Worker:
 
     @property
     def status(self) -> Any:
-        """The newest report, None before the first."""
+        """The newest report of the process that runs or ran last, None before its first."""
         return self._status
 
     @property
     def status_age_s(self) -> float:
-        """Seconds since the newest report."""
+        """Seconds since the newest report, or since the start."""
         return time.monotonic() - self._status_monotonic_s
 
     def ask(self, request: object, timeout_s: float) -> Any:
@@ -220,15 +229,19 @@ class Worker:
                 break
 
     def join(self, timeout_s: float | None = None) -> None:
-        """Wait until the process has ended."""
-        if self._process is not None:
-            self._process.join(timeout_s)
+        """Wait until the process has ended and all that it said has been heard."""
+        if self._process is None:
+            return
+        self._process.join(timeout_s)
+        if self._listener is not None and not self._process.is_alive():
+            self._listener.join(STOP_GRACE_S)
 
     def _send(self, message: object) -> None:
         try:
             if self._connection is None or not self.alive:
                 raise BrokenPipeError
-            self._connection.send(message)
+            with self._sending:  # a stop may come while a question is on its way
+                self._connection.send(message)
         except OSError as error:
             raise DeviceError(f"{self.name} is not running", cure="it is started again by itself; try again") from error
 
@@ -236,7 +249,7 @@ class Worker:
         while (left := deadline - time.monotonic()) > 0:
             with suppress(queue.Empty):
                 return self._answers.get(timeout=min(left, 0.2))
-            if not self.alive and self._answers.empty():
+            if not self.alive and not (self._listener and self._listener.is_alive()) and self._answers.empty():
                 raise DeviceError(
                     f"{self.name} ended while it was asked", cure="it is started again by itself; try again"
                 )
@@ -247,7 +260,10 @@ class Worker:
             try:
                 message = connection.recv()
             except (EOFError, OSError):
+                connection.close()
                 return
+            if connection is not self._connection:
+                continue  # from a process that has been replaced
             if isinstance(message, _Status):
                 self._status, self._status_monotonic_s = message.body, time.monotonic()
             elif isinstance(message, _Answer):
