@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from simulator.facade import VIEW_HEIGHT_M, Planes, draw_street, to_planes
+from simulator.facade import VIEW_HEIGHT_M, draw_street
+from simulator.paint import Planes, to_planes
 from simulator.phone import MODULES, QUIET_MODULES, Drawn, Phone, draw_modules
 from simulator.world import SECOND_NS, Street, World
 
