@@ -1,0 +1,46 @@
+"""Small films for tests: each picture carries its number, the phone is shown when a phone is given."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+
+from simulator.film import Film
+from simulator.phone import Phone
+from simulator.world import Street, World
+
+BEGIN_NS = 1_795_356_192_000_000_000  # 2026-11-22T14:03:12Z
+TICKS_PER_FRAME = 3003  # 30000/1001 frames a second on the 90 kHz clock
+CLOCK_HZ = 90_000
+TICK_NS = Fraction(1_000_000_000, CLOCK_HZ)
+
+
+def write_film(
+    path: Path,
+    ticks: Sequence[int],
+    *,
+    first_number: int = 0,
+    begin_ns: int = BEGIN_NS,
+    phone: Phone | None = None,
+    size: tuple[int, int] = (640, 360),
+    options: dict[str, str] | None = None,
+) -> None:
+    """Write H.264 pictures with these PTS (90 kHz); the picture at PTS t was taken at `begin_ns` + t."""
+    film = Film(World(begin_ns, 0, 0.0), Street(start_utc_ns=begin_ns), "left", *size)
+    format_options = {"mpegts_copyts": "1", "muxdelay": "0", "muxpreload": "0"} if path.suffix == ".ts" else {}
+    with av.open(str(path), "w", options=format_options) as container:
+        stream = container.add_stream("libx264", rate=Fraction(30000, 1001), options=options or {"g": "15", "bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, CLOCK_HZ)
+        stream.time_base = Fraction(1, CLOCK_HZ)
+        for count, tick in enumerate(ticks):
+            picture = film.picture(begin_ns + round(tick * TICK_NS), first_number + count, phone)
+            picture.pts, picture.time_base = tick, Fraction(1, CLOCK_HZ)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+
+
+def steady(count: int, first: int = 0) -> list[int]:
+    """PTS of `count` pictures, one each 1001/30000 s."""
+    return [first + number * TICKS_PER_FRAME for number in range(count)]
