@@ -1,0 +1,209 @@
+"""A virtual GoPro on the network: HTTP, live streams by UDP, recordings on its card; it knows the truth of each frame.
+
+It is written from GoPro's OpenAPI document and from what users logged, not from edenCar's client.
+"""
+
+import argparse
+import json
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from simulator import camera_faults
+from simulator.camera_faults import Faults
+from simulator.hero import api, models
+from simulator.hero.device import RESET, SLEEP, Device
+from simulator.hero.httpd import Answer, Request, Server
+from simulator.hero.rtc import Rtc
+from simulator.hero.sensor import Sensor, Size, Truth
+from simulator.hero.stream import Counts
+from simulator.hero.webcam import Outlet
+from simulator.phone import Phone
+from simulator.world import Crystal, Street, World
+
+DEFAULT_UDP_PORT = 8554
+DEFAULT_LATENCY_MS = 230.0  # GoPro: at least 210
+DEFAULT_SERIAL = "C3501324500711"
+DEFAULT_MODEL = "HERO12 Black"
+CHAPTER_BYTES = 12_000_000_000  # HERO11 to 13 (OpenGoPro issue 887)
+TYPICAL_RATE_PPM, TYPICAL_OFFSET_S = 20.0, 3.0  # of crystals and of clocks that somebody has set
+POWER_CHECK_S = 0.2
+RESET_S = 3.0
+
+
+class Camera:
+    """A camera that is plugged in between `start` and `stop`; a context manager does both.
+
+    `crystal` stamps the frames, None is a typical one; `size` is the height of the largest picture it can draw.
+    `truth` is a folder that gets `frames-<serial>.csv`. `phone` and `faults` may be changed while it runs. Raises
+    ValueError for an unknown model, FaultError for an unknown fault, OSError when the port is taken.
+    """
+
+    def __init__(
+        self,
+        *,
+        world: World,
+        street: Street,
+        host: str = "127.0.0.1",
+        http_port: int = 0,
+        udp_port: int = DEFAULT_UDP_PORT,
+        serial: str = DEFAULT_SERIAL,
+        model: str = DEFAULT_MODEL,
+        side: str = "left",
+        crystal: Crystal | None = None,
+        latency_ms: float = DEFAULT_LATENCY_MS,
+        size: int = 1080,
+        anti_flicker_hz: int = 60,
+        clock_offset_s: float | None = None,
+        chapter_bytes: int = CHAPTER_BYTES,
+        seed: int = 1,
+        phone: Phone | None = None,
+        truth: Path | None = None,
+        faults: Mapping[str, float] | None = None,
+    ) -> None:
+        dice = random.Random(f"{seed} {serial}")
+        now_ns = world.utc_ns()
+        self.serial, self.model = serial, model
+        self.faults = Faults(faults or {})
+        self.counts = Counts()
+        self._truth = Truth(truth, serial)
+        crystal = crystal or Crystal(dice.gauss(0, TYPICAL_RATE_PPM), 0.0, now_ns)
+        self._sensor = Sensor(world, street, side, crystal, seed, self._truth)
+        self._sensor.phone = phone
+        self._size = Size.of_height(size)
+        offset_s = dice.gauss(0, TYPICAL_OFFSET_S) if clock_offset_s is None else clock_offset_s
+        rtc = Rtc(offset_s, dice.gauss(0, TYPICAL_RATE_PPM), now_ns, self.faults)
+        outlet = Outlet(self._sensor, self.faults, dice, self.counts, self._size, udp_port, latency_ms)
+        self._device = Device(models.load(model), serial, rtc, outlet, chapter_bytes)
+        if anti_flicker_hz == 50:
+            self._device.settings.choose_50_hz()
+        self._host = host
+        self._server = Server(host, http_port, self._handle)
+        self._stopping = threading.Event()
+        self._power = threading.Thread(target=self._watch_power, name="camera power", daemon=True)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Draw the street, then answer."""
+        self._sensor.load(self._size)
+        self._server.start()
+        self._power.start()
+
+    def stop(self) -> None:
+        """Pull the plug: no thread, socket or file is left."""
+        self._stopping.set()
+        self._power.join()
+        self._server.close()
+        self._device.close()
+        self._truth.close()
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT of its HTTP interface."""
+        return f"{self._host}:{self._server.port}"
+
+    @property
+    def phone(self) -> Phone | None:
+        """The phone that is held before the lens."""
+        return self._sensor.phone
+
+    @phone.setter
+    def phone(self, phone: Phone | None) -> None:
+        self._sensor.phone = phone
+
+    def _handle(self, request: Request) -> Answer:
+        return api.handle(self._device, request)
+
+    def _watch_power(self) -> None:
+        while not self._stopping.wait(POWER_CHECK_S):
+            wanted = SLEEP if self._device.should_sleep else self._device.wanted_power
+            if wanted is not None:
+                self._stopping.wait(POWER_CHECK_S)  # the command is answered first
+                self._server.close()
+                self._device.power_off()
+            if wanted == RESET and not self._stopping.wait(RESET_S):
+                self._server = Server(self._host, self._server.port, self._handle)
+                self._server.start()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM or SIGINT; one JSON line on stdout says that the camera answers."""
+    options = _parser().parse_args(argv)
+    ends = {signal.SIGTERM, signal.SIGINT}
+    # Blocked before any thread starts, so that only `sigwait` takes them.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    try:
+        camera = _build(options)
+    except (ValueError, OSError) as error:
+        print(f"camera: {error}", file=sys.stderr)
+        return 2
+    with camera:
+        ready = {"serial": camera.serial, "model": camera.model, "address": camera.address}
+        print(json.dumps(ready), flush=True)
+        signal.sigwait(ends)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    return 0
+
+
+def _build(options: argparse.Namespace) -> Camera:
+    faults = dict(map(camera_faults.parse, options.fault))
+    now_ns = time.time_ns()
+    crystal = None if options.rate_ppm is None else Crystal(options.rate_ppm, 0.0, now_ns)
+    return Camera(
+        world=World(epoch_utc_ns=now_ns, epoch_monotonic_ns=time.monotonic_ns()),
+        street=Street(seed=options.seed, start_utc_ns=now_ns),
+        host=options.host,
+        http_port=options.http_port,
+        udp_port=options.udp_port,
+        serial=options.serial,
+        model=options.model,
+        side=options.side,
+        crystal=crystal,
+        latency_ms=options.latency_ms,
+        size=options.size,
+        anti_flicker_hz=options.anti_flicker,
+        clock_offset_s=options.clock_offset,
+        chapter_bytes=options.chapter_bytes,
+        seed=options.seed,
+        truth=options.truth,
+        faults=faults,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    faults = "\n".join(f"  {name:24}{text} ({usual:g})" for name, (usual, text) in camera_faults.FAULTS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m simulator camera",
+        description="A virtual GoPro; it says {serial, model, address} in one line of JSON when it answers.",
+        epilog=f"faults, with the value each has when none is given:\n{faults}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address it listens on")
+    add("--http-port", type=int, default=0, help="0 takes a free one (default)")
+    add("--udp-port", type=int, default=DEFAULT_UDP_PORT, help="where streams go when the request names no port")
+    add("--serial", default=DEFAULT_SERIAL, help="default %(default)s")
+    add("--model", default=DEFAULT_MODEL, help=f"one of {', '.join(models.names())}")
+    add("--side", choices=("left", "right"), default="left", help="side of the car it looks at")
+    add("--size", type=int, choices=(1080, 720, 360, 180), default=1080, help="height of the largest picture")
+    add("--anti-flicker", type=int, choices=(60, 50), default=60, help="50 Hz means 25 frames a second")
+    add("--latency-ms", type=float, default=DEFAULT_LATENCY_MS, help="from a frame to its datagrams")
+    add("--rate-ppm", type=float, help="how much too fast the camera's crystal is; default by --seed")
+    add("--clock-offset", type=float, metavar="S", help="how wrong the camera's date is at first; default by --seed")
+    add("--chapter-bytes", type=int, default=CHAPTER_BYTES, help="a video file is no larger; default %(default)s")
+    add("--seed", type=int, default=1, help="of all that is random")
+    add("--truth", type=Path, metavar="DIR", help="folder for frames-<serial>.csv")
+    add("--fault", action="append", default=[], metavar="NAME[=VALUE]", help="may be repeated")
+    return parser

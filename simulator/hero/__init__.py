@@ -1,0 +1,1 @@
+"""The parts of a virtual GoPro; `simulator.camera` puts them together."""

@@ -1,0 +1,266 @@
+"""The HTTP interface of a GoPro: control, state, settings and live pictures, path by path."""
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import datetime
+from http import HTTPStatus
+from types import MappingProxyType
+
+from simulator.hero.api_media import MEDIA_ROUTES, Route, download
+from simulator.hero.device import FLAT_MODES, PRESETS, RESET, SLEEP, Device
+from simulator.hero.httpd import Answer, Request, answer_json
+from simulator.hero.rtc import as_datetime
+from simulator.hero.settings import Refusal
+
+API_VERSION = "2.0"
+UI_CONTROLLERS = (0, 2)  # the others are set by the camera alone
+WEBCAM_VERSION = {"version": 2, "max_lens_support": True, "usb_3_1_compatible": True}
+ZONE_MIN = range(-12 * 60, 14 * 60 + 1)
+DOWNLOADS = "/videos/DCIM/"
+
+
+def handle(device: Device, request: Request) -> Answer:
+    """Answer a request. Commands are handled one at a time, downloads beside them."""
+    if request.path.startswith(DOWNLOADS):
+        answer = download(device, request.path.removeprefix(DOWNLOADS))
+    elif request.method != "GET":
+        answer = Answer(HTTPStatus.METHOD_NOT_ALLOWED)
+    else:
+        with device.lock:
+            answer = _route(device, request.path)(device, request)
+    return dataclasses.replace(answer, log_line=device.faults.take("log_line_before_status"))
+
+
+def _route(device: Device, path: str) -> Route:
+    if device.model.lacks_path(path):
+        return lambda device, request: Answer(HTTPStatus.NOT_IMPLEMENTED)
+    return ROUTES.get(path, lambda device, request: Answer(HTTPStatus.NOT_FOUND))
+
+
+def _accept(device: Device, request: Request) -> Answer:
+    return Answer()
+
+
+def _done(succeeded: bool, otherwise: HTTPStatus = HTTPStatus.INTERNAL_SERVER_ERROR) -> Answer:
+    return Answer(HTTPStatus.OK if succeeded else otherwise)
+
+
+def _version(device: Device, request: Request) -> Answer:
+    return answer_json({"version": API_VERSION})
+
+
+def _info(device: Device, request: Request) -> Answer:
+    return answer_json(
+        {
+            "ap_mac_addr": "0641" + device.serial[-8:],
+            "ap_ssid": "GP" + device.serial[-8:],
+            "firmware_version": device.model.firmware,
+            "model_name": device.model.name,
+            "model_number": str(device.model.number),
+            "serial_number": device.serial,
+        }
+    )
+
+
+def _state(device: Device, request: Request) -> Answer:
+    return answer_json({"status": device.statuses(), "settings": device.settings.all()})
+
+
+def _setting(device: Device, request: Request) -> Answer:
+    setting = request.number("setting")
+    if setting is None:
+        return Answer(HTTPStatus.BAD_REQUEST)
+    if "option" not in request.query:
+        present = device.settings.get(setting)
+        return Answer(HTTPStatus.NOT_FOUND) if present is None else answer_json({"option": present})
+    wanted = request.number("option")
+    if wanted is None:
+        return Answer(HTTPStatus.BAD_REQUEST)
+    refusal = device.change_setting(setting, wanted)
+    return Answer() if refusal is None else _refused(device, setting, wanted, refusal)
+
+
+def _refused(device: Device, setting: int, option: int, refusal: Refusal) -> Answer:
+    # A HERO13 names the list otherwise than the document (OpenGoPro issue 661).
+    name = "available_options" if device.model.generation >= 13 else "supported_options"
+    options = [{"display_name": text, "id": number} for number, text in refusal.options.items()]
+    body = {"error": refusal.error, "setting_id": setting, "option_id": option, name: options}
+    return answer_json(body, HTTPStatus.FORBIDDEN)
+
+
+def _keep_alive(device: Device, request: Request) -> Answer:
+    device.keep_alive()
+    return Answer()
+
+
+def _wired_usb(device: Device, request: Request) -> Answer:
+    on = request.number("p")
+    if on not in (0, 1):
+        return Answer(HTTPStatus.BAD_REQUEST)
+    changes, device.switches.wired_usb = device.switches.wired_usb != on, on
+    return _done(changes)  # 500 when it is so already, as users' code expects
+
+
+def _ui_controller(device: Device, request: Request) -> Answer:
+    who = request.number("p")
+    if who not in UI_CONTROLLERS:
+        return Answer(HTTPStatus.BAD_REQUEST)
+    device.switches.ui_controller = who
+    return Answer()
+
+
+def _zoom(device: Device, request: Request) -> Answer:
+    percent = request.number("percent", -1)
+    if percent not in range(101):
+        return Answer(HTTPStatus.BAD_REQUEST)
+    device.switches.zoom_percent = percent
+    return Answer()
+
+
+def _shutter_start(device: Device, request: Request) -> Answer:
+    return _done(device.press_shutter())
+
+
+def _shutter_stop(device: Device, request: Request) -> Answer:
+    device.release_shutter()
+    return Answer()
+
+
+def _set_date_time(device: Device, request: Request) -> Answer:
+    try:
+        year, month, day = map(int, request.query["date"].split("_"))
+        hour, minute, second = map(int, request.query["time"].split("_"))
+        local = datetime(year, month, day, hour, minute, second)  # noqa: DTZ001 (the camera's zone is apart)
+    except (KeyError, ValueError):
+        return Answer(HTTPStatus.BAD_REQUEST)
+    zone = request.number("tzone", 0)
+    if zone not in ZONE_MIN:
+        return Answer(HTTPStatus.BAD_REQUEST)
+    device.rtc.set(local, zone, request.query.get("dst") == "1", device.sensor.world.utc_ns())
+    return Answer()
+
+
+def _get_date_time(device: Device, request: Request) -> Answer:
+    local = as_datetime(device.local_s())
+    rtc = device.rtc
+    return answer_json(
+        {
+            "date": local.strftime("%Y_%m_%d"),
+            "time": local.strftime("%H_%M_%S"),
+            "dst": int(rtc.is_dst),
+            "tzone": rtc.zone_min,
+        }
+    )
+
+
+def _presets(device: Device, request: Request) -> Answer:
+    groups = [_preset_group(index, group, preset) for index, (group, preset) in enumerate(PRESETS.items())]
+    return answer_json({"presetGroupArray": groups, "customIconIds": [], "customTitleIds": []})
+
+
+def _preset_group(index: int, group: int, preset: int) -> dict[str, object]:
+    mode = FLAT_MODES[group]
+    only: dict[str, object] = {"id": preset, "mode": mode, "titleId": 1, "titleNumber": 0, "icon": 0}
+    only |= {"userDefined": False, "isModified": False, "isFixed": True, "settingArray": []}
+    return {"id": group, "presetArray": [only], "canAddPreset": False, "icon": index, "modeArray": [mode]}
+
+
+def _load_preset(device: Device, request: Request) -> Answer:
+    groups = {preset: group for group, preset in PRESETS.items()}
+    return _done(device.choose_group(groups.get(request.number("id", -1), -1)))
+
+
+def _set_group(device: Device, request: Request) -> Answer:
+    return _done(device.choose_group(request.number("id", -1)))
+
+
+def _stream_start(device: Device, request: Request) -> Answer:
+    free = not (device.is_writing or device.webcam.is_on)
+    return _done(
+        free and device.preview.start(request.number("port"), request.client, device.settings.webcam_rate),
+        otherwise=HTTPStatus.CONFLICT,
+    )
+
+
+def _stream_stop(device: Device, request: Request) -> Answer:
+    return _done(device.preview.stop(), otherwise=HTTPStatus.CONFLICT)
+
+
+def _webcam_start(device: Device, request: Request) -> Answer:
+    device.preview.stop()
+    device.webcam.start(request.query, request.client, device.settings.webcam_rate, device.is_writing)
+    return _webcam_status(device, request)
+
+
+def _webcam_preview(device: Device, request: Request) -> Answer:
+    device.preview.stop()
+    device.webcam.preview(request.client, device.settings.webcam_rate, device.is_writing)
+    return _webcam_status(device, request)
+
+
+def _webcam_stop(device: Device, request: Request) -> Answer:
+    device.webcam.stop()
+    return _webcam_status(device, request)
+
+
+def _webcam_exit(device: Device, request: Request) -> Answer:
+    device.webcam.exit()
+    return _webcam_status(device, request)
+
+
+def _webcam_status(device: Device, request: Request) -> Answer:
+    return answer_json({"status": device.webcam.status, "error": device.webcam.error})
+
+
+def _webcam_version(device: Device, request: Request) -> Answer:
+    return answer_json(WEBCAM_VERSION)
+
+
+def _unless_broken(route: Route) -> Route:
+    def answer(device: Device, request: Request) -> Answer:
+        return _done(False) if device.faults.get("webcam_500") else route(device, request)
+
+    return answer
+
+
+def _sleep(device: Device, request: Request) -> Answer:
+    device.wanted_power = SLEEP
+    return Answer()
+
+
+def _reset(device: Device, request: Request) -> Answer:
+    device.wanted_power = RESET
+    return Answer()
+
+
+ROUTES: Mapping[str, Route] = MappingProxyType(
+    {
+        "/gopro/version": _version,
+        "/gopro/camera/info": _info,
+        "/gopro/camera/state": _state,
+        "/gopro/camera/setting": _setting,
+        "/gopro/camera/keep_alive": _keep_alive,
+        "/gopro/camera/analytics/set_client_info": _accept,
+        "/gopro/camera/control/wired_usb": _wired_usb,
+        "/gopro/camera/control/set_ui_controller": _ui_controller,
+        "/gopro/camera/digital_zoom": _zoom,
+        "/gopro/camera/shutter/start": _shutter_start,
+        "/gopro/camera/shutter/stop": _shutter_stop,
+        "/gopro/camera/set_date_time": _set_date_time,
+        "/gopro/camera/get_date_time": _get_date_time,
+        "/gopro/camera/presets/get": _presets,
+        "/gopro/camera/presets/load": _load_preset,
+        "/gopro/camera/presets/set_group": _set_group,
+        "/gopro/camera/stream/start": _stream_start,
+        "/gopro/camera/stream/stop": _stream_stop,
+        "/gopro/webcam/start": _unless_broken(_webcam_start),
+        "/gopro/webcam/preview": _unless_broken(_webcam_preview),
+        "/gopro/webcam/stop": _webcam_stop,
+        "/gopro/webcam/exit": _unless_broken(_webcam_exit),
+        "/gopro/webcam/status": _webcam_status,
+        "/gopro/webcam/version": _webcam_version,
+        "/gp/gpControl/command/system/sleep": _sleep,
+        "/gp/gpControl/command/system/reset": _reset,
+        **MEDIA_ROUTES,
+    }
+)

@@ -1,0 +1,127 @@
+"""The HTTP interface of a GoPro: the files on its card."""
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from types import MappingProxyType
+
+from simulator.hero.device import Device
+from simulator.hero.httpd import BYTES_TYPE, Answer, Request, answer_json
+from simulator.hero.media import SCREENNAIL, THUMBNAIL, MediaFile
+
+MAX_HILIGHTS = 99
+
+Route = Callable[[Device, Request], Answer]
+
+
+def download(device: Device, path: str) -> Answer:
+    """`/videos/DCIM/<path>`: the bytes of a file, once it is closed."""
+    file = device.card.find(path)
+    if file is None:
+        return Answer(HTTPStatus.NOT_FOUND)
+    cut = device.faults.get("download_cut_bytes")
+    where = device.card.on_disk(file.directory, file.name)
+    return Answer(file=where, cut_after_bytes=None if cut is None else int(cut))
+
+
+def _list(device: Device, request: Request) -> Answer:
+    if device.faults.get("media_list_404"):
+        return Answer(HTTPStatus.NOT_FOUND)
+    return answer_json(device.card.listing())
+
+
+def _info(device: Device, request: Request) -> Answer:
+    file = _asked(device, request)
+    return Answer(HTTPStatus.NOT_FOUND) if file is None else answer_json(device.card.info(file))
+
+
+def _last_captured(device: Device, request: Request) -> Answer:
+    last = device.card.last_captured()
+    return Answer(HTTPStatus.NO_CONTENT) if last is None else answer_json(last)
+
+
+def _small_picture(device: Device, request: Request) -> Answer:
+    file = _asked(device, request)
+    if file is None:
+        return Answer(HTTPStatus.NOT_FOUND)
+    size = SCREENNAIL if request.path.endswith("screennail") else THUMBNAIL
+    return Answer(body=device.card.picture(file, size), kind=BYTES_TYPE)
+
+
+def _delete_file(device: Device, request: Request) -> Answer:
+    file = _asked(device, request)
+    return _delete(device, [] if file is None else [file])
+
+
+def _delete_group(device: Device, request: Request) -> Answer:
+    file = device.card.find(request.query.get("p", ""))
+    return _delete(device, [] if file is None else device.card.chapters(file))
+
+
+def _delete_all(device: Device, request: Request) -> Answer:
+    device.card.delete(device.card.files())
+    return Answer()
+
+
+def _delete(device: Device, files: list[MediaFile]) -> Answer:
+    device.card.delete(files)
+    return Answer(HTTPStatus.OK if files else HTTPStatus.BAD_REQUEST)
+
+
+def _mark_moment(device: Device, request: Request) -> Answer:
+    if device.video is None:
+        return Answer(HTTPStatus.INTERNAL_SERVER_ERROR)
+    device.video.mark()
+    return Answer()
+
+
+def _mark_file(device: Device, request: Request) -> Answer:
+    file, moment = _asked(device, request), request.number("ms")
+    if file is None or moment is None or len(file.hilights_ms) >= MAX_HILIGHTS:
+        return Answer(HTTPStatus.INTERNAL_SERVER_ERROR)
+    file.hilights_ms.append(moment)
+    return Answer()
+
+
+def _unmark_file(device: Device, request: Request) -> Answer:
+    file, moment = _asked(device, request), request.number("ms")
+    if file is None or moment not in file.hilights_ms:
+        return Answer(HTTPStatus.INTERNAL_SERVER_ERROR)
+    file.hilights_ms.remove(moment)
+    return Answer()
+
+
+def _turbo_transfer(device: Device, request: Request) -> Answer:
+    on = request.number("p")
+    if on not in (0, 1):
+        return Answer(HTTPStatus.BAD_REQUEST)
+    device.switches.turbo_transfer = on
+    return Answer()
+
+
+def _asked(device: Device, request: Request) -> MediaFile | None:
+    return device.card.find(request.query.get("path", ""))
+
+
+def _once_written(route: Route) -> Route:
+    def refuse_while_writing(device: Device, request: Request) -> Answer:
+        return Answer(HTTPStatus.SERVICE_UNAVAILABLE) if device.is_writing else route(device, request)
+
+    return refuse_while_writing
+
+
+MEDIA_ROUTES: Mapping[str, Route] = MappingProxyType(
+    {
+        "/gopro/media/list": _once_written(_list),
+        "/gopro/media/info": _once_written(_info),
+        "/gopro/media/last_captured": _last_captured,
+        "/gopro/media/thumbnail": _small_picture,
+        "/gopro/media/screennail": _small_picture,
+        "/gopro/media/delete/file": _once_written(_delete_file),
+        "/gp/gpControl/command/storage/delete/group": _once_written(_delete_group),
+        "/gp/gpControl/command/storage/delete/all": _once_written(_delete_all),
+        "/gopro/media/hilight/moment": _mark_moment,
+        "/gopro/media/hilight/file": _mark_file,
+        "/gopro/media/hilight/remove": _unmark_file,
+        "/gopro/media/turbo_transfer": _turbo_transfer,
+    }
+)

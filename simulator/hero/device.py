@@ -1,0 +1,196 @@
+"""The state of a virtual GoPro: what its commands do to it, apart from how they are asked for."""
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+from simulator.hero import models
+from simulator.hero.media import Card
+from simulator.hero.models import Model
+from simulator.hero.recorder import Capture, Photo, Video, VideoPlan
+from simulator.hero.rtc import Rtc
+from simulator.hero.settings import Refusal, Settings
+from simulator.hero.webcam import Outlet, Preview, Webcam
+
+SETTLING_S = 0.3  # status 8 after a change of settings or preset
+KEEP_ALIVE_S = 5.0  # one is due every 3 s; every 30 s was too seldom for a HERO11 (OpenGoPro issue 253)
+AUTO_POWER_DOWN_S = {1: 60.0, 4: 300.0, 6: 900.0, 7: 1800.0, 11: 8.0, 12: 30.0}  # of setting 59
+RECORDING_BIT_RATE = 12_000_000
+VIDEO_GROUP, PHOTO_GROUP, TIMELAPSE_GROUP = 1000, 1001, 1002
+SLEEP, RESET = "sleep", "reset"
+PRESETS = {VIDEO_GROUP: 0, PHOTO_GROUP: 65536, TIMELAPSE_GROUP: 131072}
+FLAT_MODES = {VIDEO_GROUP: 12, PHOTO_GROUP: 17, TIMELAPSE_GROUP: 13}
+
+
+@dataclass(slots=True)
+class Switches:
+    """Flags that commands set and the state tells."""
+
+    turbo_transfer: int = 0
+    ui_controller: int = 0
+    zoom_percent: int = 0
+    wired_usb: int = 0
+    preset_group: int = VIDEO_GROUP
+
+
+@dataclass(slots=True)
+class Timers:
+    """When the camera was last asked for something (CLOCK_MONOTONIC, s)."""
+
+    activity_s: float = field(default_factory=time.monotonic)
+    keep_alive_s: float = field(default_factory=time.monotonic)
+    settled_s: float = 0.0
+
+
+class Device:
+    """A camera without its network. Commands come one after another: callers hold `lock`."""
+
+    def __init__(self, model: Model, serial: str, rtc: Rtc, outlet: Outlet, chapter_bytes: int) -> None:
+        self.lock = threading.RLock()
+        self.model, self.serial, self.rtc = model, serial, rtc
+        self.sensor, self.faults = outlet.sensor, outlet.faults
+        self.settings = Settings(model)
+        self.switches = Switches()
+        self.timers = Timers()
+        self.wanted_power: str | None = None
+        self.webcam = Webcam(outlet, model.generation)
+        self.preview = Preview(outlet, model.generation)
+        self.capture: Capture | None = None
+        self.card = Card(outlet.dice)
+        self._largest, self._chapter_bytes = outlet.largest, chapter_bytes
+
+    def close(self) -> None:
+        """End streams and recordings; the card is gone with all that is on it."""
+        self.power_off()
+        self.card.close()
+
+    def power_off(self) -> None:
+        """End streams and recordings and forget all flags; the card and the settings stay."""
+        with self.lock:
+            self.wanted_power = None
+            self.switches = Switches()
+            self.webcam.exit()
+            self.preview.stop()
+            if self.capture is not None:
+                self.capture.stop()
+                self.capture.join()
+
+    @property
+    def is_encoding(self) -> bool:
+        """Status 10."""
+        return self.capture is not None and self.capture.is_encoding
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether a file is not closed yet."""
+        return self.is_encoding or (self.capture is not None and self.capture.is_busy)
+
+    @property
+    def is_busy(self) -> bool:
+        """Status 8."""
+        closing = self.capture is not None and self.capture.is_busy
+        return closing or time.monotonic() < self.timers.settled_s
+
+    @property
+    def should_sleep(self) -> bool:
+        """Whether both timers have run out: auto power down and keep-alive."""
+        patience_s = AUTO_POWER_DOWN_S.get(self.settings.get(models.AUTO_POWER_DOWN) or 0)
+        if patience_s is None or self.is_writing or self.webcam.is_on or self.preview.streamer is not None:
+            return False
+        now = time.monotonic()
+        return now - self.timers.activity_s > patience_s and now - self.timers.keep_alive_s > KEEP_ALIVE_S
+
+    def change_setting(self, setting: int, option: int) -> Refusal | None:
+        """Change a setting, or say why not."""
+        refusal = self.settings.change(setting, option, self.is_writing, self.webcam.status == 0)
+        if refusal is None:
+            self._settle()
+        return refusal
+
+    def choose_group(self, group: int) -> bool:
+        """Change to the preset of a group; False when there is none, or not now."""
+        if group not in PRESETS or self.is_writing:
+            return False
+        self.switches.preset_group = group
+        self._settle()
+        return True
+
+    def press_shutter(self) -> bool:
+        """Take a photo or begin a video; False while the camera does something else."""
+        if self.is_writing or self.webcam.is_on or self.faults.get("card_status"):
+            return False
+        self.preview.stop()
+        self.capture = self._photo() if self.switches.preset_group == PHOTO_GROUP else self._video()
+        self.capture.start()
+        self._touch()
+        return True
+
+    def release_shutter(self) -> None:
+        """End a video; nothing happens without one."""
+        if isinstance(self.capture, Video):
+            self.capture.stop()
+        self._touch()
+
+    @property
+    def video(self) -> Video | None:
+        """The video that is being recorded."""
+        return self.capture if isinstance(self.capture, Video) and self.is_encoding else None
+
+    def local_s(self) -> int:
+        """What the camera's clock shows, as `Rtc.local_s`."""
+        return self.rtc.local_s(self.sensor.world.utc_ns())
+
+    def keep_alive(self) -> None:
+        """Start the second timer again."""
+        self.timers.keep_alive_s = time.monotonic()
+
+    def statuses(self) -> dict[int, int | str]:
+        """All statuses that the model tells."""
+        known = self.model.status_template()
+        now = self._power_statuses() | self._work_statuses() | self.card.statuses()
+        return known | {number: value for number, value in now.items() if number in known}
+
+    def _power_statuses(self) -> dict[int, int]:
+        return {
+            6: int(self.faults.get("overheating", 0)),
+            33: int(self.faults.get("card_status", 0)),
+            70: int(self.faults.get("battery_percent", 87)),
+            75: self.switches.zoom_percent,
+            113: self.switches.turbo_transfer,
+            114: self.switches.ui_controller,
+            116: self.switches.wired_usb,
+        }
+
+    def _work_statuses(self) -> dict[int, int]:
+        group = self.switches.preset_group
+        return {
+            8: int(self.is_busy),
+            10: int(self.is_encoding),
+            13: int(self.video.elapsed_s) if self.video is not None else 0,
+            32: int(self.preview.streamer is not None),
+            55: int(not self.is_writing),
+            82: int(not self.is_busy),
+            89: FLAT_MODES[group],
+            96: group,
+            97: PRESETS[group],
+        }
+
+    def _settle(self) -> None:
+        self.timers.settled_s = time.monotonic() + SETTLING_S
+        self._touch()
+
+    def _touch(self) -> None:
+        self.timers.activity_s = time.monotonic()
+
+    def _photo(self) -> Photo:
+        return Photo(self.sensor, self.card, self.rtc, self._largest, self.settings.webcam_rate)
+
+    def _video(self) -> Video:
+        plan = VideoPlan(
+            size=self._largest,
+            rate=self.settings.video_rate,
+            bit_rate=RECORDING_BIT_RATE,
+            chapter_bytes=self._chapter_bytes,
+            dates_are_utc=self.model.generation >= 11,
+        )
+        return Video(self.sensor, self.card, self.rtc, plan)

@@ -1,0 +1,109 @@
+"""A live stream of a camera: pictures encoded while they wait, and sent by UDP when the camera's latency is over."""
+
+import queue
+import random
+import socket
+import threading
+import time
+from contextlib import closing, suppress
+from dataclasses import dataclass
+
+from simulator.camera_faults import Faults
+from simulator.hero.encoder import TransportStream
+from simulator.hero.sensor import Rate, Sensor, Shutter, Size
+
+START_DELAY_S = 0.3  # from the command to the first frame
+LATE_NS = 5_000_000
+BURST_DATAGRAMS, BURST_PAUSE_S = 8, 0.0005  # a picture leaves over some milliseconds, at about 170 Mbit/s
+PTS_SPAN = 2**32  # of the random first time stamp; 33 bits would wrap now and then within a test
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPlan:
+    """What is streamed, and to whom."""
+
+    name: str
+    target: tuple[str, int]
+    size: Size
+    rate: Rate
+    bit_rate: int
+    latency_ms: float
+
+
+@dataclass(slots=True)
+class Counts:
+    """Frames that were sent, those of them that left late, and those that there was no time to draw."""
+
+    sent: int = 0
+    late: int = 0
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    due_monotonic_ns: int
+    datagrams: list[bytes]
+
+
+class Streamer:
+    """Two threads: one draws and encodes each frame as soon as it is exposed, the other sends it on time."""
+
+    def __init__(self, plan: StreamPlan, sensor: Sensor, faults: Faults, dice: random.Random, counts: Counts) -> None:
+        self.plan = plan
+        self._sensor, self._faults, self._counts = sensor, faults, counts
+        self._first_pts = dice.randrange(PTS_SPAN)
+        self._dice = random.Random(dice.random())
+        self._shutter = Shutter()
+        self._units: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=target, name=f"{plan.name} {target.__name__}", daemon=True)
+            for target in (self._film, self._send)
+        ]
+
+    def start(self) -> None:
+        """Begin with a frame a moment from now."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Stop at once: pictures still in the pipe are not sent."""
+        self._shutter.close()
+        for thread in self._threads:
+            thread.join()
+
+    def _film(self) -> None:
+        try:
+            with closing(TransportStream(self.plan.size, self.plan.rate, self.plan.bit_rate)) as stream:
+                self._fill(stream)
+        finally:
+            self._units.put(None)
+
+    def _fill(self, stream: TransportStream) -> None:
+        rate, latency_ns = self.plan.rate, round(self.plan.latency_ms * 1e6)
+        next_index = 0
+        for shot in self._sensor.expose(
+            rate, self.plan.size, self._shutter, START_DELAY_S, patience_s=self.plan.latency_ms / 1000
+        ):
+            self._counts.left_out += shot.index - next_index
+            next_index = shot.index + 1
+            pts = self._first_pts + shot.index * rate.ticks
+            datagrams = stream.datagrams(shot.picture, pts)
+            self._sensor.truth.add(shot.number, self.plan.name, pts, shot.utc_ns)
+            self._units.put(_Unit(self._sensor.world.monotonic_ns(shot.utc_ns + latency_ns), datagrams))
+
+    def _send(self) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            while (unit := self._units.get()) is not None and self._shutter.wait_until(unit.due_monotonic_ns):
+                late = time.monotonic_ns() - unit.due_monotonic_ns > LATE_NS
+                self._send_unit(udp, unit.datagrams)
+                self._counts.sent += 1
+                self._counts.late += late
+
+    def _send_unit(self, udp: socket.socket, datagrams: list[bytes]) -> None:
+        loss = self._faults.get("udp_loss", 0.0)
+        for number, datagram in enumerate(datagrams, start=1):
+            if self._dice.random() >= loss:
+                with suppress(OSError):  # nobody listens, or the cable is out: a camera does not care
+                    udp.sendto(datagram, self.plan.target)
+            if number % BURST_DATAGRAMS == 0:
+                time.sleep(BURST_PAUSE_S)

@@ -1,0 +1,125 @@
+"""The webcam and the preview of a GoPro: which of them streams, where to, and the states it tells."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from simulator.camera_faults import Faults
+from simulator.hero.sensor import Rate, Sensor, Size
+from simulator.hero.stream import Counts, Streamer, StreamPlan
+
+OFF, IDLE, STREAMING, LOW_POWER_PREVIEW = 0, 1, 2, 3  # webcam status
+NO_ERROR, PRESET_ERROR, SHUTTER_ERROR, INVALID_PARAMETER = 0, 1, 4, 6  # webcam error
+
+WEBCAM_BIT_RATE = 6_000_000
+PREVIEW_BIT_RATE = 2_500_000
+HEIGHTS = {4: 480, 7: 720, 12: 1080}  # of the parameter `res`
+USUAL_RESOLUTION = 12
+FIELDS_OF_VIEW = (0, 2, 3, 4)
+UDP_PORTS = range(1, 65536)
+
+
+@dataclass(frozen=True, slots=True)
+class Outlet:
+    """What all streams of a camera share."""
+
+    sensor: Sensor
+    faults: Faults
+    dice: random.Random
+    counts: Counts
+    largest: Size
+    default_port: int
+    latency_ms: float
+
+    def open(self, name: str, client: str, port: int | None, height: int, rate: Rate, bit_rate: int) -> Streamer:
+        """A stream that has begun; no picture is larger than the camera can draw in time."""
+        size = min(Size.of_height(height), self.largest, key=lambda size: size.height)
+        target = (client, self.default_port if port is None else port)
+        plan = StreamPlan(name, target, size, rate, bit_rate, self.latency_ms)
+        streamer = Streamer(plan, self.sensor, self.faults, self.dice, self.counts)
+        streamer.start()
+        return streamer
+
+
+class Webcam:
+    """The state diagram of GoPro's webcam mode: off or idle, streaming, or in low-power preview."""
+
+    def __init__(self, outlet: Outlet, generation: int) -> None:
+        self.status = OFF
+        self.error = NO_ERROR
+        self.streamer: Streamer | None = None
+        self._outlet = outlet
+        # HERO9 and 10 ignore `port`; only they have 480p.
+        self._takes_port = generation >= 11
+        self._heights = HEIGHTS if generation <= 10 else {res: height for res, height in HEIGHTS.items() if res != 4}
+
+    @property
+    def is_on(self) -> bool:
+        """Whether pictures are sent, which excludes recording."""
+        return self.status in (STREAMING, LOW_POWER_PREVIEW)
+
+    def start(self, query: Mapping[str, str], client: str, rate: Rate, is_encoding: bool) -> None:
+        """`webcam/start`: stream at full power; again, with other parameters, when it streams already."""
+        try:
+            resolution, view = int(query.get("res", USUAL_RESOLUTION)), int(query.get("fov", 0))
+            port = int(query["port"]) if "port" in query and self._takes_port else None
+        except ValueError:
+            resolution, view, port = -1, -1, None
+        known = resolution in self._heights and view in FIELDS_OF_VIEW and (port is None or port in UDP_PORTS)
+        known = known and query.get("protocol", "TS") == "TS"  # RTSP is not simulated
+        self.error = self._trouble(is_encoding) or (NO_ERROR if known else INVALID_PARAMETER)
+        if self.error == NO_ERROR:
+            self._end(STREAMING)
+            height = self._heights[resolution]
+            self.streamer = self._outlet.open("webcam", client, port, height, rate, WEBCAM_BIT_RATE)
+
+    def preview(self, client: str, rate: Rate, is_encoding: bool) -> None:
+        """`webcam/preview`: a small stream that needs little power."""
+        self.error = self._trouble(is_encoding)
+        if self.error == NO_ERROR:
+            self._end(LOW_POWER_PREVIEW)
+            self.streamer = self._outlet.open("webcam", client, None, 480, rate, PREVIEW_BIT_RATE)
+
+    def stop(self) -> None:
+        """`webcam/stop`: no more pictures; still in webcam mode."""
+        self._end(IDLE)
+
+    def exit(self) -> None:
+        """`webcam/exit`: leave webcam mode."""
+        self._end(OFF)
+
+    def _trouble(self, is_encoding: bool) -> int:
+        if is_encoding:
+            return SHUTTER_ERROR
+        return PRESET_ERROR if self._outlet.faults.take("webcam_error_once") else NO_ERROR
+
+    def _end(self, status: int) -> None:
+        previous, self.streamer = self.streamer, None
+        if previous is not None:
+            previous.stop()
+        self.status = status
+
+
+class Preview:
+    """`camera/stream`: the other live picture, which a recording ends (OpenGoPro issue 352)."""
+
+    def __init__(self, outlet: Outlet, generation: int) -> None:
+        self.streamer: Streamer | None = None
+        self._outlet = outlet
+        self._takes_port = generation >= 12
+        self._height = 480 if generation == 9 else 720
+
+    def start(self, port: int | None, client: str, rate: Rate) -> bool:
+        """Begin to stream; False when it streams already."""
+        if self.streamer is not None:
+            return False
+        port = port if self._takes_port else None
+        self.streamer = self._outlet.open("preview", client, port, self._height, rate, PREVIEW_BIT_RATE)
+        return True
+
+    def stop(self) -> bool:
+        """End the stream; False when there is none."""
+        previous, self.streamer = self.streamer, None
+        if previous is not None:
+            previous.stop()
+        return previous is not None
