@@ -114,8 +114,8 @@ def _run(options: argparse.Namespace) -> PhotoSummary:
 
 
 def _say(summary: PhotoSummary) -> str:
-    tables = ", ".join(summary.tables)
-    return f"{summary.located} of {summary.photos} photos have a fix, {summary.interpolated} a position of their own: {tables}"
+    counts = f"{summary.located} of {summary.photos} photos have a fix, {summary.interpolated} a position of their own"
+    return f"{counts}: {', '.join(summary.tables)}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

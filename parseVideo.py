@@ -24,15 +24,16 @@ import av
 import numpy as np
 import numpy.typing as npt
 from rig.positions import Track
-from rig.recordings import write_atomically
 
 import configs
 from configs import Settings
 from rig import cli, photos, timeline, video
 from rig.clock import iso_utc, parse_utc
 from rig.errors import NoCalibrationError, NoSpaceError, UnreadableError, UsageError
+from rig.locate import SIGMAS_IN_99_PERCENT
 from rig.photos import Photo
 from rig.qrtime import CodeReader
+from rig.recordings import MANIFEST, Manifest, write_atomically
 from rig.timeline import CameraClock, Observation, Terms
 from rig.video import Clip, Video
 
@@ -42,6 +43,8 @@ SECOND_NS = 1_000_000_000
 MILLISECOND_NS = 1_000_000
 SEARCH_EVERY = 5  # frames, until a code is found: a code is shown for seconds
 MAX_OFF_TARGET_FRAMES = 2.0  # a frame further from the wanted instant than this lies beside a gap
+METRES_PER_DEGREE = 111_195.0  # of latitude, mean sphere: good to 0.5 %, enough to space photos
+STANDING_MPS = 0.3
 DARK, BRIGHT = 20.0, 235.0  # mean luminance of a covered and of a blinded lens
 CALIBRATION_NAME = "calibration.json"
 
@@ -148,15 +151,15 @@ class _Work:
     picks: tuple[_Pick, ...]
 
 
-def _collect(sources: Sequence[Path]) -> tuple[list[Video], dict[str, Any]]:
-    """All videos, and the manifest when the one source is a recording's folder."""
+def _collect(sources: Sequence[Path]) -> tuple[list[Video], Manifest | None]:
+    """All videos, and the manifest when a source is a recording's folder."""
     files = [path for path in sources if not path.is_dir()]
     videos = video.find_videos(files) if files else []
-    manifest: dict[str, Any] = {}
+    manifest = None
     for folder in (path for path in sources if path.is_dir()):
         videos += _videos_of(folder)
-        if (folder / "recording.json").exists():
-            manifest = _manifest(folder)
+        if (folder / MANIFEST).exists():
+            manifest = Manifest.from_json((folder / MANIFEST).read_bytes())
     return videos, manifest
 
 
@@ -173,17 +176,8 @@ def _videos_of(folder: Path) -> list[Video]:
     return videos
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads((folder / "recording.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise UnreadableError(
-            f"{folder / 'recording.json'} cannot be read ({error})", cure="name the videos"
-        ) from error
-
-
 def _clocks(
-    videos: Sequence[Video], settings: Settings, manifest: Mapping[str, Any], wish: Wish
+    videos: Sequence[Video], settings: Settings, manifest: Manifest | None, wish: Wish
 ) -> tuple[list[tuple[Video, CameraClock]], list[str]]:
     """The clock of each video for which there is one, and a warning for each other."""
     calibrate = partial(_calibrate, settings=settings, manifest=manifest, wish=wish)
@@ -205,7 +199,7 @@ def _clocks(
 
 
 def _calibrate(
-    item: Video, settings: Settings, manifest: Mapping[str, Any], wish: Wish
+    item: Video, settings: Settings, manifest: Manifest | None, wish: Wish
 ) -> CameraClock | NoCalibrationError:
     """The clock of one video; the error is returned, not raised, as other videos may have one."""
     if wish.calibration is not None:
@@ -213,12 +207,11 @@ def _calibrate(
     if wish.start_utc:
         utc_ns, error_ns = _start_utc(wish.start_utc)
         return timeline.given(item.first_ns, utc_ns, error_ns, settings.unknown_camera_rate_ppm)
-    started = manifest.get("started")
     try:
         return timeline.calibrate(
             read_codes(item, settings.code_window_s),
             _terms(settings, manifest),
-            parse_utc(started) if started else None,
+            parse_utc(manifest.started) if manifest else None,
         )
     except NoCalibrationError as error:
         return NoCalibrationError(f"{item.name}: {error.message}", cure=error.cure)
@@ -232,7 +225,7 @@ def read_codes(item: Video, window_s: float) -> list[Observation]:
     reader = CodeReader()
     for clip in item.clips:
         clock_ns = clip.clock_ns
-        numbers = np.flatnonzero((clock_ns <= begin) | (clock_ns >= end))
+        numbers = np.flatnonzero((clock_ns <= begin) | (clock_ns >= end)).tolist()
         for number, picture in video.pictures(clip, numbers):
             if not reader.following and number % SEARCH_EVERY:
                 continue
@@ -243,13 +236,13 @@ def read_codes(item: Video, window_s: float) -> list[Observation]:
     return observations
 
 
-def _terms(settings: Settings, manifest: Mapping[str, Any]) -> Terms:
+def _terms(settings: Settings, manifest: Manifest | None) -> Terms:
     """What the film does not show; of the Pi's clock the recording's manifest tells the error."""
-    clock = manifest.get("clock") or {}
+    sigma_ns = manifest.clock.sigma_ns if manifest and manifest.clock else 0
     return Terms(
         display_latency_ns=round(settings.display_latency_ms * MILLISECOND_NS),
         display_latency_error_ns=round(settings.display_latency_error_ms * MILLISECOND_NS),
-        clock_error_ns=round(float(clock.get("error_ms") or 0.0) * MILLISECOND_NS),
+        clock_error_ns=round(SIGMAS_IN_99_PERCENT * sigma_ns),
         refresh_ns=round(SECOND_NS / settings.display_refresh_hz),
         read_out_ns=round(settings.read_out_ms * MILLISECOND_NS),
         read_out_error_ns=round(settings.read_out_error_ms * MILLISECOND_NS),
@@ -338,17 +331,32 @@ def _pick(item: Video, clock: CameraClock, wish: Wish, track: Track | None) -> t
 def _instants(first_ns: int, last_ns: int, every: Every, track: Track | None) -> Int64:
     """The wanted UTC: whole multiples of the step, so that all cameras' photos are of the same instants."""
     if track is not None:
-        instants = track.instants_each(every.step)
+        instants = _each_metres(track, every.step)
         return instants[(instants >= first_ns) & (instants <= last_ns)]
     step_ns = round(every.step * SECOND_NS)
     return np.arange(-(-first_ns // step_ns), last_ns // step_ns + 1, dtype=np.int64) * step_ns
+
+
+def _each_metres(track: Track, step_m: float) -> Int64:
+    """The UTC at which the car had driven each whole multiple of `step_m`; standing, it drives nothing."""
+    north = np.diff(track.latitude) * METRES_PER_DEGREE
+    east = np.diff(track.longitude) * METRES_PER_DEGREE * np.cos(np.radians(track.latitude[:-1]))
+    pace = np.hypot(north, east)
+    pace[np.nan_to_num(track.speed_mps[:-1], nan=np.inf) < STANDING_MPS] = 0.0  # the receiver's noise is no way
+    way = np.concatenate([[0.0], np.cumsum(pace)])
+    moving = np.concatenate([[True], np.diff(way) > 0])
+    marks = np.arange(0.0, way[-1], step_m)
+    begin = int(track.utc_ns[0])
+    elapsed = np.rint(np.interp(marks, way[moving], (track.utc_ns - begin)[moving]))
+    return begin + np.asarray(elapsed, dtype=np.int64)
 
 
 def _nearest(values: Int64, wanted: Int64) -> Int64:
     right = np.clip(np.searchsorted(values, wanted), 1, max(1, len(values) - 1))
     left = right - 1
     right = np.minimum(right, len(values) - 1)
-    return np.where(np.abs(values[left] - wanted) <= np.abs(values[right] - wanted), left, right).astype(np.int64)
+    closest = np.where(np.abs(values[left] - wanted) <= np.abs(values[right] - wanted), left, right)
+    return np.asarray(closest, dtype=np.int64)
 
 
 def _extract_all(
@@ -447,7 +455,7 @@ def _file_name(utc_ns: int) -> str:
 def _write(path: Path, picture: av.VideoFrame, quality: int) -> None:
     # By way of BGR: a camera's planes straight into a JPEG would turn BT.709 colours into BT.601 ones.
     with path.open("wb") as file:
-        file.write(photos.encode_jpeg(picture.to_ndarray(format="bgr24"), quality))
+        file.write(photos.encode_jpeg(np.asarray(picture.to_ndarray(format="bgr24"), dtype=np.uint8), quality))
         file.flush()
         os.fdatasync(file.fileno())
 

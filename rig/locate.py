@@ -18,11 +18,11 @@ NO_FIX = "no-fix-near"
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How positions are given: `method` hermite, linear or nearest; no fix further than `max_gap_s`; camera - antenna."""
+    """How positions are given: `method` hermite, linear or nearest; no fix further away than `max_gap_s`."""
 
     method: str
     max_gap_s: float
-    lever_arm_m: tuple[float, ...]
+    lever_arm_m: tuple[float, ...]  # camera minus antenna: forward, right, up
 
 
 def locate(rows: Sequence[Photo], track: Track, rule: Rule) -> list[Photo]:
