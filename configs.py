@@ -34,6 +34,9 @@ class Settings:
     )
     host: str = _tunable("127.0.0.1", "address", "server.service sets 0.0.0.0: phones on the car's WiFi must reach it")
     port: int = _tunable(5000, "TCP port", "what crews already type")
+    host_names: tuple[str, ...] = _tunable(
+        ("localhost", "edencar", "edencar.local", "edencar.lan"), "names", "others are refused: DNS rebinding"
+    )
     cameras: tuple[str, ...] = _tunable((), "HOST[:PORT], ...", "empty: found on USB; named: only these are used")
     receiver_port: str = _tunable("auto", "device or auto", "auto: found by name, then by listening")
     receiver_baud: int = _tunable(0, "baud, 0 = auto", "USB-CDC ignores it; a real UART is tried at the usual rates")
@@ -72,8 +75,16 @@ class Settings:
     segment_s: float = _tunable(60.0, "s", "length of a stream segment: what a damaged file can cost")
     receive_buffer_bytes: int = _tunable(8 << 20, "bytes", "about 9 s of a 6 Mbit/s stream while the disk hesitates")
     sync_interval_s: float = _tunable(1.0, "s", "what a power cut can cost; more often wears the card")
+    discover_interval_s: float = _tunable(3.0, "s", "between two looks for cameras; each asks the USB network")
     stop_wait_s: float = _tunable(30.0, "s", "how long a stop waits for files to come from the cameras' cards")
     reserve_bytes: int = _tunable(200 << 20, "bytes", "room kept free so that a recording can always be closed")
+    webcam_resolution: str = _tunable("1080", "480, 720, 1080", "letters need pixels; 480 only on HERO9 and 10")
+    webcam_lens: str = _tunable("linear", "wide, narrow, superview, linear", "straight lines stay straight")
+    camera_settings: tuple[str, ...] = _tunable(
+        ("175=1", "59=0", "135=0"),
+        "id=option, ...",
+        "Pro mode, never sleep, no stabilisation: it moves the frame's time",
+    )
     camera_bit_rate_mbps: float = _tunable(6.0, "Mbit/s", "of one webcam stream; turns free bytes into time left")
 
 

@@ -1,0 +1,580 @@
+"""The rig as a whole: a worker for each camera and one for the receiver, one recording at a time, and how all is."""
+
+import fcntl
+import logging
+import os
+import threading
+import time
+import tomllib
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import TypeVar
+
+import capturePositions
+import gopro
+from configs import Settings
+from rig.clock import CRYSTAL_PPM, NS_PER_MS, NS_PER_S, UtcClock, iso_utc, system_clock
+from rig.errors import ConflictError, DeviceNotFoundError, EdencarError, NoSpaceError, UsageError
+from rig.recordings import (
+    FETCHING,
+    FINISHED,
+    INTERRUPTED,
+    OPEN_STATES,
+    Manifest,
+    RecordedCamera,
+    RecordedReceiver,
+    Recordings,
+    free_bytes,
+)
+from rig.status import (
+    DEGRADED,
+    ERROR,
+    IDLE,
+    RECORDING,
+    STARTING,
+    STOPPING,
+    CameraNow,
+    CarStatus,
+    Problem,
+    ReceiverNow,
+    RecordingNow,
+    StorageNow,
+    TimeNow,
+    camera_problems,
+    other_problems,
+    receiver_problems,
+)
+from rig.supervision import Kept
+from rig.workers import StartCapture, Target, Worker
+
+MODES = ("video", "camera")  # recorded here as a stream, or on the camera's card and fetched after the stop
+POSITIONS_ONLY = "positions-only"
+
+TICK_S = 0.25
+FIRST_DISCOVERY_S = 5.0  # how long a start waits for the first look for cameras
+FORGET_S = 60.0  # an unplugged camera is shown so long
+STOP_TIMEOUT_S = 15.0  # a camera closes its file in about 3 s
+REPORT_S = 2.0
+THREAD_GRACE_S = 2.0
+FINISH_AGAIN_S = 10.0
+START_ROOM_S = 300  # nothing is started that could not go on for so long
+CLOCK_STEP_NS = NS_PER_S
+CAMERA_FIGURES = (
+    "battery_percent",
+    "card_seconds_left",
+    "fps",
+    "lost_datagrams",
+    "delay_ms",
+    "fetched_bytes",
+    "fetch_total_bytes",
+    "problems",
+)
+_Item = TypeVar("_Item")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """How cameras are found, and what runs in the workers."""
+
+    discover: Callable[[Sequence[str]], Sequence[gopro.FoundCamera]] = gopro.discover
+    camera_worker: Target = gopro.camera_worker
+    receiver_worker: Target = capturePositions.receiver_worker
+
+
+@dataclass(slots=True)
+class _Camera:
+    found: gopro.FoundCamera
+    kept: Kept
+    seen_s: float
+
+    @property
+    def status(self) -> gopro.CameraStatus | None:
+        status: gopro.CameraStatus | None = self.kept.status
+        return status
+
+    @property
+    def state(self) -> str:
+        status = self.status
+        if status is not None:
+            return status.state
+        return "lost" if self.kept.trouble else "connecting"
+
+
+@dataclass(slots=True)
+class _Running:
+    """A recording from its start until its manifest is closed."""
+
+    id: str
+    name: str
+    mode: str
+    folder: Path
+    started_ns: int  # CLOCK_MONOTONIC, as all times here
+    clock: UtcClock
+    joinable: bool  # cameras that come later record too
+    cameras: dict[str, _Camera] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    stopped_ns: int | None = None
+    due_s: float = 0.0  # when closing its manifest is tried again
+    starts: dict[str, int] = field(default_factory=dict)  # of the workers, when they were told to stop
+
+    def capture(self, camera: _Camera) -> StartCapture:
+        folder = self.folder / "videos" / camera.found.serial
+        folder.mkdir(parents=True, exist_ok=True)
+        return StartCapture(folder, self.mode)
+
+    @property
+    def entries(self) -> tuple[RecordedCamera, ...]:
+        return tuple(
+            RecordedCamera(
+                serial, camera.found.model, camera.found.address, serial, camera.status.files if camera.status else ()
+            )
+            for serial, camera in sorted(self.cameras.items())
+        )
+
+    @property
+    def fetching(self) -> bool:
+        return any(camera.state == "fetching" for camera in self.cameras.values())
+
+    @property
+    def fetch_broken(self) -> list[str]:
+        """Cameras whose worker died while it fetched; its successor knows nothing of the files."""
+        return [serial for serial, start in self.starts.items() if self.cameras[serial].kept.starts != start]
+
+
+class Car:
+    """Owns all workers from its creation until `close`. Safe to use from several threads.
+
+    Raises ConflictError when another process serves the same folder.
+    """
+
+    def __init__(self, settings: Settings, devices: Devices | None = None) -> None:
+        self.recordings = Recordings(settings.output)
+        self._settings = settings
+        self._devices = devices or Devices()
+        self._lock_file = _take(self.recordings.output)
+        self._changing = threading.Lock()  # held while a recording is started or stopped: one at a time
+        self._members = threading.Lock()  # guards which cameras there are and which of them record
+        self._phase = IDLE
+        self._running: _Running | None = None
+        self._unfinished: list[_Running] = []
+        self._cameras: dict[str, _Camera] = {}
+        self._gnss: UtcClock | None = None
+        self._discovered = threading.Event()
+        self._closing = threading.Event()
+        self._close_interrupted()
+        self._receiver = Kept(Worker("receiver", self._devices.receiver_worker, settings), self._note)
+        self._threads = [
+            threading.Thread(target=self._repeat, args=(task, pause_s), name=task.__name__, daemon=True)
+            for task, pause_s in ((self._discover, settings.discover_interval_s), (self._tend, TICK_S))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def __enter__(self) -> "Car":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def start(
+        self,
+        mode: str = "video",
+        name: str = "",
+        cameras: Sequence[str] | None = None,
+        allow: str = "",
+        every: str = "",
+    ) -> tuple[Manifest, bool]:
+        """Start a recording with the named cameras, or with all; returns it and whether it is a new one.
+
+        `every` is remembered as the photo interval of this recording. Raises UsageError, ConflictError (one is being
+        stopped, or runs in another mode), DeviceNotFoundError (unless `allow` is positions-only), NoSpaceError, or what
+        all cameras raised.
+        """
+        if mode not in MODES:
+            raise UsageError(f"there is no mode {mode[:40]!r}", cure=f"use {' or '.join(MODES)}")
+        if allow not in ("", POSITIONS_ONLY):
+            raise UsageError(f"{allow[:40]!r} cannot be allowed", cure=f"use {POSITIONS_ONLY}, or leave it out")
+        if self._phase == STOPPING:
+            raise ConflictError("the last recording is being stopped", cure="try again in a few seconds")
+        with self._changing:
+            if self._closing.is_set():
+                raise ConflictError("the server is ending", cure="start it again")
+            if self._running:
+                return self._again(self._running, mode), False
+            self._phase = STARTING
+            try:
+                return self._start(mode, name, cameras, allow, every), True
+            finally:
+                self._phase = IDLE
+
+    def stop(self, reason: str = "") -> Manifest | None:
+        """Stop the recording that runs and return it when all is on disk; None when none runs.
+
+        In mode `camera` it waits up to `stop_wait_s` for the files, else the recording is returned in state `fetching`.
+        """
+        with self._changing:
+            return self._stop(reason, self._settings.stop_wait_s)
+
+    def clock(self) -> UtcClock:
+        """UTC by the receiver as long as it is better than the operating system's idea of it."""
+        status: capturePositions.ReceiverStatus | None = self._receiver.status
+        if status is not None and status.clock is not None:
+            self._gnss = status.clock
+        system, gnss = system_clock(), self._gnss
+        if gnss is None:
+            return system
+        age_ns = max(0, time.monotonic_ns() - gnss.at_monotonic_ns)
+        grown = replace(gnss, sigma_ns=gnss.sigma_ns + age_ns * CRYSTAL_PPM // 1_000_000)
+        return grown if grown.sigma_ns < system.sigma_ns else system
+
+    def status(self) -> CarStatus:
+        """How all is now."""
+        running = self._running
+        listed = self._listed()
+        cameras = tuple(_camera_now(camera, running) for camera in listed)
+        receiver = _receiver_now(self._receiver.status or capturePositions.ReceiverStatus())
+        clock = self.clock()
+        time_now = TimeNow(iso_utc(clock.utc_ns()), clock.source, round(clock.sigma_ns / NS_PER_MS, 3))
+        storage = self._storage(len(cameras))
+        problems = (
+            *camera_problems(cameras, running is not None),
+            *receiver_problems(receiver, running is not None),
+            *other_problems(time_now, storage, [one.id for one in self._unfinished]),
+        )
+        return CarStatus(
+            state=self._state(running, problems),
+            recording=_recording_now(running) if running else None,
+            cameras=cameras,
+            receiver=receiver,
+            time=time_now,
+            storage=storage,
+            problems=problems,
+        )
+
+    def close(self) -> None:
+        """Stop the recording, end all workers, let go of the folder. Files still on a camera's card stay there."""
+        with self._changing:
+            if self._closing.is_set():
+                return
+            self._stop("the server ended", 0.0)
+            self._closing.set()
+        for thread in self._threads:
+            thread.join(THREAD_GRACE_S)
+        for running in self._unfinished:
+            running.warnings.append("the server ended before all files had come from the cards; they are still there")
+            with suppress(EdencarError, OSError):
+                self._finish(running, INTERRUPTED)
+        _at_once(Kept.close, [self._receiver, *(camera.kept for camera in self._cameras.values())])
+        os.close(self._lock_file)
+
+    def _again(self, running: _Running, mode: str) -> Manifest:
+        if mode != running.mode:
+            raise ConflictError(f"a recording runs in mode {running.mode}", cure="stop it first")
+        return self.recordings.get(running.id)
+
+    def _start(self, mode: str, name: str, serials: Sequence[str] | None, allow: str, every: str) -> Manifest:
+        chosen = self._choose(serials, allow)
+        self._check_room(len(chosen))
+        clock, started_ns = self.clock(), time.monotonic_ns()
+        manifest = self.recordings.create(
+            clock.utc_ns(started_ns),
+            mode,
+            name=name,
+            every=every,
+            clock=clock,
+            software=_software(),
+            settings=asdict(self._settings),
+        )
+        folder = self.recordings.folder(manifest.id)
+        running = _Running(manifest.id, name, mode, folder, started_ns, clock, joinable=serials is None)
+        with self._members:
+            running.cameras = {camera.found.serial: camera for camera in chosen}
+            self._running = running
+        try:
+            failures = self._begin(running, chosen)
+            if chosen and len(failures) == len(chosen) and allow != POSITIONS_ONLY:
+                raise failures[0]
+            return self._save(running)
+        except Exception:
+            self._give_up(running)
+            raise
+
+    def _choose(self, serials: Sequence[str] | None, allow: str) -> list[_Camera]:
+        self._discovered.wait(FIRST_DISCOVERY_S)
+        present = {camera.found.serial: camera for camera in self._listed() if camera.state != "lost"}
+        wanted = list(present) if serials is None else list(dict.fromkeys(serials))
+        missing = [serial for serial in wanted if serial not in present]
+        if missing:
+            raise DeviceNotFoundError(f"camera {missing[0][:40]} does not answer", cure="check its USB cable")
+        if not wanted and allow != POSITIONS_ONLY:
+            raise DeviceNotFoundError(
+                "no camera answers", cure=f"switch them on and check the USB cables, or allow {POSITIONS_ONLY}"
+            )
+        return [present[serial] for serial in wanted]
+
+    def _check_room(self, cameras: int) -> None:
+        if self._storage(cameras).seconds_left < START_ROOM_S:
+            raise NoSpaceError(
+                f"less than {START_ROOM_S // 60} minutes of recording fit on the disk of {self.recordings.output}",
+                cure="delete recordings or change the disk",
+            )
+
+    def _begin(self, running: _Running, chosen: Sequence[_Camera]) -> list[EdencarError]:
+        """Start all devices at once and return how cameras failed; those are told again by the supervision."""
+        positions = running.folder / "positions"
+        positions.mkdir(exist_ok=True)
+        captures = [(camera.kept, running.capture(camera)) for camera in chosen]
+        captures.append((self._receiver, StartCapture(positions, running.mode)))
+        results = _at_once(lambda pair: pair[0].begin(pair[1]), captures)
+        for (kept, _), error in zip(captures, results, strict=True):
+            if error:
+                self._note(f"{kept.worker.name} did not start: {error}")
+        return [error for error in results[:-1] if error]
+
+    def _give_up(self, running: _Running) -> None:
+        """Undo a start that failed; whatever has been recorded is in the trash."""
+        try:
+            _at_once(lambda kept: kept.end(STOP_TIMEOUT_S), self._detach(running))
+            self._save(running, state=INTERRUPTED)
+            self.recordings.trash(running.id)
+        finally:
+            self._running = None
+
+    def _stop(self, reason: str, wait_s: float) -> Manifest | None:
+        running = self._running
+        if running is None:
+            return None
+        self._phase = STOPPING
+        try:
+            if reason:
+                self._note(f"stopped: {reason}")
+            self._end(running)
+            return self._await_files(running, wait_s)
+        except (EdencarError, OSError):
+            self._unfinished.append(running)  # its manifest is closed as soon as that is possible
+            raise
+        finally:
+            self._running = None
+            self._phase = IDLE
+
+    def _end(self, running: _Running) -> None:
+        kept = self._detach(running)
+        errors = _at_once(lambda one: one.end(STOP_TIMEOUT_S), kept)
+        for one, error in zip(kept, errors, strict=True):
+            if error:
+                self._note(f"{one.worker.name} did not stop in order: {error}")
+        running.starts = {serial: camera.kept.starts for serial, camera in running.cameras.items()}
+
+    def _detach(self, running: _Running) -> list[Kept]:
+        with self._members:
+            running.stopped_ns = time.monotonic_ns()
+            return [self._receiver, *(camera.kept for camera in running.cameras.values())]
+
+    def _await_files(self, running: _Running, wait_s: float) -> Manifest:
+        if running.mode == "camera":
+            _at_once(lambda camera: camera.kept.await_report(REPORT_S), list(running.cameras.values()))
+        deadline_s = time.monotonic() + wait_s
+        while running.fetching and time.monotonic() < deadline_s:
+            self._closing.wait(0.1)
+        if not running.fetching:
+            return self._finish(running, FINISHED)
+        manifest = self._save(running, state=FETCHING)
+        self._unfinished.append(running)
+        return manifest
+
+    def _finish(self, running: _Running, state: str) -> Manifest:
+        for serial in running.fetch_broken:
+            state = INTERRUPTED
+            running.warnings.append(f"camera {serial} was interrupted: its files may still be on its card")
+        return self._save(running, state=state)
+
+    def _save(self, running: _Running, **changes: object) -> Manifest:
+        """Write down all that is known, with the times by the best clock."""
+        clock = min(self.clock(), running.clock, key=lambda one: one.sigma_ns)
+        moved_ns = clock.utc_ns(running.started_ns) - running.clock.utc_ns(running.started_ns)
+        if abs(moved_ns) > CLOCK_STEP_NS and running.clock.source != clock.source:
+            self._note(f"the Pi's clock was {-moved_ns / NS_PER_S:+.1f} s wrong at the start: the folder's name is too")
+        running.clock = clock
+        receiver: capturePositions.ReceiverStatus | None = self._receiver.status
+        return self.recordings.update(
+            running.id,
+            started=iso_utc(clock.utc_ns(running.started_ns)),
+            stopped=None if running.stopped_ns is None else iso_utc(clock.utc_ns(running.stopped_ns)),
+            clock=clock,
+            cameras=running.entries,
+            receiver=receiver and RecordedReceiver(receiver.port, receiver.epochs_logged),
+            warnings=tuple(running.warnings),
+            **changes,
+        )
+
+    def _note(self, text: str) -> None:
+        """Write a sentence into the recording that runs: what went wrong is part of it."""
+        log.warning("%s", text)
+        running = self._running
+        if running is None:
+            return
+        now_ns = time.monotonic_ns()
+        utc = iso_utc(running.clock.utc_ns(now_ns))
+        running.warnings.append(f"{utc} {text}")
+        with suppress(OSError, EdencarError):  # a full disk must not stop the supervision
+            with (running.folder / "events.log").open("a", encoding="utf-8") as file:
+                file.write(f"{utc} {now_ns} {text}\n")
+            self.recordings.update(running.id, warnings=tuple(running.warnings))
+
+    def _close_interrupted(self) -> None:
+        for manifest in self.recordings.list():
+            if manifest.state in OPEN_STATES:
+                warnings = (*manifest.warnings, f"the server ended while this was in state {manifest.state}")
+                with suppress(EdencarError, OSError):
+                    self.recordings.update(manifest.id, state=INTERRUPTED, warnings=warnings)
+
+    def _repeat(self, task: Callable[[], None], pause_s: float) -> None:
+        while not self._closing.is_set():
+            try:
+                task()
+            except Exception:
+                log.exception("%s failed", task.__name__)
+            self._closing.wait(pause_s)
+
+    def _discover(self) -> None:
+        try:
+            found = self._devices.discover(self._settings.cameras)
+        finally:
+            self._discovered.set()
+        for camera in found:
+            self._adopt(camera)
+        self._forget()
+
+    def _adopt(self, found: gopro.FoundCamera) -> None:
+        if self._closing.is_set():
+            return
+        known = self._cameras.get(found.serial)
+        if known:
+            known.seen_s = time.monotonic()
+            return
+        log.info("camera %s (%s) at %s", found.serial, found.model, found.address)
+        worker = Worker(f"camera {found.serial}", self._devices.camera_worker, found.address, self._settings)
+        camera = _Camera(found, Kept(worker, self._note), time.monotonic())
+        with self._members:
+            self._cameras[found.serial] = camera
+
+    def _join_late(self) -> None:
+        """Have cameras record that came, or came back, after the start."""
+        running = self._running
+        if running is None or not running.joinable or self._phase != IDLE:
+            return
+        for camera in self._listed():
+            serial = camera.found.serial
+            with self._members:
+                joins = serial not in running.cameras and running.stopped_ns is None and camera.state != "lost"
+                if joins:
+                    running.cameras[serial] = camera
+                    camera.kept.expect(running.capture(camera))
+            if joins:
+                self._note(f"camera {serial} joined")
+
+    def _forget(self) -> None:
+        running = self._running
+        for camera in self._listed():
+            gone = camera.state == "lost" and time.monotonic() - camera.seen_s > FORGET_S
+            if gone and not (running and camera.found.serial in running.cameras):
+                with self._members:
+                    del self._cameras[camera.found.serial]
+                camera.kept.close()
+
+    def _tend(self) -> None:
+        for kept in (self._receiver, *(camera.kept for camera in self._listed())):
+            kept.tend()
+        self._join_late()
+        self._finish_fetched()
+        if self._running and self._phase == IDLE and free_bytes(self.recordings.output) < self._settings.reserve_bytes:
+            threading.Thread(target=self.stop, args=("the disk is full",), name="full disk", daemon=True).start()
+
+    def _finish_fetched(self) -> None:
+        for running in [one for one in self._unfinished if not one.fetching and time.monotonic() >= one.due_s]:
+            running.due_s = time.monotonic() + FINISH_AGAIN_S  # should it fail
+            self._finish(running, FINISHED)
+            self._unfinished.remove(running)
+
+    def _listed(self) -> list[_Camera]:
+        with self._members:
+            return [self._cameras[serial] for serial in sorted(self._cameras)]
+
+    def _storage(self, cameras: int) -> StorageNow:
+        free = free_bytes(self.recordings.output)
+        bytes_per_s = max(1, cameras) * self._settings.camera_bit_rate_mbps * 1e6 / 8
+        return StorageNow(free, max(0, int((free - self._settings.reserve_bytes) / bytes_per_s)))
+
+    def _state(self, running: _Running | None, problems: Iterable[Problem]) -> str:
+        if self._phase != IDLE:
+            return self._phase
+        if running is None:
+            return IDLE
+        return DEGRADED if any(problem.level == ERROR for problem in problems) else RECORDING
+
+
+def _take(output: Path) -> int:
+    """Lock a folder of recordings until the descriptor is closed, at the latest when this process ends."""
+    descriptor = os.open(output / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise ConflictError(f"another edenCar serves {output}", cure="stop it, or name another folder") from error
+    return descriptor
+
+
+def _at_once(function: Callable[[_Item], object], items: Sequence[_Item]) -> list[EdencarError | None]:
+    """Call a function for all items in parallel; what it raised for each."""
+
+    def outcome(item: _Item) -> EdencarError | None:
+        try:
+            function(item)
+        except EdencarError as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(max(1, len(items)), thread_name_prefix="at once") as threads:
+        return list(threads.map(outcome, items))
+
+
+def _software() -> str:
+    project = tomllib.loads((Path(__file__).parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return f"{project['name']} {project['version']}"
+
+
+def _recording_now(running: _Running) -> RecordingNow:
+    until_ns = running.stopped_ns or time.monotonic_ns()
+    return RecordingNow(
+        running.id,
+        running.name,
+        running.mode,
+        iso_utc(running.clock.utc_ns(running.started_ns)),
+        round((until_ns - running.started_ns) / NS_PER_S, 1),
+    )
+
+
+def _camera_now(camera: _Camera, running: _Running | None) -> CameraNow:
+    found, status, kept = camera.found, camera.status, camera.kept
+    records = running is not None and running.stopped_ns is None and found.serial in running.cameras
+    waits = records and not kept.told and camera.state != "lost"
+    known = {} if status is None else {name: getattr(status, name) for name in CAMERA_FIGURES}
+    return CameraNow(
+        serial=found.serial,
+        label=None,
+        model=found.model,
+        address=found.address,
+        state="starting" if waits else camera.state,
+        records=records,
+        trouble=kept.trouble if waits or camera.state == "lost" else "",
+        **known,
+    )
+
+
+def _receiver_now(status: capturePositions.ReceiverStatus) -> ReceiverNow:
+    return ReceiverNow(**{item.name: getattr(status, item.name) for item in fields(ReceiverNow)})

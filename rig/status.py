@@ -1,0 +1,156 @@
+"""What the crew must know now: values without any device behind them, and the problems that follow from them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+IDLE, STARTING, RECORDING, DEGRADED, STOPPING = "idle", "starting", "recording", "degraded", "stopping"
+CAPTURING = ("streaming", "recording")  # the states of a camera that does what it should
+LITTLE_ROOM_S, VERY_LITTLE_ROOM_S = 1800, 600
+OLD_CORRECTIONS_S = 10.0  # normal is 1 to 2 s
+ERROR, WARNING, INFO = "error", "warning", "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What the crew must know; `level` is error, warning or info,
+    `subject` the device or recording it is about."""
+
+    code: str
+    level: str
+    text: str
+    cure: str = ""
+    subject: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingNow:
+    """The recording that runs."""
+
+    id: str
+    name: str
+    mode: str
+    started: str
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraNow:
+    """One camera; None is what nobody knows.
+
+    `state` is connecting, starting (told to record, has not yet), or one of gopro.CameraStatus. `records` says that it
+    is part of the recording that runs, `trouble` why it does not do it, `problems` what the camera itself complains of.
+    """
+
+    serial: str
+    label: str | None
+    model: str
+    address: str
+    state: str
+    battery_percent: int | None = None
+    card_seconds_left: int | None = None
+    fps: float | None = None
+    lost_datagrams: int = 0
+    delay_ms: float | None = None
+    fetched_bytes: int = 0
+    fetch_total_bytes: int = 0
+    calibration: None = None
+    records: bool = False
+    trouble: str = ""
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverNow:
+    """The receiver; None is what it does not say."""
+
+    port: str | None
+    state: str
+    quality: str
+    fix_age_s: float | None
+    correction_age_s: float | None
+    satellites: int | None
+    hdop: float | None
+    sigma_m: float | None
+    rate_hz: float | None
+    latitude: float | None
+    longitude: float | None
+    speed_mps: float | None
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TimeNow:
+    """What the time is worth; `source` is gnss or system."""
+
+    utc: str
+    source: str
+    sigma_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class StorageNow:
+    """Room on the disk, in bytes and in seconds of recording with the cameras that are there."""
+
+    bytes_free: int
+    seconds_left: int
+
+
+@dataclass(frozen=True, slots=True)
+class CarStatus:
+    """Everything the crew must know now; `state` is idle, starting, recording, degraded or stopping."""
+
+    state: str
+    recording: RecordingNow | None
+    cameras: tuple[CameraNow, ...]
+    receiver: ReceiverNow
+    time: TimeNow
+    storage: StorageNow
+    problems: tuple[Problem, ...]
+
+
+def camera_problems(cameras: Sequence[CameraNow], recording: bool) -> Iterator[Problem]:
+    """What is wrong with the cameras."""
+    if not cameras:  # while a recording runs, someone has allowed that
+        level = WARNING if recording else ERROR
+        yield Problem("no_camera", level, "No camera answers", "Switch the cameras on and check their USB cables")
+    for camera in cameras:
+        why = f" ({camera.trouble})" if camera.trouble else ""
+        if camera.state == "lost":
+            text = f"Camera {camera.serial} does not answer{why}"
+            cure = "Check its cable; if it does not come back, take its battery out for a moment"
+            yield Problem("camera_lost", WARNING if recording > camera.records else ERROR, text, cure, camera.serial)
+        elif camera.records and camera.state not in CAPTURING:
+            text = f"Camera {camera.serial} does not record{why}"
+            yield Problem("camera_not_recording", ERROR, text, "It is told again by itself", camera.serial)
+        for sentence in camera.problems:
+            yield Problem("camera", WARNING, sentence, subject=camera.serial)
+
+
+def receiver_problems(receiver: ReceiverNow, recording: bool) -> Iterator[Problem]:
+    """What is wrong with the receiver."""
+    level = ERROR if recording else WARNING
+    if receiver.state == "searching":
+        yield Problem("no_receiver", level, "No receiver is found", "Plug it in by USB and switch it on")
+    elif receiver.state == "lost":
+        yield Problem("receiver_lost", level, "The receiver does not answer any more", "Check its cable")
+    elif receiver.latitude is None:
+        yield Problem("no_fix", WARNING, "The receiver has no position", "Wait under open sky")
+    elif receiver.correction_age_s is not None and receiver.correction_age_s > OLD_CORRECTIONS_S:
+        text = f"The corrections are {receiver.correction_age_s:.0f} s old"
+        yield Problem("old_corrections", WARNING, text, "Check where the corrections come from")
+    for sentence in receiver.problems:
+        yield Problem("receiver", WARNING, sentence)
+
+
+def other_problems(time: TimeNow, storage: StorageNow, fetching: Sequence[str]) -> Iterator[Problem]:
+    """What is wrong with the time and the disk; `fetching` are recordings whose files are still on the cards."""
+    if time.source == "system":
+        text = "The time is the Pi's own, not the receiver's"
+        yield Problem("time_unsure", WARNING, text, "Wait until the receiver has had a position for a few seconds")
+    if storage.seconds_left < LITTLE_ROOM_S:
+        level = ERROR if storage.seconds_left < VERY_LITTLE_ROOM_S else WARNING
+        text = f"Room for {storage.seconds_left // 60} minutes is left"
+        yield Problem("little_room", level, text, "Delete recordings or change the disk")
+    for recording_id in fetching:
+        text = f"Files of recording {recording_id} are coming from the cards"
+        yield Problem("fetching", INFO, text, "Leave the cameras on and plugged in", recording_id)
