@@ -71,7 +71,8 @@ SHOPS = (  # name, what the window says, colours of the front and of the letters
 )
 HALLS = ("MAIRIE", "ÉCOLE PUBLIQUE", "BIBLIOTHÈQUE", "GENDARMERIE", "SALLE DES FÊTES")
 POSTERS = ("À VENDRE/02 40 36 12 58", "VIDE-GRENIER/DIMANCHE 7 JUIN", "ATTENTION/AU CHIEN", "À LOUER/06 31 47 85 20")
-DIRECTIONS = ("VALLET 3", "CLISSON 12", "NANTES 25", "LE PALLET 7", "ANGERS 68")
+DIRECTIONS = ("VALLET 3", "CLISSON 12", "NANTES 25", "LE PALLET 7", "ANGERS 68", "MOUZILLON 5")  # two at a crossing
+TOWNS = ("VALLET", "LA CHAPELLE-HEULIN", "LE LANDREAU", "TILLIÈRES")
 VANS = (
     ("MARTIN PLOMBERIE", "02 40 54 18 73"),
     ("ÉLECTRICITÉ MOREAU", "02 51 79 30 46"),
@@ -121,6 +122,7 @@ class Texts:
         self.halls = _deal(dice, HALLS)
         self.posters = _deal(dice, POSTERS)
         self.directions = _deal(dice, DIRECTIONS)
+        self.towns = _deal(dice, TOWNS)
         self.vans = _deal(dice, VANS)
 
 
@@ -139,7 +141,7 @@ def draw_street(height: int, seed: int) -> Planes:
     _ground(brush, dice)
     joints = _plots(brush, dice, texts)
     _roughen(brush.canvas, seed)
-    _furniture(brush, dice, joints)
+    _furniture(brush, dice, joints, texts)
     _parked(brush, dice, joints, texts)
     return to_planes(brush.canvas)
 
@@ -446,7 +448,7 @@ def _side_street(brush: Brush, plot: Plot, texts: Texts) -> None:
         brush.box(x, -0.62, x + 0.55, -0.1, rgb("e4e4e0"))
     _pole(brush, left + 0.5, 3.3)
     brush.sign(next(texts.streets), left + 0.5, 2.85, 1.9, 0.92, STREET_SIGN)
-    _stop(brush, left + 2.2)
+    _stop(brush, left + 2.4)
     _pole(brush, right - 0.9, 3.2)
     for index in range(2):
         _arrow(brush, right - 1.9, 2.9 - 0.55 * index, next(texts.directions))
@@ -457,13 +459,14 @@ def _side_street(brush: Brush, plot: Plot, texts: Texts) -> None:
 FIRST_CAR_M, CAR_SPOT_M = 6.0, 8.0
 
 
-def _furniture(brush: Brush, dice: Dice, joints: Joints) -> None:
+def _furniture(brush: Brush, dice: Dice, joints: Joints, texts: Texts) -> None:
     """Lamps, trees and signs between the houses, so that what the houses say stays in sight."""
+    kinds = _deal(dice, range(5))
     for index, x in enumerate(joints.between):
         if index % 3 == 0:
             _lamp(brush, x)
         elif index % 3 == 1:
-            _small_thing(brush, dice, x)
+            _small_thing(brush, dice, x, next(kinds), texts)
 
 
 def _parked(brush: Brush, dice: Dice, joints: Joints, texts: Texts) -> None:
@@ -477,13 +480,12 @@ def _parked(brush: Brush, dice: Dice, joints: Joints, texts: Texts) -> None:
         x += dice.uniform(0.75, 1.5) * CAR_SPOT_M
 
 
-def _small_thing(brush: Brush, dice: Dice, x: float) -> None:
-    kind = dice.randrange(5)
+def _small_thing(brush: Brush, dice: Dice, x: float, kind: int, texts: Texts) -> None:
     if kind == 0:
         _limit(brush, x, dice.choice(("30", "50")))
     elif kind == 1:
         _pole(brush, x, 3.0)
-        brush.sign("VALLET", x, 2.1, 1.7, 0.66, TOWN_SIGN)
+        brush.sign(next(texts.towns), x, 2.1, 2.0, 0.66, TOWN_SIGN)
     elif kind == 2:
         _bus_stop(brush, x)
     elif kind == 3:

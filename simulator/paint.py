@@ -13,6 +13,7 @@ Picture = npt.NDArray[np.uint8]
 Color = tuple[float, float, float]  # BGR, 0 to 255
 Point = tuple[float, float]
 
+BLACK, WHITE, GREY = 16, 235, 128  # luma of black and white, chroma of both, in limited range
 SUBPIXEL_BITS = 4
 BAND_ROWS = 64
 CORNERS = 40  # of the polygon that stands for an ellipse

@@ -12,6 +12,8 @@ CHECK_MODULUS = 97
 MASK = 3  # one for all codes: two successive ones then differ in few modules
 MODULES = 21  # of a QR code, version 1
 QUIET_MODULES = 4
+MICRO_PERIOD = 10**15  # ns x uHz: a period in ns times a rate in uHz
+HALF_MICRO_PERIOD = MICRO_PERIOD // 2
 _ODD = 0x9E3779B97F4A7C15  # multiplier of Fibonacci hashing, 2^64 / golden ratio
 _WORD = 2**64
 
@@ -53,22 +55,23 @@ class Phone:
         numbers = [n for n in self._refreshes(from_utc_ns, until_utc_ns) if not self.is_skipped(n)]
         return [self._draw(number) for number in numbers]
 
-    def lit(self, from_utc_ns: int, until_utc_ns: int) -> list[Drawn]:
-        """The codes of which any light left the screen's top row in an interval, in their order."""
-        latency_ns = self._latency_ns
-        first = self._first_at_or_after(from_utc_ns - latency_ns)
-        before = self._neighbour(first, -1)
-        later = self.drawn(self.frame_utc_ns(first), until_utc_ns - latency_ns)
-        return [self._draw(before), *later]
+    def lit(self, from_utc_ns: int, until_utc_ns: int | None = None) -> list[Drawn]:
+        """The codes whose light left the screen's top row at an instant, or at any time until another, in order."""
+        last_utc_ns = from_utc_ns if until_utc_ns is None else until_utc_ns
+        first = self._first_at_or_after(from_utc_ns - self._latency_ns)
+        before = self._draw(self._neighbour(first, -1))
+        later = self.drawn(self.frame_utc_ns(first), last_utc_ns - self._latency_ns + 1)
+        return [code for code in (before, *later) if code.dark_utc_ns > from_utc_ns]
 
-    def payload(self, utc_ns: int, refresh: int = 0) -> str:
+    def payload(self, utc_ns: int) -> str:
         """The 17 digits for an animation frame: Pi time in 0.1 ms, last digit of the refresh, first 15 mod 97."""
+        refresh = ((utc_ns - self.phase_ns) * self._micro_hertz + HALF_MICRO_PERIOD) // MICRO_PERIOD
         digits = f"{(utc_ns + self.to_pi_ns) // TICK_NS:014d}{refresh % 10}"
         return f"{digits}{int(digits) % CHECK_MODULUS:02d}"
 
     def frame_utc_ns(self, refresh: int) -> int:
         """When the animation frame of a refresh begins; exact, however large the number."""
-        return self.phase_ns + refresh * 10**15 // self._micro_hertz
+        return self.phase_ns + refresh * MICRO_PERIOD // self._micro_hertz
 
     def is_skipped(self, refresh: int) -> bool:
         """Whether the page missed a refresh; the same answer each time."""
@@ -80,7 +83,7 @@ class Phone:
         return range(self._first_at_or_after(from_utc_ns), self._first_at_or_after(until_utc_ns))
 
     def _first_at_or_after(self, utc_ns: int) -> int:
-        number = (utc_ns - self.phase_ns) * self._micro_hertz // 10**15
+        number = (utc_ns - self.phase_ns) * self._micro_hertz // MICRO_PERIOD
         while self.frame_utc_ns(number) < utc_ns:
             number += 1
         return number
@@ -94,7 +97,7 @@ class Phone:
     def _draw(self, refresh: int) -> Drawn:
         utc_ns = self.frame_utc_ns(refresh)
         dark_ns = self.frame_utc_ns(self._neighbour(refresh, 1)) + self._latency_ns
-        return Drawn(refresh, utc_ns, self.payload(utc_ns, refresh), utc_ns + self._latency_ns, dark_ns)
+        return Drawn(refresh, utc_ns, self.payload(utc_ns), utc_ns + self._latency_ns, dark_ns)
 
     @property
     def _micro_hertz(self) -> int:
