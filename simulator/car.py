@@ -5,6 +5,7 @@ import ctypes
 import http.client
 import json
 import multiprocessing
+import os
 import signal
 import sys
 import tempfile
@@ -482,7 +483,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--truth", type=Path, help="folder for what is true (default: a temporary one)")
     add("--link", type=Path, help="name of the receiver's port (default: a temporary one)")
     add("--control-port", type=int, default=0, help="0 is a free one")
-    add("--size", type=int, choices=(1080, 720, 480), default=usual.height, help="rows of a picture")
+    add("--size", type=int, choices=(1080, 720, 360, 180), default=usual.height, help="rows of a picture")
     add("--anti-flicker", type=int, choices=(50, 60), default=usual.anti_flicker_hz, help="50: 25 pictures a second")
     add("--until-eof", action="store_true", help="end when stdin is closed")
     for name, meaning in _NUMBERS.items():
@@ -531,32 +532,39 @@ def _plan(options: argparse.Namespace) -> CarPlan:
 def main(argv: Sequence[str] | None = None) -> int:
     """Drive until SIGTERM, SIGINT or (`--until-eof`) the end of stdin; a JSON line on stdout says that all is ready."""
     options = _parser().parse_args(argv)
+    try:
+        plan = _plan(options)
+    except ValueError as error:
+        print(f"car: {error}", file=sys.stderr)
+        return 2
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     if options.until_eof:
         threading.Thread(target=_wait_for_eof, args=(stopped,), name="stdin", daemon=True).start()
     try:
-        with tempfile.TemporaryDirectory(prefix="edencar-car-") as scratch:
-            _drive(_plan(options), options, Path(scratch), stopped)
-    except ValueError as error:
-        print(f"car: {error}", file=sys.stderr)
-        return 2
+        _drive(plan, options, stopped)
     except (CarError, OSError) as error:
         print(f"car: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _drive(plan: CarPlan, options: argparse.Namespace, scratch: Path, stopped: threading.Event) -> None:
-    truth, link = options.truth or scratch / "truth", options.link or scratch / "receiver"
-    with Car(plan, truth, link) as car, Control(car, options.control_port) as control:
+def _drive(plan: CarPlan, options: argparse.Namespace, stopped: threading.Event) -> None:
+    with ExitStack() as exits:
+        truth, link = options.truth, options.link
+        if truth is None or link is None:
+            scratch = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="edencar-car-")))
+            truth, link = truth or scratch / "truth", link or scratch / "receiver"
+        car = exits.enter_context(Car(plan, truth, link))
+        control = exits.enter_context(Control(car, options.control_port))
         print(json.dumps(_addresses(car, control)), flush=True)
         stopped.wait()
 
 
 def _wait_for_eof(stopped: threading.Event) -> None:
-    with suppress(OSError, ValueError):
-        while sys.stdin.buffer.read(4096):
+    # Not by way of sys.stdin: its lock would be held when the interpreter ends.
+    with suppress(OSError):
+        while os.read(0, 4096):
             pass
     stopped.set()
