@@ -13,7 +13,7 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from simulator.paint import Brush, Color, Picture, Planes, SignColors, rgb, shade, to_planes
+from simulator.paint import BAND_ROWS, Brush, Color, Picture, Planes, SignColors, rgb, shade, to_planes
 
 VIEW_HEIGHT_M = 18.0  # what the height of a picture shows
 STREET_LENGTH_M = 320.0
@@ -194,10 +194,10 @@ def _ground(brush: Brush, dice: Dice) -> None:
 
 
 def _roughen(canvas: Picture, seed: int) -> None:
-    """The grain of plaster, stone and asphalt, on everything below the sky."""
+    """The grain of plaster, stone and asphalt; and of a sensor, in the sky."""
     dice = np.random.default_rng(seed)
-    for top in range(int(canvas.shape[0] * 0.25), canvas.shape[0], 64):
-        band = canvas[top : top + 64]
+    for top in range(0, canvas.shape[0], BAND_ROWS):
+        band = canvas[top : top + BAND_ROWS]
         grain = dice.standard_normal(band.shape[:2], np.float32)
         grain = cv2.GaussianBlur(grain, (0, 0), 0.8).astype(np.float32) * 4
         band[:] = np.clip(band + grain[..., None], 0, 255)

@@ -159,7 +159,7 @@ def _fingers(brush: Brush, left: float, right: float, bottom: float) -> None:
         _capsule(brush, (left - 40, y - 12), (left - 4, y), 34, shade(SKIN, 0.8))
         _capsule(brush, (left - 38, y - 10), (left - 6, y), 30, SKIN)
     for radius, color in ((50, shade(SKIN, 0.8)), (46, SKIN)):
-        _capsule(brush, (right + 60, bottom + 60), (right + 14, bottom + 330), radius, color)
+        _capsule(brush, (right + 34, bottom - 10), (right + 16, bottom + 330), radius, color)
     _capsule(brush, (right + 6, bottom + 336), (right + 10, bottom + 352), 22, rgb("ecc7b0"))
 
 
