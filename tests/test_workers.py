@@ -149,10 +149,14 @@ def test_a_worker_starts_again_after_its_death(worker: Worker, tmp_path: Path) -
 def test_a_worker_outlives_the_thread_that_started_it() -> None:
     """PR_SET_PDEATHSIG is about the parent's thread: started from a request, a worker would end with the request."""
     worker = Worker("device", answer)
-    thread = threading.Thread(target=worker.start)
+
+    def request() -> None:
+        worker.start()
+        wait_for(lambda: worker.status)
+
+    thread = threading.Thread(target=request)
     thread.start()
     thread.join()
-    wait_for(lambda: worker.status)
     time.sleep(0.3)
     assert worker.alive
     worker.stop(1.0)
@@ -201,11 +205,11 @@ def test_no_descriptor_is_left_by_many_starts() -> None:
 
 
 def test_no_worker_outlives_a_killed_server() -> None:
-    start = "import time, test_workers as t; w = t.Worker('d', t.answer); w.start(); print(w.pid, flush=True)"
+    start = "import time, tests.test_workers as t; w = t.Worker('d', t.answer); w.start(); print(w.pid, flush=True)"
     with subprocess.Popen(
         [sys.executable, "-c", f"if __name__ == '__main__':\n {start}; time.sleep(60)"],
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (Path.cwd(), Path(__file__).parent)))},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
         text=True,
     ) as server:
         assert server.stdout
