@@ -23,7 +23,6 @@ from typing import Any
 import av
 import numpy as np
 import numpy.typing as npt
-from rig.positions import Track
 
 import configs
 from configs import Settings
@@ -32,6 +31,7 @@ from rig.clock import iso_utc, parse_utc
 from rig.errors import NoCalibrationError, NoSpaceError, UnreadableError, UsageError
 from rig.locate import SIGMAS_IN_99_PERCENT
 from rig.photos import Photo
+from rig.positions import Track
 from rig.qrtime import CodeReader
 from rig.recordings import MANIFEST, Manifest, write_atomically
 from rig.timeline import CameraClock, Observation, Terms
@@ -119,9 +119,9 @@ def parse_videos(
     Photos of the same camera from an earlier run are replaced, those of other cameras stay.
     Raises UnreadableError, NoCalibrationError or NoSpaceError.
     """
+    track = _track(wish)
     videos, manifest = _collect(sources)
     clocks, warnings = _clocks(videos, settings, manifest, wish)
-    track = Track.load(wish.positions) if wish.every.unit == "m" else None
     work = [_Work(video, clock, _pick(video, clock, wish, track)) for video, clock in clocks]
     calibration = _calibration(clocks)
     if wish.dry_run:
@@ -335,6 +335,14 @@ def _instants(first_ns: int, last_ns: int, every: Every, track: Track | None) ->
         return instants[(instants >= first_ns) & (instants <= last_ns)]
     step_ns = round(every.step * SECOND_NS)
     return np.arange(-(-first_ns // step_ns), last_ns // step_ns + 1, dtype=np.int64) * step_ns
+
+
+def _track(wish: Wish) -> Track | None:
+    if wish.every.unit != "m":
+        return None
+    if not wish.positions:
+        raise UsageError("--every in metres needs the track", cure="name it with --positions, or say seconds")
+    return Track.load(wish.positions)
 
 
 def _each_metres(track: Track, step_m: float) -> Int64:

@@ -120,11 +120,12 @@ def find_videos(paths: Sequence[Path], camera: str | None = None) -> list[Video]
                 clips.append(scan(path))
             except UnreadableError as error:
                 errors.append(error)
-                log.warning("%s", error)
         if clips:
             videos += _join(camera or group[0].stem, clips)
     if not videos:
         raise errors[0] if errors else UnreadableError("no video was named", cure="name a file or a recording's folder")
+    for error in errors:
+        log.warning("%s", error)
     return videos
 
 

@@ -1,0 +1,207 @@
+"""Videos become photos whose time is true: against films whose pictures carry their number."""
+
+import errno
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import parseVideo
+from rig import photos, video
+from rig.clock import parse_utc
+from rig.errors import NoSpaceError
+from rig.photos import Photo
+from simulator.film import read_number
+from simulator.phone import Phone
+from tests.films import BEGIN_NS, TICK_NS, TICKS_PER_FRAME, steady, write_film
+
+FRAMES = 150
+START_TICK = 126_000
+PHONE = Phone(refresh_hz=60.02, latency_ms=28.5, shown=((BEGIN_NS, BEGIN_NS + 4_400_000_000),))
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stream of 5 s; the phone is shown in the first 3 s."""
+    path = tmp_path_factory.mktemp("film") / "left" / "stream-001.ts"
+    path.parent.mkdir()
+    write_film(path, steady(FRAMES, first=START_TICK), phone=PHONE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def codeless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stream of 1 s in which no phone is shown."""
+    path = tmp_path_factory.mktemp("codeless") / "GX010001.MP4"
+    write_film(path, steady(30))
+    return path
+
+
+def run(*arguments: object) -> int:
+    return parseVideo.main([str(argument) for argument in arguments])
+
+
+def true_utc_ns(number: int) -> int:
+    return BEGIN_NS + round((START_TICK + number * TICKS_PER_FRAME) * TICK_NS)
+
+
+def number_in(path: Path) -> int | None:
+    picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    assert picture is not None
+    return read_number(np.asarray(picture, dtype=np.uint8))
+
+
+def test_each_photo_has_the_true_time_within_its_bar(film: Path, tmp_path: Path) -> None:
+    assert run(film, "--output", tmp_path, "--every", "0.2s") == 0
+    rows = photos.read_table(tmp_path)
+    assert 22 <= len(rows) <= 26
+    clip = video.scan(film)
+    for row in rows:
+        number = number_in(tmp_path / row.photo)
+        assert number == row.frame
+        assert row.pts_s == pytest.approx(clip.pts_ns[number] / 1e9, abs=1e-9)
+        error_ms = (parse_utc(row.utc) - true_utc_ns(number)) / 1e6
+        assert abs(error_ms) < 9
+        assert row.time_error_ms is not None
+        assert abs(error_ms) <= row.time_error_ms
+    assert len({row.photo for row in rows}) == len(rows)
+
+
+def test_calibration_json_says_where_the_time_comes_from(film: Path, tmp_path: Path) -> None:
+    run(film, "--output", tmp_path)
+    calibration = json.loads((tmp_path / "calibration.json").read_text())["stream-001"]
+    assert calibration["source"] == "qr"
+    assert calibration["codes_read"] > 60
+    assert calibration["error_ms"]["start"] > calibration["error_ms_without_constants"]["start"] + 24
+
+
+def test_photos_stand_at_whole_multiples_of_the_interval(film: Path, tmp_path: Path) -> None:
+    run(film, "--output", tmp_path, "--every", "0.5s", "--sharpest-of", "1")
+    off_ms = [(parse_utc(row.utc) // 1_000_000 + 250) % 500 - 250 for row in photos.read_table(tmp_path)]
+    assert max(map(abs, off_ms)) <= 18
+
+
+def test_a_second_run_replaces_and_never_doubles(film: Path, tmp_path: Path) -> None:
+    run(film, "--output", tmp_path, "--every", "0.2s")
+    run(film, "--output", tmp_path, "--every", "1s")
+    rows = photos.read_table(tmp_path)
+    assert len(rows) <= 5
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.jpg")) == sorted(r.photo for r in rows)
+    assert not (tmp_path / "photos.part").exists()
+
+
+def test_other_cameras_photos_stay(film: Path, tmp_path: Path) -> None:
+    photos.write_table(tmp_path, [Photo(photo="photos/other/a.jpg", camera="other", utc="2026-11-22T14:03:12.000Z")])
+    run(film, "--output", tmp_path)
+    assert {row.camera for row in photos.read_table(tmp_path)} == {"other", "stream-001"}
+
+
+def test_a_stored_calibration_gives_the_same_times(film: Path, tmp_path: Path) -> None:
+    run(film, "--output", tmp_path / "a")
+    assert run(film, "--output", tmp_path / "b", "--calibration", tmp_path / "a" / "calibration.json") == 0
+    assert photos.read_table(tmp_path / "a") == photos.read_table(tmp_path / "b")
+
+
+def test_a_measured_display_latency_shifts_the_time_and_narrows_the_bar(film: Path, tmp_path: Path) -> None:
+    run(film, "--output", tmp_path / "a")
+    assert run(film, "--output", tmp_path / "b", "--display-latency", "45:2") == 0
+    first, second = (photos.read_table(tmp_path / name)[2] for name in "ab")
+    assert first.frame == second.frame
+    assert parse_utc(second.utc) - parse_utc(first.utc) == pytest.approx(10_000_000, abs=1_000_001)
+    assert first.time_error_ms is not None
+    assert second.time_error_ms == pytest.approx(first.time_error_ms - 23, abs=0.01)
+
+
+def test_without_a_code_it_ends_with_4_and_says_what_to_do(
+    codeless: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(codeless, "--output", tmp_path) == 4
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "--start-utc" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_given_start_dates_a_video_without_a_code(codeless: Path, tmp_path: Path) -> None:
+    assert run(codeless, "--output", tmp_path, "--start-utc", "2026-11-22T14:03:12.000Z", "--every", "0.25") == 0
+    for row in photos.read_table(tmp_path):
+        assert row.pts_s is not None
+        assert parse_utc(row.utc) == pytest.approx(BEGIN_NS + row.pts_s * 1e9, abs=500_001)
+
+
+def test_a_dry_run_counts_and_writes_nothing(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(film, "--output", tmp_path / "out", "--dry-run", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["photos"] in (9, 10)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_threshold_drops_photos_and_says_how_many(
+    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(film, "--output", tmp_path, "--min-sharpness", "1e9", "--json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["photos"] == 0
+    assert summary["dropped"] >= 9
+    assert list(tmp_path.rglob("*.jpg")) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["missing.mp4"], 3),
+        (["text.mp4"], 3),
+        (["empty"], 3),
+        (["film.ts", "--every", "often"], 2),
+        (["film.ts", "--every", "0s"], 2),
+        (["film.ts", "--quality", "101"], 2),
+        (["film.ts", "--start-utc", "yesterday"], 2),
+        (["film.ts", "--display-latency", "slow"], 2),
+        (["film.ts", "--calibration", "text.mp4"], 3),
+        (["film.ts", "--every", "5m", "--positions", "text.mp4"], 3),
+        (["film.ts", "--every", "5m"], 2),
+    ],
+)
+def test_bad_input_is_told_in_one_line(
+    film: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.mp4").write_text("this is no video")
+    Path("empty").mkdir()
+    Path("film.ts").symlink_to(film)
+    assert run(*arguments, "--output", tmp_path / "out") == code
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "Traceback" not in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_half(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(film, "--output", tmp_path)
+    before = photos.read_table(tmp_path)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(parseVideo, "_write", full)
+    assert run(film, "--output", tmp_path, "--every", "1s") == NoSpaceError.exit_code
+    assert "no room" in capsys.readouterr().err
+    assert photos.read_table(tmp_path) == before
+    assert all((tmp_path / row.photo).exists() for row in before)
+
+
+def test_a_real_gopro_file_gives_photos_of_its_own_pts(shared_data: Path, tmp_path: Path) -> None:
+    path = shared_data / "gopro" / "max-heromode.mp4"
+    assert run(path, "--output", tmp_path, "--start-utc", "2020-01-01T15:45:32Z", "--every", "0.5s") == 0
+    rows = photos.read_table(tmp_path)
+    assert len(rows) == 21
+    own = set((3003 * np.arange(315) / 90_000).round(9))
+    assert {round(row.pts_s or 0.0, 9) for row in rows} <= own
