@@ -9,6 +9,7 @@ import random
 import select
 import signal
 import sys
+import termios
 import threading
 import time
 import tty
@@ -39,6 +40,9 @@ VELOCITY_NOISE_MPS = 0.015
 HDOP, SATELLITES, SATELLITES_SPREAD = 0.6, 20, 3
 STATION = "0123"
 
+USUAL_BAUDS = (1200, 2400, 4800, 9600, 19200, 38400, 57600, 115_200, 230_400, 460_800)
+SPEEDS = MappingProxyType({getattr(termios, f"B{baud}"): baud for baud in USUAL_BAUDS})
+
 FIX_HEADER = "utc_ns,latitude,longitude,altitude_m,speed_mps,heading_deg\n"
 
 
@@ -62,6 +66,7 @@ FAULTS: Mapping[str, tuple[float, str]] = MappingProxyType(
         "no_time": (1.0, "no position and no time, as after switching on"),
         "float": (1.0, "RTK float: 0.25 m on each axis, quality 5"),
         "silent": (1.0, "the port is there, nothing comes"),
+        "uart": (1.0, "speeds count: a reader at another one than --baud gets rubbish"),
         "unplug": (5.0, "cable out for so many seconds, then a new port under the same name"),
         "checksum": (0.05, "share of the sentences with one damaged character"),
         "noise": (0.05, "share of the sentences with bytes of rubbish before them"),
@@ -143,6 +148,11 @@ class Port:
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EIO):
                 raise
+
+    @property
+    def reader_baud(self) -> int | None:
+        """The speed the reader has set, None for an unusual one."""
+        return None if self._master is None else SPEEDS.get(termios.tcgetattr(self._master)[5])
 
     @property
     def is_read(self) -> bool:
@@ -348,10 +358,15 @@ class Receiver:
         begun, sent = time.monotonic(), 0
         while sent < len(data) and not self._stopping.is_set():
             carried = 1 + int((time.monotonic() - begun) * bytes_a_second)
-            self._port.send(data[sent:carried])
+            self._port.send(self._heard(data[sent:carried]))
             sent = min(carried, len(data))
             if sent < len(data):
                 time.sleep(max(PACKET_INTERVAL_S, 1 / bytes_a_second))
+
+    def _heard(self, data: bytes) -> bytes:
+        if "uart" not in self._faults or self._port.reader_baud == self._baud:
+            return data
+        return self._random.randbytes(round(len(data) * (self._port.reader_baud or self._baud) / self._baud))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -174,6 +174,13 @@ def test_damaged_sentences_and_rubbish(make: Make, tmp_path: Path) -> None:
     assert any(byte > 127 for byte in listen(tmp_path / "gnss", 0.3))
 
 
+def test_a_uart_is_only_understood_at_its_speed(make: Make, tmp_path: Path) -> None:
+    make(baud=57600).set_fault("uart")
+    assert b"$GPGGA" not in listen(tmp_path / "gnss", 0.3)
+    with serial.Serial(str(tmp_path / "gnss"), 57600, timeout=1) as port:
+        assert port.read_until(b"$GPGGA").endswith(b"$GPGGA")
+
+
 def test_the_cable_comes_out_and_in_again(make: Make, tmp_path: Path) -> None:
     receiver = make()
     link = tmp_path / "gnss"
