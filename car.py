@@ -3,6 +3,7 @@
 import fcntl
 import logging
 import os
+import re
 import threading
 import time
 import tomllib
@@ -59,6 +60,7 @@ FORGET_S = 60.0  # an unplugged camera is shown so long
 STOP_TIMEOUT_S = 15.0  # a camera closes its file in about 3 s
 REPORT_S = 2.0
 THREAD_GRACE_S = 2.0
+DEAD_S = 15.0  # one look takes less than 2 s
 FINISH_AGAIN_S = 10.0
 START_ROOM_S = 300  # nothing is started that could not go on for so long
 CLOCK_STEP_NS = NS_PER_S
@@ -98,6 +100,11 @@ class _Camera:
         return status
 
     @property
+    def folder(self) -> str:
+        """Name of its folder: the serial, whatever characters a device may call its serial."""
+        return re.sub(r"[^A-Za-z0-9_-]", "_", self.found.serial)[:40] or "camera"
+
+    @property
     def state(self) -> str:
         status = self.status
         if status is not None:
@@ -119,11 +126,12 @@ class _Running:
     cameras: dict[str, _Camera] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     stopped_ns: int | None = None
+    epochs: int | None = None  # logged, once the receiver has stopped
     due_s: float = 0.0  # when closing its manifest is tried again
     starts: dict[str, int] = field(default_factory=dict)  # of the workers, when they were told to stop
 
     def capture(self, camera: _Camera) -> StartCapture:
-        folder = self.folder / "videos" / camera.found.serial
+        folder = self.folder / "videos" / camera.folder
         folder.mkdir(parents=True, exist_ok=True)
         return StartCapture(folder, self.mode)
 
@@ -131,7 +139,11 @@ class _Running:
     def entries(self) -> tuple[RecordedCamera, ...]:
         return tuple(
             RecordedCamera(
-                serial, camera.found.model, camera.found.address, serial, camera.status.files if camera.status else ()
+                serial,
+                camera.found.model,
+                camera.found.address,
+                camera.folder,
+                camera.status.files if camera.status else (),
             )
             for serial, camera in sorted(self.cameras.items())
         )
@@ -164,6 +176,7 @@ class Car:
         self._unfinished: list[_Running] = []
         self._cameras: dict[str, _Camera] = {}
         self._gnss: UtcClock | None = None
+        self._tended_s = time.monotonic()
         self._discovered = threading.Event()
         self._closing = threading.Event()
         self._close_interrupted()
@@ -256,6 +269,11 @@ class Car:
             problems=problems,
         )
 
+    @property
+    def alive(self) -> bool:
+        """Whether the supervision runs."""
+        return time.monotonic() - self._tended_s < DEAD_S
+
     def close(self) -> None:
         """Stop the recording, end all workers, let go of the folder. Files still on a camera's card stay there."""
         with self._changing:
@@ -332,9 +350,9 @@ class Car:
         captures.append((self._receiver, StartCapture(positions, running.mode)))
         results = _at_once(lambda pair: pair[0].begin(pair[1]), captures)
         for (kept, _), error in zip(captures, results, strict=True):
-            if error:
+            if isinstance(error, EdencarError):
                 self._note(f"{kept.worker.name} did not start: {error}")
-        return [error for error in results[:-1] if error]
+        return [error for error in results[:-1] if isinstance(error, EdencarError)]
 
     def _give_up(self, running: _Running) -> None:
         """Undo a start that failed; whatever has been recorded is in the trash."""
@@ -364,10 +382,12 @@ class Car:
 
     def _end(self, running: _Running) -> None:
         kept = self._detach(running)
-        errors = _at_once(lambda one: one.end(STOP_TIMEOUT_S), kept)
-        for one, error in zip(kept, errors, strict=True):
-            if error:
-                self._note(f"{one.worker.name} did not stop in order: {error}")
+        answers = _at_once(lambda one: one.end(STOP_TIMEOUT_S), kept)
+        for one, answer in zip(kept, answers, strict=True):
+            if isinstance(answer, EdencarError):
+                self._note(f"{one.worker.name} did not stop in order: {answer}")
+            elif isinstance(answer, capturePositions.ReceiverStatus):
+                running.epochs = answer.epochs_logged
         running.starts = {serial: camera.kept.starts for serial, camera in running.cameras.items()}
 
     def _detach(self, running: _Running) -> list[Kept]:
@@ -400,17 +420,22 @@ class Car:
         if abs(moved_ns) > CLOCK_STEP_NS and running.clock.source != clock.source:
             self._note(f"the Pi's clock was {-moved_ns / NS_PER_S:+.1f} s wrong at the start: the folder's name is too")
         running.clock = clock
-        receiver: capturePositions.ReceiverStatus | None = self._receiver.status
         return self.recordings.update(
             running.id,
             started=iso_utc(clock.utc_ns(running.started_ns)),
             stopped=None if running.stopped_ns is None else iso_utc(clock.utc_ns(running.stopped_ns)),
             clock=clock,
             cameras=running.entries,
-            receiver=receiver and RecordedReceiver(receiver.port, receiver.epochs_logged),
+            receiver=self._recorded_receiver(running),
             warnings=tuple(running.warnings),
             **changes,
         )
+
+    def _recorded_receiver(self, running: _Running) -> RecordedReceiver | None:
+        status: capturePositions.ReceiverStatus | None = self._receiver.status
+        if status is None:
+            return None
+        return RecordedReceiver(status.port, status.epochs_logged if running.epochs is None else running.epochs)
 
     def _note(self, text: str) -> None:
         """Write a sentence into the recording that runs: what went wrong is part of it."""
@@ -488,6 +513,7 @@ class Car:
                 camera.kept.close()
 
     def _tend(self) -> None:
+        self._tended_s = time.monotonic()
         for kept in (self._receiver, *(camera.kept for camera in self._listed())):
             kept.tend()
         self._join_late()
@@ -529,15 +555,14 @@ def _take(output: Path) -> int:
     return descriptor
 
 
-def _at_once(function: Callable[[_Item], object], items: Sequence[_Item]) -> list[EdencarError | None]:
-    """Call a function for all items in parallel; what it raised for each."""
+def _at_once(function: Callable[[_Item], object], items: Sequence[_Item]) -> list[object]:
+    """Call a function for all items in parallel; what it returned for each, or the EdencarError it raised."""
 
-    def outcome(item: _Item) -> EdencarError | None:
+    def outcome(item: _Item) -> object:
         try:
-            function(item)
+            return function(item)
         except EdencarError as error:
             return error
-        return None
 
     with ThreadPoolExecutor(max(1, len(items)), thread_name_prefix="at once") as threads:
         return list(threads.map(outcome, items))

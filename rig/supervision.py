@@ -63,16 +63,19 @@ class Kept:
         """Have `tend` tell it to record."""
         self._told_at_start, self._capture = 0, capture
 
-    def end(self, timeout_s: float) -> None:
-        """Tell it to stop recording, the next process if this one has just died. Raises what the worker raised."""
+    def end(self, timeout_s: float) -> Any:
+        """Tell it to stop recording, the next process if this one has just died; its answer.
+
+        Raises what the worker raised.
+        """
         self._capture, self._down_since_s, self.trouble = None, None, ""
         with self._telling:
             try:
-                self.worker.ask(StopCapture(), timeout_s)
+                return self.worker.ask(StopCapture(), timeout_s)
             except DeviceError:
                 if self.worker.alive or not self._revived():
                     raise
-                self.worker.ask(StopCapture(), timeout_s)
+                return self.worker.ask(StopCapture(), timeout_s)
 
     def await_report(self, timeout_s: float) -> None:
         """Wait for a report made after this call."""
