@@ -36,9 +36,9 @@ DATAGRAM_BYTES = 9216  # jumbo frames; a GoPro sends 1316
 ANCILLARY_BYTES = 128
 BATCH_DATAGRAMS = 4096
 POLL_MS = 100  # how long a stop may wait for a silent socket
-PAUSE_S = 0.005  # datagrams gather in the kernel: fewer wake-ups, a third of the CPU
-PAUSE_NEEDS_BYTES = 1 << 20  # in a smaller buffer one key frame could overflow meanwhile
-WRITE_INTERVAL_S = 0.05  # what a killed process can lose
+PAUSE_S = 0.03  # datagrams gather in the kernel: each wake-up costs more than reading ten of them
+BURST_BYTES_PER_S = 60e6  # USB 2 at its best; a smaller kernel buffer is emptied before that fills it
+WRITE_INTERVAL_S = 0.1  # with the pause, what a killed process can lose
 QUEUE_BYTES = 64 << 20  # about a minute while the disk does not answer
 CLOCK_SLACK_NS = 1_000_000
 RATE_WINDOW_NS = 3_000_000_000
@@ -169,15 +169,16 @@ class StreamRecorder:
     def _receive(self) -> None:
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
-        pause_s = PAUSE_S if self._buffer_bytes >= PAUSE_NEEDS_BYTES else 0.0
+        pause_s = min(PAUSE_S, self._buffer_bytes / BURST_BYTES_PER_S)
         while not self._stopping.is_set():
-            if poll.poll(POLL_MS):
-                self._drain()
+            if self._drain():
                 time.sleep(pause_s)
+            else:
+                poll.poll(POLL_MS)
         self._drain()
 
-    def _drain(self) -> None:
-        """Empty the socket into the queue, with the arrival time of each datagram."""
+    def _drain(self) -> int:
+        """Empty the socket into the queue, with the arrival time of each datagram; returns how many there were."""
         batch: list[tuple[bytes, int | None]] = []
         receive = self._socket.recvmsg
         with suppress(BlockingIOError):
@@ -185,7 +186,7 @@ class StreamRecorder:
                 data, ancillary, _, _ = receive(DATAGRAM_BYTES, ANCILLARY_BYTES)
                 batch.append((data, self._read_stamp(ancillary)))
         if not batch:
-            return
+            return 0
         earliest_ns, now_ns, real_ns = self._empty_at_ns - CLOCK_SLACK_NS, *_read_clocks()
         if len(batch) < BATCH_DATAGRAMS:
             self._empty_at_ns = now_ns
@@ -197,6 +198,7 @@ class StreamRecorder:
         self._foreign += len(batch) - len(datagrams)
         if datagrams:
             self._keep(datagrams)
+        return len(batch)
 
     def _keep(self, datagrams: _Batch) -> None:
         self._datagrams += len(datagrams)
@@ -381,7 +383,7 @@ class _Segment:
             self._index = _create(self.path.with_suffix(".idx"))
             undo.callback(os.close, self._index)
             self.write(tables, INDEX_HEADER)
-            _sync_folder(folder)
+            sync_folder(folder)
             undo.pop_all()
 
     def offset_of(self, position: int) -> int:
@@ -475,7 +477,7 @@ def _write_all(descriptor: int, data: bytes | bytearray) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
