@@ -20,10 +20,12 @@ DATAGRAM_BYTES = DATAGRAM_PACKETS * TS_PACKET_BYTES
 NULL_PACKET = bytes((0x47, 0x1F, 0xFF, 0x10)) + b"\xff" * (TS_PACKET_BYTES - 4)  # ISO 13818-1: to be ignored
 VIDEO_PID = 0x1011  # of old GoPro previews
 PROGRAM_PID = 0x0100
-PCR_LEAD_US = 50_000  # half of the time by which the clock reference runs behind the time stamps
+CLOCK_LAG_US = 50_000  # of the clock reference behind the time stamps: the time a decoder has
+CLOCK_INTERVAL_MS = 20  # less than a frame: each picture carries a clock reference
 TS_OPTIONS = {
     "mpegts_copyts": "1",  # else the muxer shifts the time stamps
-    "max_delay": str(PCR_LEAD_US // 2),
+    "max_delay": str(CLOCK_LAG_US),
+    "pcr_period": str(CLOCK_INTERVAL_MS),
     "mpegts_start_pid": str(VIDEO_PID),
     "mpegts_pmt_start_pid": str(PROGRAM_PID),
     "flush_packets": "1",  # each picture goes out when it is there; PAT and PMT come before each key frame anyway
@@ -37,6 +39,7 @@ class TransportStream:
     def __init__(self, size: Size, rate: Rate, bit_rate: int) -> None:
         self._bytes = bytearray()
         self._container = av.open(self, "w", format="mpegts", options=TS_OPTIONS, buffer_size=DATAGRAM_BYTES)
+        self._container.metadata["service_provider"] = self._container.metadata["service_name"] = "GoPro"
         self._video = _add_video(self._container, size, rate, bit_rate)
 
     def write(self, data: bytes) -> int:

@@ -159,7 +159,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def _send(self, status: int, kind: str, length: int, **headers: str) -> None:
-        self.send_response(status)
+        self.send_response_only(status)  # no Date: a client shall not learn the time from it
         if status != HTTPStatus.NO_CONTENT:
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(length))

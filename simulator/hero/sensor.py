@@ -11,13 +11,13 @@ from typing import TextIO
 
 import av
 
-from simulator.film import EXPOSURE_NS, READ_OUT_NS, Film
+from simulator.film import Film
 from simulator.phone import Phone
 from simulator.world import Crystal, Street, World
 
 CLOCK_HZ = 90_000  # of MPEG time stamps
 SECOND_NS = 1_000_000_000
-EXPOSED_NS = (EXPOSURE_NS + READ_OUT_NS) // 2  # from mid-exposure of the middle row to the end of the last row
+EXPOSED_NS = 11_500_000  # from a frame's instant to the end of its last row: half of 8 ms exposure and 15 ms read-out
 TRUTH_HEADER = "number,stream,pts_90khz,utc_ns\n"
 
 

@@ -1,0 +1,834 @@
+"""The virtual GoPro, held against GoPro's documents, users' logs and its own truth."""
+
+import csv
+import http.client
+import io
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import pytest
+from av.container import InputContainer
+
+from simulator import camera as camera_module
+from simulator.camera import Camera
+from simulator.camera_faults import FAULTS, FaultError, Faults, parse
+from simulator.film import read_number
+from simulator.hero import models
+from simulator.hero.httpd import parse_range
+from simulator.hero.rtc import Rtc
+from simulator.hero.settings import UNKNOWN_OPTION, UNKNOWN_SETTING, Settings
+from simulator.world import SECOND_NS, Crystal, Street, World
+
+ROOT = Path(__file__).parents[1]
+SERIAL = "C3501324500711"
+TICKS_30, TICKS_25 = 3003, 3600
+PROGRAM_PID, VIDEO_PID, NULL_PID = 0x100, 0x1011, 0x1FFF
+LATENCY_MS = 120.0
+HEIGHT = 360  # the smallest in which a picture's number can be read back
+CRYSTAL_PPM = 80.0
+
+
+@pytest.fixture(scope="module")
+def shared_data() -> Path:
+    """GoPro's own documents, where they are at hand."""
+    folder = ROOT / "../shared/data"
+    if not folder.is_dir():
+        pytest.skip("GoPro's documents are not beside the project (../shared/data)")
+    return folder
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Client:
+    """A client of its own for the tests: one connection for each request."""
+
+    def __init__(self, camera: Camera) -> None:
+        self._address = camera.address
+
+    def __call__(self, path: str, method: str = "GET", **headers: str) -> Reply:
+        connection = http.client.HTTPConnection(self._address, timeout=5)
+        try:
+            connection.request(method, path, headers=headers)
+            answer = connection.getresponse()
+            return Reply(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+        finally:
+            connection.close()
+
+    def status(self, number: int) -> Any:
+        return self("/gopro/camera/state").json["status"][str(number)]
+
+    def wait(self, number: int, value: int, seconds: float = 5.0) -> None:
+        deadline = time.monotonic() + seconds
+        while self.status(number) != value:
+            assert time.monotonic() < deadline, f"status {number} did not become {value}"
+            time.sleep(0.02)
+
+    def record(self, seconds: float) -> None:
+        assert self("/gopro/camera/shutter/start").status == 200
+        time.sleep(seconds)
+        assert self("/gopro/camera/shutter/stop").status == 200
+        self.wait(10, 0)
+        self.wait(8, 0)
+
+    def files(self) -> list[dict[str, str]]:
+        return [item for folder in self("/gopro/media/list").json["media"] for item in folder["fs"]]
+
+
+def now_world() -> World:
+    return World(time.time_ns(), time.monotonic_ns())
+
+
+@contextmanager
+def running(**options: Any) -> Iterator[Camera]:
+    world = now_world()
+    settings: dict[str, Any] = {
+        "world": world,
+        "street": Street(seed=1, start_utc_ns=world.epoch_utc_ns - 20 * SECOND_NS),
+        "serial": SERIAL,
+        "size": HEIGHT,
+        "latency_ms": LATENCY_MS,
+        "crystal": Crystal(CRYSTAL_PPM, 0.0, world.epoch_utc_ns),
+        "clock_offset_s": 0.0,
+    }
+    with Camera(**(settings | options)) as camera:
+        yield camera
+
+
+@pytest.fixture(scope="module")
+def camera() -> Iterator[Camera]:
+    with running() as camera:
+        yield camera
+
+
+@pytest.fixture
+def get(camera: Camera) -> Client:
+    return Client(camera)
+
+
+@dataclass(frozen=True)
+class Frame:
+    number: int
+    stream: str
+    pts: int
+    utc_ns: int
+
+
+def open_video(data: bytes) -> InputContainer:
+    return cast(InputContainer, av.open(io.BytesIO(data)))
+
+
+def luma(frame: av.VideoFrame) -> Any:
+    return frame.to_ndarray(format="yuv420p")[: frame.height]
+
+
+def read_truth(folder: Path) -> list[Frame]:
+    with (folder / f"frames-{SERIAL}.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [Frame(int(r["number"]), r["stream"], int(r["pts_90khz"]), int(r["utc_ns"])) for r in rows]
+
+
+# --- the answers
+
+
+def test_answers_fit_the_schemas_of_gopro(camera: Camera, get: Client, shared_data: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema judges the answers")
+    document = json.loads((shared_data / "openapi.json").read_text())
+
+    def check(path: str, reply: Reply, status: int = 200) -> None:
+        operation = document["paths"][path]["get"]["responses"][str(status)]
+        schema = {"components": document["components"], "$ref": "#/components/none"}
+        if "$ref" in operation:
+            operation = document["components"]["responses"][operation["$ref"].rsplit("/", 1)[1]]
+        schema = operation["content"]["application/json"]["schema"] | {"components": document["components"]}
+        assert reply.status == status, path
+        jsonschema.Draft202012Validator(schema).validate(as_numbers(path, reply.json))
+
+    get.record(0.6)
+    file = get.files()[0]["n"]
+    for path in (
+        "/gopro/version",
+        "/gopro/camera/info",
+        "/gopro/camera/state",
+        "/gopro/camera/keep_alive",
+        "/gopro/camera/analytics/set_client_info",
+        "/gopro/camera/get_date_time",
+        "/gopro/camera/presets/get",
+        "/gopro/media/list",
+        "/gopro/media/last_captured",
+        "/gopro/webcam/status",
+        "/gopro/webcam/version",
+    ):
+        check(path, get(path))
+    check("/gopro/media/info", get(f"/gopro/media/info?path=100GOPRO/{file}"))
+    check("/gopro/media/delete/file", get("/gopro/media/delete/file?path=100GOPRO/NONE.MP4"), 400)
+    check("/gopro/camera/setting?setting=134", get("/gopro/camera/setting?setting=134"))
+    check("/gopro/camera/setting?setting=134", get("/gopro/camera/setting?setting=134&option=77"), 403)
+
+
+def as_numbers(path: str, content: Any) -> Any:
+    """The document describes the values of media answers as numbers and notes that they come as strings."""
+    if not path.startswith("/gopro/media"):
+        return content
+    if isinstance(content, dict):
+        kept = ("id", "d", "n", "gumi", "ao", "folder", "file")
+        return {k: v if k in kept else as_numbers(path, v) for k, v in content.items()}
+    if isinstance(content, list):
+        return [as_numbers(path, item) for item in content]
+    return int(content) if isinstance(content, str) else content
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_each_model_tells_a_state_that_fits_the_schema(name: str, shared_data: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema judges the answers")
+    document = json.loads((shared_data / "openapi.json").read_text())
+    model = models.load(name)
+    state = {
+        "status": {str(k): v for k, v in model.status_template().items()},
+        "settings": {str(k): v for k, v in Settings(model).all().items()},
+    }
+    schema = document["components"]["schemas"]["State"] | {"components": document["components"]}
+    jsonschema.Draft202012Validator(schema).validate(state)
+
+
+def test_the_table_of_models_is_that_of_the_document(shared_data: Path) -> None:
+    document = json.loads((shared_data / "settings_by_model.json").read_text())
+    webcam = document["webcam_endpoints_in_root_.openapi.json"]  # openapi.json has them wrong: HERO13 only
+    assert set(models.names()) == set(document["models"])
+    for name, described in document["models"].items():
+        model = models.load(name)
+        assert model.number == described["model_number"]
+        assert model.statuses == tuple(map(int, described["statuses"]))
+        wanted = {
+            int(k): (v["name"], {int(o): n for o, n in v["options"].items()}) for k, v in described["settings"].items()
+        }
+        assert {k: (v.name, dict(v.options)) for k, v in model.settings.items()} == wanted
+        for path in (entry.split()[1] for entry in described["endpoints"] if entry.startswith("GET ")):
+            assert not model.lacks_path(path)
+        assert all(model.lacks_path(path) == (name not in having) for path, having in webcam.items())
+
+
+def test_json_is_written_as_a_gopro_does(get: Client) -> None:
+    done = get("/gopro/camera/keep_alive")
+    assert done.body == b"{}\n"
+    assert (done.headers["content-length"], done.headers["content-type"]) == ("3", "application/json")
+    assert b'\n\t"error": 0' in get("/gopro/webcam/status").body
+    assert get("//gopro/version").json == {"version": "2.0"}  # the SDK sends double slashes
+
+
+def test_unknown_paths_and_what_the_model_lacks(get: Client) -> None:
+    assert get("/gopro/camera/nothing").status == 404
+    assert get("/gopro/qrcode?labs=1&code=!S").status == 501
+    assert get("/gopro/version", method="HEAD").status == 405
+
+
+def test_a_hero9_has_neither_shutter_nor_clock() -> None:
+    with running(model="HERO9 Black") as camera:
+        get = Client(camera)
+        for path in ("shutter/start", "control/wired_usb?p=1", "get_date_time", "info"):
+            assert get(f"/gopro/camera/{path}").status == 501
+        assert get("/gopro/webcam/start?res=4").json == {"status": 2, "error": 0}
+
+
+def test_an_unknown_model_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown model 'HERO3'"):
+        models.load("HERO3")
+
+
+# --- settings
+
+
+def change(get: Client, setting: int, option: int) -> Reply:
+    return get(f"/gopro/camera/setting?option={option}&setting={setting}")
+
+
+def test_frame_rate_needs_pro_control() -> None:
+    with running() as camera:
+        get = Client(camera)
+        refused = change(get, 3, 5)
+        assert (refused.status, refused.json["error"], refused.json["supported_options"]) == (403, 1, [])
+        assert change(get, 175, 1).status == 200
+        assert get.status(8) == 1
+        get.wait(8, 0)
+        assert change(get, 3, 5).status == 200
+        assert get("/gopro/camera/setting?setting=3").json == {"option": 5}
+        assert get("/gopro/camera/state").json["settings"]["3"] == 5
+
+
+def test_an_impossible_option_lists_the_possible_ones(get: Client) -> None:
+    refused = change(get, 59, 250)
+    assert refused.status == 403
+    assert refused.json["error"] == UNKNOWN_OPTION
+    assert {"display_name": "Never", "id": 0} in refused.json["supported_options"]
+    assert change(get, 999, 1).json["error"] == UNKNOWN_SETTING
+
+
+def test_a_hero13_names_the_list_otherwise_and_has_two_ids_for_the_frame_rate() -> None:
+    with running(model="HERO13 Black") as camera:
+        get = Client(camera)
+        assert "available_options" in change(get, 134, 250).json
+        change(get, 175, 1)
+        assert change(get, 234, 10).status == 200
+        assert get("/gopro/camera/setting?setting=3").json == {"option": 10}
+
+
+# --- clock
+
+
+def test_the_date_is_set_without_leading_zeros_and_told_with_them(get: Client) -> None:
+    assert get("/gopro/camera/set_date_time?date=2026_1_5&time=3_4_5&tzone=-60&dst=0").status == 200
+    told = get("/gopro/camera/get_date_time").json
+    assert (told["date"], told["tzone"], told["dst"]) == ("2026_01_05", -60, 0)
+    assert told["time"] in ("03_04_05", "03_04_06")
+    assert get("/gopro/camera/set_date_time?date=2026_13_5&time=3_4_5").status == 400
+
+
+def test_the_clock_has_whole_seconds_and_a_fault() -> None:
+    faults = Faults({})
+    rtc = Rtc(offset_s=2.5, rate_ppm=1000.0, utc_ns=0, faults=faults)
+    assert [rtc.local_s(ns) for ns in (0, 499_000_000, 500_000_000)] == [2, 2, 3]
+    assert rtc.local_s(1000 * SECOND_NS) == 1003
+    faults["clock_offset_s"] = -3600
+    assert rtc.local_s(0) == -3598
+    del faults["clock_offset_s"]
+    rtc.set(datetime(2026, 7, 1, 12, tzinfo=UTC), zone_min=120, is_dst=True, utc_ns=7)
+    assert rtc.local_s(7) - rtc.utc_s(7) == 7200
+
+
+# --- USB, webcam, preview
+
+
+def test_wired_control_is_told_and_500_when_it_is_so_already() -> None:
+    with running() as camera:
+        get = Client(camera)
+        assert get("/gopro/camera/control/wired_usb?p=1").status == 200
+        assert get("/gopro/camera/control/wired_usb?p=1").status == 500
+        assert get.status(116) == 1
+        assert get("/gopro/camera/control/wired_usb?p=2").status == 400
+
+
+@dataclass(frozen=True)
+class Caught:
+    datagrams: list[bytes]
+    arrivals_ns: list[int]
+
+    @property
+    def data(self) -> bytes:
+        return b"".join(self.datagrams)
+
+    def pictures(self) -> list[tuple[int, int, bool]]:
+        """PTS, arrival of the first byte and whether it is a key frame, for each picture."""
+        return [
+            (pts(packet), arrival, bool(packet[5] & 0x40))
+            for datagram, arrival in zip(self.datagrams, self.arrivals_ns, strict=True)
+            for packet in split(datagram)
+            if pid(packet) == VIDEO_PID and packet[1] & 0x40
+        ]
+
+
+def split(data: bytes) -> list[bytes]:
+    return [data[at : at + 188] for at in range(0, len(data), 188)]
+
+
+def pid(packet: bytes) -> int:
+    return int.from_bytes(packet[1:3]) & 0x1FFF
+
+
+def pts(packet: bytes) -> int:
+    pes = packet[5 + packet[4] :] if packet[3] & 0x20 else packet[4:]
+    assert pes[:4] == b"\x00\x00\x01\xe0"
+    high, middle, low = pes[9], int.from_bytes(pes[10:12]), int.from_bytes(pes[12:14])
+    return (high >> 1 & 7) << 30 | middle >> 1 << 15 | low >> 1
+
+
+def clock_reference(packet: bytes) -> int | None:
+    if packet[3] & 0x20 and packet[4] and packet[5] & 0x10:
+        return int.from_bytes(packet[6:10]) << 1 | packet[10] >> 7
+    return None
+
+
+def catch(camera: Camera, path: str, seconds: float) -> Caught:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        udp.bind(("127.0.0.1", 0))
+        udp.settimeout(3)
+        assert Client(camera)(f"{path}port={udp.getsockname()[1]}").status == 200
+        datagrams, arrivals = [udp.recv(2000)], [time.monotonic_ns()]
+        while time.monotonic_ns() - arrivals[0] < seconds * SECOND_NS:
+            datagrams.append(udp.recv(2000))
+            arrivals.append(time.monotonic_ns())
+    return Caught(datagrams, arrivals)
+
+
+@pytest.fixture(scope="module")
+def webcam(tmp_path_factory: pytest.TempPathFactory) -> tuple[Caught, list[Frame], World]:
+    """A second of the webcam's stream, with the truth about it."""
+    folder, world = tmp_path_factory.mktemp("truth"), now_world()
+    with running(truth=folder, world=world) as camera:
+        caught = catch(camera, "/gopro/webcam/start?", 1.3)
+        assert Client(camera)("/gopro/webcam/stop").json == {"status": 1, "error": 0}
+    return caught, read_truth(folder), world
+
+
+def test_the_stream_comes_in_datagrams_of_seven_whole_packets(webcam: tuple[Caught, list[Frame], World]) -> None:
+    caught, _, _ = webcam
+    assert {len(datagram) for datagram in caught.datagrams} == {1316}
+    assert all(packet[0] == 0x47 for packet in split(caught.data))
+    counters = [packet[3] & 15 for packet in split(caught.data) if pid(packet) == VIDEO_PID and packet[3] & 0x10]
+    assert all((after - before) % 16 == 1 for before, after in itertools.pairwise(counters))
+
+
+def test_the_stream_has_a_key_frame_each_half_second_with_its_tables_before_it(
+    webcam: tuple[Caught, list[Frame], World],
+) -> None:
+    caught, _, _ = webcam
+    keys = [index for index, (_, _, is_key) in enumerate(caught.pictures()) if is_key]
+    assert keys == list(range(0, len(caught.pictures()), 15))
+    packets = [packet for packet in split(caught.data) if pid(packet) != NULL_PID]
+    heads = [i for i, p in enumerate(packets) if pid(p) == VIDEO_PID and p[1] & 0x40 and p[5] & 0x40]
+    assert len(heads) == len(keys)
+    assert all([pid(packet) for packet in packets[head - 2 : head]] == [0, PROGRAM_PID] for head in heads)
+
+
+def test_the_stream_carries_its_clock(webcam: tuple[Caught, list[Frame], World]) -> None:
+    caught, _, _ = webcam
+    references = [r for r in map(clock_reference, split(caught.data)) if r is not None]
+    stamps = [stamp for stamp, _, _ in caught.pictures()]
+    assert [stamp - reference for stamp, reference in zip(stamps, references, strict=True)] == [4500] * len(stamps)
+
+
+def test_each_picture_of_the_stream_is_the_one_the_truth_tells(webcam: tuple[Caught, list[Frame], World]) -> None:
+    caught, truth, _ = webcam
+    by_pts = {frame.pts: frame for frame in truth}
+    with open_video(caught.data) as container:
+        frames = list(container.decode(video=0))
+    assert len(frames) >= 30
+    for frame in frames[:-1]:  # the last one is cut off
+        assert frame.pts is not None
+        assert read_number(luma(frame)) == by_pts[frame.pts].number
+    steps = {after.pts - before.pts for before, after in itertools.pairwise(truth)}
+    assert steps == {TICKS_30}
+
+
+def test_frames_follow_the_cameras_crystal_and_leave_after_its_latency(
+    webcam: tuple[Caught, list[Frame], World],
+) -> None:
+    caught, truth, world = webcam
+    seconds = (truth[-1].pts - truth[0].pts) / 90_000
+    true_seconds = (truth[-1].utc_ns - truth[0].utc_ns) / SECOND_NS
+    assert (seconds / true_seconds - 1) * 1e6 == pytest.approx(CRYSTAL_PPM, abs=0.1)
+    by_pts = {frame.pts: frame for frame in truth}
+    delays_ms = sorted((world.utc_ns(arrival) - by_pts[stamp].utc_ns) / 1e6 for stamp, arrival, _ in caught.pictures())
+    assert delays_ms[0] >= LATENCY_MS
+    assert delays_ms[len(delays_ms) // 2] < LATENCY_MS + 10
+
+
+def test_webcam_and_recording_exclude_each_other() -> None:
+    with running() as camera:
+        get = Client(camera)
+        assert get("/gopro/webcam/status").json == {"status": 0, "error": 0}
+        assert get("/gopro/webcam/start?port=9").json == {"status": 2, "error": 0}
+        assert get("/gopro/camera/shutter/start").status == 500
+        assert get("/gopro/webcam/preview").json == {"status": 3, "error": 0}
+        assert change(get, 135, 0).json["error"] == 1  # HyperSmooth only while the webcam is off
+        assert get("/gopro/webcam/exit").json == {"status": 0, "error": 0}
+        assert change(get, 135, 0).status == 200
+        assert get("/gopro/camera/shutter/start").status == 200
+        assert get("/gopro/webcam/start").json == {"status": 0, "error": 4}
+        assert get("/gopro/camera/shutter/start").status == 500
+        assert change(get, 59, 0).json["error"] == 1
+
+
+def test_wrong_parameters_of_the_webcam(get: Client) -> None:
+    for query in ("res=4", "res=x", "fov=9", "port=0", "protocol=RTSP"):
+        assert get(f"/gopro/webcam/start?{query}").json["error"] == 6
+
+
+def test_50_hz_means_25_frames_a_second(tmp_path: Path) -> None:
+    with running(truth=tmp_path) as camera:
+        assert change(Client(camera), 134, 3).status == 200
+        stamps = [stamp for stamp, _, _ in catch(camera, "/gopro/webcam/start?", 0.3).pictures()]
+    assert {after - before for before, after in itertools.pairwise(stamps)} == {TICKS_25}
+
+
+def test_the_preview_conflicts_with_itself_and_dies_with_a_recording() -> None:
+    with running() as camera:
+        get = Client(camera)
+        assert get("/gopro/camera/stream/stop").status == 409
+        assert catch(camera, "/gopro/camera/stream/start?", 0.1).datagrams
+        assert get.status(32) == 1
+        assert get("/gopro/camera/stream/start").status == 409
+        get("/gopro/camera/shutter/start")
+        assert get.status(32) == 0
+
+
+# --- recordings
+
+
+@dataclass(frozen=True)
+class Recorded:
+    files: dict[str, bytes]
+    listed: list[dict[str, str]]
+    truth: list[Frame]
+    states: list[tuple[int, int, int]]
+    """Encoding, busy and the answer of the media list, as they changed."""
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """Two recordings; the second is long enough for two chapters."""
+    folder = tmp_path_factory.mktemp("truth")
+    with running(truth=folder, chapter_bytes=100_000) as camera:
+        get = Client(camera)
+        get("/gopro/camera/set_date_time?date=2026_7_1&time=12_0_0&tzone=120&dst=1")
+        assert get("/gopro/media/last_captured").status == 204
+        get("/gopro/camera/shutter/start")
+        states = watch(get, 0.4)
+        get("/gopro/camera/shutter/stop")
+        states += watch(get, 0.8)
+        get.record(2.2)
+        listed = get.files()
+        files = {item["n"]: get(f"/videos/DCIM/100GOPRO/{item['n']}").body for item in listed}
+    return Recorded(files, listed, read_truth(folder), [state for state, _ in itertools.groupby(states)])
+
+
+def watch(get: Client, seconds: float) -> list[tuple[int, int, int]]:
+    found, deadline = [], time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        state = get("/gopro/camera/state").json["status"]
+        found.append((state["10"], state["8"], get("/gopro/media/list").status))
+        time.sleep(0.02)
+    return found
+
+
+def test_a_recording_goes_through_the_states_of_a_gopro(recorded: Recorded) -> None:
+    stable = [state for state in recorded.states if state in ((1, 0, 503), (0, 1, 503), (0, 0, 200))]
+    assert stable == [(1, 0, 503), (0, 1, 503), (0, 0, 200)]
+
+
+def test_files_are_named_numbered_and_dated_as_gopros(recorded: Recorded) -> None:
+    assert [item["n"] for item in recorded.listed][:3] == ["GX010001.MP4", "GX010002.MP4", "GX020002.MP4"]
+    local_noon = int(datetime(2026, 7, 1, 12, tzinfo=UTC).timestamp())
+    for item in recorded.listed:
+        assert all(isinstance(value, str) for value in item.values())
+        assert 0 <= int(item["cre"]) - local_noon < 5  # local time, as if it were UTC
+        assert int(item["s"]) == len(recorded.files[item["n"]])
+
+
+def test_a_file_has_frames_of_exactly_equal_length_from_zero(recorded: Recorded) -> None:
+    for name, data in recorded.files.items():
+        with open_video(data) as container:
+            video = container.streams.video[0]
+            packets = [packet for packet in container.demux(video) if packet.pts is not None]
+            assert video.time_base is not None
+            assert video.time_base.denominator == 90_000
+            assert [packet.pts for packet in packets] == [TICKS_30 * index for index in range(len(packets))]
+            assert [i for i, packet in enumerate(packets) if packet.is_keyframe] == list(range(0, len(packets), 15))
+            created = datetime.fromisoformat(container.metadata["creation_time"])
+        assert 0 <= (created - datetime(2026, 7, 1, 10, tzinfo=UTC)).total_seconds() < 5, name  # UTC
+        assert data.count(b"stts") == 1
+        where = data.index(b"stts")
+        assert int.from_bytes(data[where + 8 : where + 12]) == 1  # one entry: a constant rate
+        assert data.index(b"moov") > data.index(b"mdat")
+
+
+def test_each_picture_of_a_file_is_the_one_the_truth_tells(recorded: Recorded) -> None:
+    for name, data in recorded.files.items():
+        told = [frame for frame in recorded.truth if frame.stream == name]
+        with open_video(data) as container:
+            seen = [read_number(luma(frame)) for frame in container.decode(video=0)]
+        assert seen == [frame.number for frame in told]
+        assert [frame.pts for frame in told] == [TICKS_30 * index for index in range(len(told))]
+    numbers = [frame.number for frame in recorded.truth]
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_chapters_follow_each_other_without_a_gap(recorded: Recorded) -> None:
+    chapters = [name for name in recorded.files if name.endswith("0002.MP4")]
+    assert len(chapters) >= 2
+    assert all(len(recorded.files[name]) > 100_000 for name in chapters[:-1])
+    times = [frame.utc_ns for frame in recorded.truth if frame.stream in chapters]
+    steps = [after - before for before, after in itertools.pairwise(times)]
+    assert max(steps) - min(steps) < 1000
+
+
+def test_older_models_write_local_time_where_utc_belongs() -> None:
+    with running(model="HERO10 Black", clock_offset_s=3600.0) as camera:
+        get = Client(camera)
+        get.record(0.5)
+        with open_video(get("/videos/DCIM/100GOPRO/GX010001.MP4").body) as container:
+            created = datetime.fromisoformat(container.metadata["creation_time"])
+        assert int(get.files()[0]["cre"]) == created.timestamp()
+
+
+# --- media
+
+
+@pytest.fixture(scope="module")
+def card() -> Iterator[Camera]:
+    with running() as camera:
+        get = Client(camera)
+        get("/gopro/camera/shutter/start")
+        time.sleep(0.5)
+        assert get("/gopro/media/hilight/moment").status == 200
+        get("/gopro/camera/shutter/stop")
+        get.wait(10, 0)
+        get.wait(8, 0)
+        assert get("/gopro/camera/presets/set_group?id=1001").status == 200
+        assert get.status(96) == 1001
+        get("/gopro/camera/shutter/start")
+        assert get.status(10) == 1
+        get.wait(10, 0)
+        get.wait(8, 0)
+        yield camera
+
+
+def test_a_photo_is_taken_in_the_photo_preset(card: Camera) -> None:
+    get = Client(card)
+    assert [item["n"] for item in get.files()] == ["GX010001.MP4", "GOPR0002.JPG"]
+    assert get("/gopro/media/last_captured").json == {"folder": "100GOPRO", "file": "GOPR0002.JPG"}
+    assert get("/videos/DCIM/100GOPRO/GOPR0002.JPG").body.startswith(b"\xff\xd8\xff")
+    assert (get.status(38), get.status(39)) == (1, 1)
+
+
+def test_media_info_and_small_pictures(card: Camera) -> None:
+    get = Client(card)
+    info = get("/gopro/media/info?path=100GOPRO/GX010001.MP4").json
+    assert (info["w"], info["h"], info["fps"], info["fps_denom"], info["hc"]) == (
+        "640",
+        str(HEIGHT),
+        "30000",
+        "1001",
+        "1",
+    )
+    assert 300 < info["hi"][0] < 1500
+    assert get("/gopro/media/info?path=100GOPRO/GX010009.MP4").status == 404
+    for what in ("thumbnail", "screennail"):
+        assert get(f"/gopro/media/{what}?path=100GOPRO/GX010001.MP4").body.startswith(b"\xff\xd8\xff")
+
+
+def test_hilights_are_added_and_removed(card: Camera) -> None:
+    get = Client(card)
+    where = "path=100GOPRO/GX010001.MP4&ms=123"
+    assert get("/gopro/media/hilight/moment").status == 500  # not recording
+    assert get(f"/gopro/media/hilight/file?{where}").status == 200
+    assert get(f"/gopro/media/hilight/remove?{where}").status == 200
+    assert get(f"/gopro/media/hilight/remove?{where}").status == 500
+
+
+def test_downloads_by_range(card: Camera) -> None:
+    get, path = Client(card), "/videos/DCIM/100GOPRO/GX010001.MP4"
+    whole = get(path)
+    head = get(path, method="HEAD")
+    assert (head.status, head.body) == (200, b"")
+    assert int(head.headers["content-length"]) == len(whole.body)
+    part = get(path, Range="bytes=100-")
+    assert (part.status, part.body) == (206, whole.body[100:])
+    assert part.headers["content-range"] == f"bytes 100-{len(whole.body) - 1}/{len(whole.body)}"
+    assert get(path, Range=f"bytes={len(whole.body)}-").status == 416
+    assert get("/videos/DCIM/100GOPRO/../../etc/passwd").status == 404
+
+
+def test_ranges() -> None:
+    assert parse_range("bytes=0-9", 100) == (0, 10)
+    assert parse_range("bytes=90-200", 100) == (90, 100)
+    assert parse_range("bytes=-10", 100) == (90, 100)
+    assert parse_range("lines=1-2", 100) is None
+    assert parse_range("", 100) is None
+    with pytest.raises(ValueError, match="outside"):
+        parse_range("bytes=100-", 100)
+
+
+def test_a_download_is_cut_and_can_be_continued(card: Camera) -> None:
+    get, path = Client(card), "/videos/DCIM/100GOPRO/GX010001.MP4"
+    whole = get(path).body
+    card.faults["download_cut_bytes"] = 1000
+    try:
+        with pytest.raises(http.client.IncompleteRead) as cut:
+            get(path, Range="bytes=500-")
+    finally:
+        del card.faults["download_cut_bytes"]
+    assert cut.value.partial == whole[500:1500]
+
+
+def test_deleted_files_are_gone() -> None:
+    with running(chapter_bytes=100_000) as camera:
+        get = Client(camera)
+        get.record(1.5)
+        first, *others = [item["n"] for item in get.files()]
+        assert others
+        assert get(f"/gopro/media/delete/file?path=100GOPRO/{others[0]}").status == 200  # one chapter only
+        assert get("/gopro/media/delete/file?path=100GOPRO/NONE.MP4").status == 400
+        assert get(f"/videos/DCIM/100GOPRO/{others[0]}").status == 404
+        assert get(f"/gp/gpControl/command/storage/delete/group?p=100GOPRO/{first}").status == 200
+        assert get.files() == []
+
+
+# --- faults and power
+
+
+def test_unknown_faults_are_refused_in_one_line() -> None:
+    with pytest.raises(FaultError, match="unknown fault 'gremlin'; the camera knows log_line"):
+        parse("gremlin")
+    with pytest.raises(FaultError, match="udp_loss has the value 'much'"):
+        parse("udp_loss=much")
+    with pytest.raises(FaultError):
+        Faults({})["gremlin"] = 1.0
+    assert parse("udp_loss") == ("udp_loss", FAULTS["udp_loss"][0])
+
+
+def test_a_log_line_comes_before_the_status_line_once(camera: Camera) -> None:
+    camera.faults["log_line_before_status"] = 1
+    answers = []
+    for _ in range(2):
+        host, port = camera.address.split(":")
+        with socket.create_connection((host, int(port))) as tcp, tcp.makefile("rb") as answer:
+            tcp.sendall(b"GET /gopro/version HTTP/1.1\r\nConnection: close\r\n\r\n")
+            answers.append(answer.read())
+    assert answers[0].startswith(b"gpHttpServer: ")
+    assert b"@civetweb.c" in answers[0].splitlines()[0]
+    assert answers[0].split(b"\r\n", 1)[1] == answers[1]
+
+
+def test_faults_of_webcam_media_and_state(camera: Camera, get: Client) -> None:
+    camera.faults["webcam_error_once"] = 1
+    assert [get("/gopro/webcam/start").json["error"] for _ in range(2)] == [1, 0]
+    get("/gopro/webcam/exit")
+    for name, path, status in (
+        ("webcam_500", "/gopro/webcam/start", 500),
+        ("media_list_404", "/gopro/media/list", 404),
+    ):
+        camera.faults[name] = 1
+        assert get(path).status == status
+        del camera.faults[name]
+    camera.faults["card_status"] = 2
+    assert (get.status(33), get("/gopro/camera/shutter/start").status) == (2, 500)
+    del camera.faults["card_status"]
+
+
+def test_lost_datagrams_leave_gaps() -> None:
+    with running(faults={"udp_loss": 0.2}) as camera:
+        packets = split(catch(camera, "/gopro/webcam/start?", 1.0).data)
+    counters = [packet[3] & 15 for packet in packets if pid(packet) == VIDEO_PID and packet[3] & 0x10]
+    assert any((after - before) % 16 != 1 for before, after in itertools.pairwise(counters))
+
+
+def test_a_sleeping_camera_is_gone_and_a_reset_one_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(camera_module, "RESET_S", 0.2)
+    with running() as camera:
+        get = Client(camera)
+        assert get("/gp/gpControl/command/system/reset").status == 200
+        await_connection(get, is_there=False)
+        await_connection(get, is_there=True)
+        assert get("/gp/gpControl/command/system/sleep").status == 200
+        await_connection(get, is_there=False)
+
+
+def await_connection(get: Client, is_there: bool) -> None:
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            get("/gopro/version")
+        except (OSError, http.client.HTTPException):
+            if not is_there:
+                return
+        else:
+            if is_there:
+                return
+        time.sleep(0.02)
+    pytest.fail(f"the camera {'did not come back' if is_there else 'is still there'}")
+
+
+# --- processes and what they leave
+
+
+def test_a_stopped_camera_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    threads, sockets = set(threading.enumerate()), open_sockets()
+    with running() as camera:
+        host, port = camera.address.split(":")
+        get = Client(camera)
+        get.record(0.4)
+        get("/gopro/webcam/start?port=9")
+        idle = socket.create_connection((host, int(port)))
+        time.sleep(0.4)
+        assert list(tmp_path.iterdir())
+    idle.close()
+    assert set(threading.enumerate()) == threads
+    assert open_sockets() == sockets
+    assert not list(tmp_path.iterdir())
+
+
+def open_sockets() -> int:
+    links = (os.path.realpath(entry) for entry in Path("/proc/self/fd").iterdir())
+    return sum("socket:" in link for link in links)
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "simulator", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"]])
+def test_without_a_verb_there_is_the_list(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert all(verb in done.stderr for verb in ("camera", "receiver", "car", "demo"))
+
+
+def test_the_command_refuses_what_it_does_not_know() -> None:
+    done = run("camera", "--fault", "gremlin")
+    assert done.returncode == 2
+    assert done.stderr.startswith("camera: unknown fault 'gremlin'")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_command_runs_until_a_signal(number: signal.Signals, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "simulator",
+        "camera",
+        "--size",
+        "180",
+        "--serial",
+        SERIAL,
+        "--fault",
+        "udp_loss=0.1",
+    ]
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, env=environment, text=True) as process:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        assert (ready["serial"], ready["model"]) == (SERIAL, "HERO12 Black")
+        connection = http.client.HTTPConnection(ready["address"], timeout=5)
+        connection.request("GET", "/gopro/camera/shutter/start")
+        assert connection.getresponse().status == 200
+        time.sleep(0.5)
+        process.send_signal(number)
+        assert process.wait(10) == 0
+        connection.close()
+    assert not list(tmp_path.iterdir())
