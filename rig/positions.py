@@ -4,6 +4,7 @@ import csv
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +20,6 @@ STANDING_MPS = 0.5  # below it the course is noise (p50 55 degrees on a real dri
 JUMP_M, JUMP_MPS2 = 0.5, 1.0  # a step is a jump when it strays by JUMP_M + JUMP_MPS2 dt^2 from what the speed says
 IMPOSSIBLE_MPS = 100.0  # there and back at such a speed is one damaged fix
 RUN_EPOCHS = 5  # fewer at another time are damage, more are a receiver that has set its clock
-RUN_GAP_NS = 10 * NS_PER_S
 CURVE_ERROR_SHARE = 0.25  # of the way between line and curve, left as error of the curve (Arrow drive, 1 Hz: 0.23)
 UNKNOWN_ACCELERATION_MPS2 = 3.0  # of a car in town, where no speeds are known
 HEADING_SIGMA_RAD = math.radians(2.0)
@@ -154,7 +154,7 @@ class _Pair:
             heading_deg=self._heading() + unknown,
             speed_mps=self._between(track.speed_mps) + unknown,
             sigma_m=np.hypot(self._between(track.sigma_m), error_m) + unknown,
-            how=list(np.where(curved, "hermite", np.where(joined, "linear", "none"))),
+            how=np.where(curved, "hermite", np.where(joined, "linear", "none")).tolist(),
         )
 
     def _bend(self, axis: int, metres: Floats) -> Floats:
@@ -245,7 +245,7 @@ def _settle(log: Sequence[Fix]) -> list[Fix]:
     it goes on for a while. A few fixes at another time are damage that the checksum did not see.
     """
     kept: list[Fix] = []
-    for run in _runs(log):
+    for run in filter(None, _runs(log)):
         start_ns = _time(run[0])
         if not kept or start_ns > _time(kept[-1]):
             kept += run
@@ -257,17 +257,13 @@ def _settle(log: Sequence[Fix]) -> list[Fix]:
 
 
 def _runs(log: Sequence[Fix]) -> Iterator[list[Fix]]:
-    """Parts of a log in which the time goes forward in steps."""
-    run: list[Fix] = []
-    for fix in log:
-        if fix.utc_ns is None or not _is_place(fix) or "leap" in fix.flags:
-            continue
-        if run and not 0 < fix.utc_ns - _time(run[-1]) < RUN_GAP_NS:
-            yield run
-            run = []
-        run.append(fix)
-    if run:
-        yield run
+    """Parts of a log in which the time goes forward in the usual steps."""
+    dated = [fix for fix in log if fix.utc_ns is not None and _is_place(fix) and "leap" not in fix.flags]
+    steps_ns = np.diff([_time(fix) for fix in dated])
+    usual_ns = float(np.median(steps_ns[steps_ns > 0])) if np.any(steps_ns > 0) else 0.0
+    ends = np.flatnonzero((steps_ns <= 0) | (steps_ns > GAP_INTERVALS * usual_ns)) + 1
+    for start, end in pairwise([0, *ends.tolist(), len(dated)]):
+        yield dated[start:end]
 
 
 def _is_place(fix: Fix) -> bool:
