@@ -124,8 +124,8 @@ def find_videos(paths: Sequence[Path], camera: str | None = None) -> list[Video]
             videos += _join(camera or group[0].stem, clips)
     if not videos:
         raise errors[0] if errors else UnreadableError("no video was named", cure="name a file or a recording's folder")
-    for error in errors:
-        log.warning("%s", error)
+    for unreadable in errors:
+        log.warning("%s", unreadable)
     return videos
 
 

@@ -60,6 +60,7 @@ def test_each_photo_has_the_true_time_within_its_bar(film: Path, tmp_path: Path)
     clip = video.scan(film)
     for row in rows:
         number = number_in(tmp_path / row.photo)
+        assert number is not None
         assert number == row.frame
         assert row.pts_s == pytest.approx(clip.pts_ns[number] / 1e9, abs=1e-9)
         error_ms = (parse_utc(row.utc) - true_utc_ns(number)) / 1e6
