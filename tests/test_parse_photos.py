@@ -16,7 +16,8 @@ from simulator.world import Street
 BEGIN_NS = 1_795_356_192_000_000_000
 STREET = Street(start_utc_ns=BEGIN_NS)
 METRES_PER_DEGREE = 111_195.0
-COLUMNS = "utc,utc_ns,latitude,longitude,altitude_m,quality,satellites,hdop,sigma_lat_m,sigma_lon_m,speed_mps,course_deg,flags"
+PLACE_COLUMNS = "utc,utc_ns,latitude,longitude,altitude_m"
+COLUMNS = f"{PLACE_COLUMNS},quality,satellites,hdop,sigma_lat_m,sigma_lon_m,speed_mps,course_deg,flags"
 
 
 def log_positions(path: Path, instants_ns: Sequence[int], quality: int = 4) -> None:
