@@ -72,6 +72,7 @@ class Camera:
         self.serial, self.model = serial, model
         self.faults = Faults(faults or {})
         self.counts = Counts()
+        kind = models.load(model)
         self._truth = Truth(truth, serial)
         crystal = crystal or Crystal(dice.gauss(0, TYPICAL_RATE_PPM), 0.0, now_ns)
         self._sensor = Sensor(world, street, side, crystal, seed, self._truth)
@@ -80,7 +81,7 @@ class Camera:
         offset_s = dice.gauss(0, TYPICAL_OFFSET_S) if clock_offset_s is None else clock_offset_s
         rtc = Rtc(offset_s, dice.gauss(0, TYPICAL_RATE_PPM), now_ns, self.faults)
         outlet = Outlet(self._sensor, self.faults, dice, self.counts, self._size, udp_port, latency_ms)
-        self._device = Device(models.load(model), serial, rtc, outlet, chapter_bytes)
+        self._device = Device(kind, serial, rtc, outlet, chapter_bytes)
         if anti_flicker_hz == 50:
             self._device.settings.choose_50_hz()
         self._host = host
@@ -104,7 +105,8 @@ class Camera:
     def stop(self) -> None:
         """Pull the plug: no thread, socket or file is left."""
         self._stopping.set()
-        self._power.join()
+        if self._power.is_alive():
+            self._power.join()
         self._server.close()
         self._device.close()
         self._truth.close()
@@ -128,7 +130,7 @@ class Camera:
 
     def _watch_power(self) -> None:
         while not self._stopping.wait(POWER_CHECK_S):
-            wanted = SLEEP if self._device.should_sleep else self._device.wanted_power
+            wanted = SLEEP if self._device.check_timers() else self._device.wanted_power
             if wanted is not None:
                 self._stopping.wait(POWER_CHECK_S)  # the command is answered first
                 self._server.close()

@@ -2,6 +2,7 @@
 
 import math
 import threading
+from collections import UserDict
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -51,14 +52,12 @@ def _require(name: str) -> None:
         raise FaultError(f"unknown fault {name!r}; the camera knows {', '.join(FAULTS)}")
 
 
-class Faults(dict[str, float]):
+class Faults(UserDict[str, float]):
     """The faults that are on: `faults["udp_loss"] = 0.05`, `del faults["udp_loss"]`. Any thread may do so."""
 
     def __init__(self, faults: Mapping[str, float]) -> None:
-        super().__init__()
         self._lock = threading.Lock()
-        for name, value in faults.items():
-            self[name] = value
+        super().__init__(faults)
 
     def __setitem__(self, name: str, value: float | str) -> None:
         super().__setitem__(name, check(name, value))

@@ -27,7 +27,7 @@ from simulator import camera as camera_module
 from simulator.camera import Camera
 from simulator.camera_faults import FAULTS, FaultError, Faults, parse
 from simulator.film import read_number
-from simulator.hero import models
+from simulator.hero import device, models
 from simulator.hero.httpd import parse_range
 from simulator.hero.rtc import Rtc
 from simulator.hero.settings import UNKNOWN_OPTION, UNKNOWN_SETTING, Settings
@@ -264,7 +264,8 @@ def change(get: Client, setting: int, option: int) -> Reply:
     return get(f"/gopro/camera/setting?option={option}&setting={setting}")
 
 
-def test_frame_rate_needs_pro_control() -> None:
+def test_frame_rate_needs_pro_control(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "SETTLING_S", 1.0)
     with running() as camera:
         get = Client(camera)
         refused = change(get, 3, 5)
@@ -500,7 +501,7 @@ class Recorded:
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     """Two recordings; the second is long enough for two chapters."""
     folder = tmp_path_factory.mktemp("truth")
-    with running(truth=folder, chapter_bytes=100_000) as camera:
+    with running(truth=folder, chapter_bytes=70_000) as camera:
         get = Client(camera)
         get("/gopro/camera/set_date_time?date=2026_7_1&time=12_0_0&tzone=120&dst=1")
         assert get("/gopro/media/last_captured").status == 204
@@ -508,7 +509,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
         states = watch(get, 0.4)
         get("/gopro/camera/shutter/stop")
         states += watch(get, 0.8)
-        get.record(2.2)
+        get.record(1.7)
         listed = get.files()
         files = {item["n"]: get(f"/videos/DCIM/100GOPRO/{item['n']}").body for item in listed}
     return Recorded(files, listed, read_truth(folder), [state for state, _ in itertools.groupby(states)])
@@ -549,6 +550,9 @@ def test_a_file_has_frames_of_exactly_equal_length_from_zero(recorded: Recorded)
             created = datetime.fromisoformat(container.metadata["creation_time"])
         assert 0 <= (created - datetime(2026, 7, 1, 10, tzinfo=UTC)).total_seconds() < 5, name  # UTC
         assert data.count(b"stts") == 1
+        edit = data.index(b"elst") + 8
+        assert int.from_bytes(data[edit : edit + 4]) == 1
+        assert int.from_bytes(data[edit + 8 : edit + 12]) == 0  # nothing is left out at the beginning
         where = data.index(b"stts")
         assert int.from_bytes(data[where + 8 : where + 12]) == 1  # one entry: a constant rate
         assert data.index(b"moov") > data.index(b"mdat")
@@ -568,7 +572,7 @@ def test_each_picture_of_a_file_is_the_one_the_truth_tells(recorded: Recorded) -
 def test_chapters_follow_each_other_without_a_gap(recorded: Recorded) -> None:
     chapters = [name for name in recorded.files if name.endswith("0002.MP4")]
     assert len(chapters) >= 2
-    assert all(len(recorded.files[name]) > 100_000 for name in chapters[:-1])
+    assert all(len(recorded.files[name]) > 70_000 for name in chapters[:-1])
     times = [frame.utc_ns for frame in recorded.truth if frame.stream in chapters]
     steps = [after - before for before, after in itertools.pairwise(times)]
     assert max(steps) - min(steps) < 1000
@@ -674,9 +678,9 @@ def test_a_download_is_cut_and_can_be_continued(card: Camera) -> None:
 
 
 def test_deleted_files_are_gone() -> None:
-    with running(chapter_bytes=100_000) as camera:
+    with running(chapter_bytes=70_000) as camera:
         get = Client(camera)
-        get.record(1.5)
+        get.record(1.2)
         first, *others = [item["n"] for item in get.files()]
         assert others
         assert get(f"/gopro/media/delete/file?path=100GOPRO/{others[0]}").status == 200  # one chapter only
@@ -744,6 +748,17 @@ def test_a_sleeping_camera_is_gone_and_a_reset_one_comes_back(monkeypatch: pytes
         await_connection(get, is_there=True)
         assert get("/gp/gpControl/command/system/sleep").status == 200
         await_connection(get, is_there=False)
+
+
+def test_a_camera_sleeps_when_both_timers_have_run_out() -> None:
+    with running() as camera:
+        timers = camera._device.timers
+        assert not camera._device.check_timers()
+        timers.activity_s -= 301
+        timers.keep_alive_s += 1
+        assert not camera._device.check_timers()
+        timers.keep_alive_s -= 10
+        await_connection(Client(camera), is_there=False)
 
 
 def await_connection(get: Client, is_there: bool) -> None:

@@ -91,14 +91,15 @@ class Device:
         closing = self.capture is not None and self.capture.is_busy
         return closing or time.monotonic() < self.timers.settled_s
 
-    @property
-    def should_sleep(self) -> bool:
-        """Whether both timers have run out: auto power down and keep-alive."""
+    def check_timers(self) -> bool:
+        """Whether both timers have run out: auto power down, which work starts again, and keep-alive."""
         patience_s = AUTO_POWER_DOWN_S.get(self.settings.get(models.AUTO_POWER_DOWN) or 0)
-        if patience_s is None or self.is_writing or self.webcam.is_on or self.preview.streamer is not None:
-            return False
+        if self.is_writing or self.webcam.is_on or self.preview.streamer is not None:
+            self._touch()
         now = time.monotonic()
-        return now - self.timers.activity_s > patience_s and now - self.timers.keep_alive_s > KEEP_ALIVE_S
+        if patience_s is None or now - self.timers.activity_s < patience_s:
+            return False
+        return now - self.timers.keep_alive_s > KEEP_ALIVE_S
 
     def change_setting(self, setting: int, option: int) -> Refusal | None:
         """Change a setting, or say why not."""

@@ -105,8 +105,9 @@ class Server(socketserver.ThreadingTCPServer):
 
     def close(self) -> None:
         """Listen no more, end all connections, wait for all threads."""
-        self.shutdown()
-        self._thread.join()
+        if self._thread.is_alive():
+            self.shutdown()
+            self._thread.join()
         self.socket.close()
         with self._lock:
             for connection in self._open:
