@@ -7,7 +7,7 @@ import re
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -18,7 +18,7 @@ import capturePositions
 import gopro
 from configs import Settings
 from rig.clock import CRYSTAL_PPM, NS_PER_MS, NS_PER_S, UtcClock, iso_utc, system_clock
-from rig.errors import ConflictError, DeviceNotFoundError, EdencarError, NoSpaceError, UsageError
+from rig.errors import ConflictError, DeviceNotFoundError, EdencarError, NoSpaceError, UnknownError, UsageError
 from rig.recordings import (
     FETCHING,
     FINISHED,
@@ -55,15 +55,17 @@ MODES = ("video", "camera")  # recorded here as a stream, or on the camera's car
 POSITIONS_ONLY = "positions-only"
 
 TICK_S = 0.25
+FOLLOW_S = 1.0
 FIRST_DISCOVERY_S = 5.0  # how long a start waits for the first look for cameras
 FORGET_S = 60.0  # an unplugged camera is shown so long
-STOP_TIMEOUT_S = 15.0  # a camera closes its file in about 3 s
-REPORT_S = 2.0
+STOP_TIMEOUT_S = 30.0  # a camera closes its file in about 3 s, but may be busy before
+FETCH_PATIENCE_S = 60.0  # how long a camera with files on its card may be silent
 THREAD_GRACE_S = 2.0
 DEAD_S = 15.0  # one look takes less than 2 s
-FINISH_AGAIN_S = 10.0
+SAVE_AGAIN_S = 10.0
 START_ROOM_S = 300  # nothing is started that could not go on for so long
 CLOCK_STEP_NS = NS_PER_S
+STILL_ON_CARD = "files are still on the card: they come when the camera is back"
 CAMERA_FIGURES = (
     "battery_percent",
     "card_seconds_left",
@@ -109,7 +111,7 @@ class _Camera:
         status = self.status
         if status is not None:
             return status.state
-        return "lost" if self.kept.trouble else "connecting"
+        return "connecting" if self.kept.worker.alive and not self.kept.trouble else "lost"
 
 
 @dataclass(slots=True)
@@ -128,7 +130,6 @@ class _Running:
     stopped_ns: int | None = None
     epochs: int | None = None  # logged, once the receiver has stopped
     due_s: float = 0.0  # when closing its manifest is tried again
-    starts: dict[str, int] = field(default_factory=dict)  # of the workers, when they were told to stop
 
     def capture(self, camera: _Camera) -> StartCapture:
         folder = self.folder / "videos" / camera.folder
@@ -138,24 +139,9 @@ class _Running:
     @property
     def entries(self) -> tuple[RecordedCamera, ...]:
         return tuple(
-            RecordedCamera(
-                serial,
-                camera.found.model,
-                camera.found.address,
-                camera.folder,
-                camera.status.files if camera.status else (),
-            )
+            RecordedCamera(serial, camera.found.model, camera.found.address, camera.folder)
             for serial, camera in sorted(self.cameras.items())
         )
-
-    @property
-    def fetching(self) -> bool:
-        return any(camera.state == "fetching" for camera in self.cameras.values())
-
-    @property
-    def fetch_broken(self) -> list[str]:
-        """Cameras whose worker died while it fetched; its successor knows nothing of the files."""
-        return [serial for serial, start in self.starts.items() if self.cameras[serial].kept.starts != start]
 
 
 class Car:
@@ -166,14 +152,16 @@ class Car:
 
     def __init__(self, settings: Settings, devices: Devices | None = None) -> None:
         self.recordings = Recordings(settings.output)
-        self._settings = settings
+        # Workers find again what they left behind by the same path.
+        self._settings = settings = replace(settings, output=self.recordings.output)
         self._devices = devices or Devices()
         self._lock_file = _take(self.recordings.output)
         self._changing = threading.Lock()  # held while a recording is started or stopped: one at a time
         self._members = threading.Lock()  # guards which cameras there are and which of them record
         self._phase = IDLE
         self._running: _Running | None = None
-        self._unfinished: list[_Running] = []
+        self._unsaved: list[_Running] = []
+        self._fetches: dict[str, float] = {}  # recordings with files on the cards, and since when none is coming
         self._cameras: dict[str, _Camera] = {}
         self._gnss: UtcClock | None = None
         self._tended_s = time.monotonic()
@@ -183,7 +171,11 @@ class Car:
         self._receiver = Kept(Worker("receiver", self._devices.receiver_worker, settings), self._note)
         self._threads = [
             threading.Thread(target=self._repeat, args=(task, pause_s), name=task.__name__, daemon=True)
-            for task, pause_s in ((self._discover, settings.discover_interval_s), (self._tend, TICK_S))
+            for task, pause_s in (
+                (self._discover, settings.discover_interval_s),
+                (self._tend, TICK_S),
+                (self._follow_files, FOLLOW_S),
+            )
         ]
         for thread in self._threads:
             thread.start()
@@ -257,7 +249,7 @@ class Car:
         problems = (
             *camera_problems(cameras, running is not None),
             *receiver_problems(receiver, running is not None),
-            *other_problems(time_now, storage, [one.id for one in self._unfinished]),
+            *other_problems(time_now, storage, [*self._fetches]),
         )
         return CarStatus(
             state=self._state(running, problems),
@@ -283,10 +275,8 @@ class Car:
             self._closing.set()
         for thread in self._threads:
             thread.join(THREAD_GRACE_S)
-        for running in self._unfinished:
-            running.warnings.append("the server ended before all files had come from the cards; they are still there")
-            with suppress(EdencarError, OSError):
-                self._finish(running, INTERRUPTED)
+        for recording_id in self._fetches:
+            self._close_fetch(recording_id)
         _at_once(Kept.close, [self._receiver, *(camera.kept for camera in self._cameras.values())])
         os.close(self._lock_file)
 
@@ -372,9 +362,13 @@ class Car:
             if reason:
                 self._note(f"stopped: {reason}")
             self._end(running)
-            return self._await_files(running, wait_s)
+            state = self._await_files(running, wait_s)
+            manifest = self._save(running, state=state)
+            if state == FETCHING:
+                self._fetches[running.id] = time.monotonic()
+            return manifest
         except (EdencarError, OSError):
-            self._unfinished.append(running)  # its manifest is closed as soon as that is possible
+            self._unsaved.append(running)  # its manifest is closed as soon as that is possible
             raise
         finally:
             self._running = None
@@ -388,30 +382,17 @@ class Car:
                 self._note(f"{one.worker.name} did not stop in order: {answer}")
             elif isinstance(answer, capturePositions.ReceiverStatus):
                 running.epochs = answer.epochs_logged
-        running.starts = {serial: camera.kept.starts for serial, camera in running.cameras.items()}
 
     def _detach(self, running: _Running) -> list[Kept]:
         with self._members:
             running.stopped_ns = time.monotonic_ns()
             return [self._receiver, *(camera.kept for camera in running.cameras.values())]
 
-    def _await_files(self, running: _Running, wait_s: float) -> Manifest:
-        if running.mode == "camera":
-            _at_once(lambda camera: camera.kept.await_report(REPORT_S), list(running.cameras.values()))
+    def _await_files(self, running: _Running, wait_s: float) -> str:
         deadline_s = time.monotonic() + wait_s
-        while running.fetching and time.monotonic() < deadline_s:
+        while _on_cards(running.folder) and time.monotonic() < deadline_s:
             self._closing.wait(0.1)
-        if not running.fetching:
-            return self._finish(running, FINISHED)
-        manifest = self._save(running, state=FETCHING)
-        self._unfinished.append(running)
-        return manifest
-
-    def _finish(self, running: _Running, state: str) -> Manifest:
-        for serial in running.fetch_broken:
-            state = INTERRUPTED
-            running.warnings.append(f"camera {serial} was interrupted: its files may still be on its card")
-        return self._save(running, state=state)
+        return FETCHING if _on_cards(running.folder) else FINISHED
 
     def _save(self, running: _Running, **changes: object) -> Manifest:
         """Write down all that is known, with the times by the best clock."""
@@ -452,11 +433,14 @@ class Car:
             self.recordings.update(running.id, warnings=tuple(running.warnings))
 
     def _close_interrupted(self) -> None:
+        """Close what an earlier server left open, and look out for files that it left on the cards."""
         for manifest in self.recordings.list():
-            if manifest.state in OPEN_STATES:
-                warnings = (*manifest.warnings, f"the server ended while this was in state {manifest.state}")
-                with suppress(EdencarError, OSError):
+            with suppress(EdencarError, OSError):
+                if manifest.state in OPEN_STATES:
+                    warnings = (*manifest.warnings, f"the server ended while this was in state {manifest.state}")
                     self.recordings.update(manifest.id, state=INTERRUPTED, warnings=warnings)
+                if manifest.mode == "camera" and _on_cards(self.recordings.folder(manifest.id)):
+                    self._fetches[manifest.id] = time.monotonic() - FETCH_PATIENCE_S
 
     def _repeat(self, task: Callable[[], None], pause_s: float) -> None:
         while not self._closing.is_set():
@@ -517,15 +501,42 @@ class Car:
         for kept in (self._receiver, *(camera.kept for camera in self._listed())):
             kept.tend()
         self._join_late()
-        self._finish_fetched()
         if self._running and self._phase == IDLE and free_bytes(self.recordings.output) < self._settings.reserve_bytes:
             threading.Thread(target=self.stop, args=("the disk is full",), name="full disk", daemon=True).start()
 
-    def _finish_fetched(self) -> None:
-        for running in [one for one in self._unfinished if not one.fetching and time.monotonic() >= one.due_s]:
-            running.due_s = time.monotonic() + FINISH_AGAIN_S  # should it fail
-            self._finish(running, FINISHED)
-            self._unfinished.remove(running)
+    def _follow_files(self) -> None:
+        for running in [one for one in self._unsaved if time.monotonic() >= one.due_s]:
+            running.due_s = time.monotonic() + SAVE_AGAIN_S  # should it fail again
+            self._save(running, state=FINISHED)
+            if _on_cards(running.folder):
+                self._fetches[running.id] = time.monotonic()
+            self._unsaved.remove(running)
+        coming = {camera.folder for camera in self._listed() if camera.state == "fetching"}
+        for recording_id in [*self._fetches]:
+            try:
+                self._follow(recording_id, coming)
+            except UnknownError:  # in the trash
+                del self._fetches[recording_id]
+
+    def _follow(self, recording_id: str, coming: Set[str]) -> None:
+        """A recording is `fetching` while files come, `interrupted` while they do not, `finished` when all are here."""
+        waiting = _on_cards(self.recordings.folder(recording_id))
+        if not waiting:
+            self.recordings.update(recording_id, state=FINISHED)
+            del self._fetches[recording_id]
+        elif waiting & coming:
+            self._fetches[recording_id] = time.monotonic()
+            if self.recordings.get(recording_id).state != FETCHING:
+                self.recordings.update(recording_id, state=FETCHING)
+        elif time.monotonic() - self._fetches[recording_id] > FETCH_PATIENCE_S:
+            self._close_fetch(recording_id)
+
+    def _close_fetch(self, recording_id: str) -> None:
+        with suppress(EdencarError, OSError):
+            manifest = self.recordings.get(recording_id)
+            if manifest.state == FETCHING:
+                warnings = dict.fromkeys((*manifest.warnings, STILL_ON_CARD))
+                self.recordings.update(recording_id, state=INTERRUPTED, warnings=tuple(warnings))
 
     def _listed(self) -> list[_Camera]:
         with self._members:
@@ -566,6 +577,11 @@ def _at_once(function: Callable[[_Item], object], items: Sequence[_Item]) -> lis
 
     with ThreadPoolExecutor(max(1, len(items)), thread_name_prefix="at once") as threads:
         return list(threads.map(outcome, items))
+
+
+def _on_cards(folder: Path) -> set[str]:
+    """The cameras' folders of a recording for which files are still on the card."""
+    return {ledger.parent.name for ledger in folder.glob(f"videos/*/{gopro.LEDGER}")}
 
 
 def _software() -> str:

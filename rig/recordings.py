@@ -42,7 +42,6 @@ class RecordedCamera:
     model: str
     address: str
     folder: str
-    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,8 @@ class Manifest:
         """
         try:
             values = _known(cls, json.loads(data))
-            values["cameras"] = tuple(_camera(camera) for camera in values.get("cameras", ()))
+            cameras = values.get("cameras", ())
+            values["cameras"] = tuple(RecordedCamera(**_known(RecordedCamera, camera)) for camera in cameras)
             values["warnings"] = tuple(map(str, values.get("warnings", ())))
             values["settings"] = dict(values.get("settings", {}))
             for name, kind in (("receiver", RecordedReceiver), ("clock", UtcClock)):
@@ -264,11 +264,6 @@ def _known(kind: type, values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in names}
 
 
-def _camera(values: dict[str, Any]) -> RecordedCamera:
-    known = _known(RecordedCamera, values)
-    return RecordedCamera(**{**known, "files": tuple(map(str, known.get("files", ())))})
-
-
 def _read(folder: Path) -> Manifest:
     try:
         data = (folder / MANIFEST).read_bytes()
@@ -309,8 +304,12 @@ def _walk(folder: Path, prefix: str) -> Iterator[StoredFile]:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
-            elif entry.is_file(follow_symlinks=False) and not entry.name.endswith(UNSYNCED_SUFFIX):
+            elif entry.is_file(follow_symlinks=False) and not _is_internal(entry.name):
                 yield StoredFile(prefix + entry.name, entry.stat(follow_symlinks=False).st_size)
+
+
+def _is_internal(name: str) -> bool:
+    return name.startswith(".") or name.endswith(UNSYNCED_SUFFIX)
 
 
 def _sync_folder(folder: Path) -> None:

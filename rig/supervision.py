@@ -16,7 +16,7 @@ SILENCE_S = 10.0  # reports come twice a second; a worker says nothing while it 
 STALE_S = 3.0
 RETELL_S = 2.0
 REVIVAL_S = 5.0
-TELL_TIMEOUT_S = 20.0  # a camera that has just been switched on takes its time
+TELL_TIMEOUT_S = 30.0  # a camera that has just been switched on takes its time
 KILL_GRACE_S = 0.5
 
 log = logging.getLogger(__name__)
@@ -76,14 +76,6 @@ class Kept:
                 if self.worker.alive or not self._revived():
                     raise
                 return self.worker.ask(StopCapture(), timeout_s)
-
-    def await_report(self, timeout_s: float) -> None:
-        """Wait for a report made after this call."""
-        asked_s = time.monotonic()
-        while self.worker.alive and (passed_s := time.monotonic() - asked_s) < timeout_s:
-            if self.worker.status_age_s < passed_s:
-                return
-            time.sleep(0.02)
 
     def tend(self) -> None:
         """Start it again when it is dead and due, replace it when it is silent, tell it again to record."""

@@ -66,7 +66,7 @@ def test_all_of_a_manifest_comes_back() -> None:
         every="5m",
         software="edencar 0.1.0",
         settings={"photo_interval_s": 0.5},
-        cameras=(RecordedCamera("C1", "HERO12 Black", "172.20.110.51:8080", "C1", ("GX010001.MP4",)),),
+        cameras=(RecordedCamera("C1", "HERO12 Black", "172.20.110.51:8080", "C1"),),
         receiver=RecordedReceiver("/dev/ttyACM0", 12),
         clock=UtcClock(1, 2, 3, "gnss"),
         warnings=("a gap",),
@@ -170,6 +170,7 @@ def test_files_are_regular_files_only(store: Recordings) -> None:
     (folder / "videos" / "C1").mkdir(parents=True)
     (folder / "videos" / "C1" / "stream-001.ts").write_bytes(b"G" * 188)
     (folder / "photos.csv.tmp").write_text("half")
+    (folder / "videos" / ".fetch.json").write_text("{}")
     (folder / "hosts").symlink_to("/etc/hosts")
     (folder / "etc").symlink_to("/etc")
     os.mkfifo(folder / "pipe")

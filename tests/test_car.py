@@ -1,0 +1,337 @@
+"""The car with real worker processes; the devices in them do as their address says."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from capturePositions import ReceiverStatus
+from car import Car, Devices
+from configs import Settings
+from gopro import LEDGER, CameraStatus, FoundCamera
+from rig.clock import UtcClock
+from rig.errors import ConflictError, DeviceError, DeviceNotFoundError, NoSpaceError, UsageError
+from rig.recordings import FETCHING, FINISHED, INTERRUPTED, RECORDING, Recordings
+from rig.status import CarStatus
+from rig.workers import Link, StartCapture, StopCapture
+
+PROMPT_S = 10.0  # this machine is shared; a quiet one needs a tenth
+GNSS_AHEAD_NS = 7_000_000_000
+
+
+def run_camera(link: Link, address: str, _settings: Settings) -> None:
+    """A camera whose address says what it does: `C1`, `C2 refuses`, `C3 lost`, `C4 fetches`."""
+    serial, _, behaviour = address.partition(" ")
+    capture: list[StartCapture] = []
+
+    def start(request: StartCapture) -> None:
+        if behaviour == "refuses":
+            raise DeviceError("the card is full", cure="change it")
+        (request.folder / f"told-{os.getpid()}").touch()
+        if request.mode == "camera":
+            (request.folder / LEDGER).touch()
+        capture[:] = [request]
+
+    def stop(_request: StopCapture) -> tuple[str, ...]:
+        files = [path.name for request in capture for path in request.folder.glob("told-*")]
+        if capture and behaviour != "fetches":
+            (capture[0].folder / LEDGER).unlink(missing_ok=True)
+        capture.clear()
+        return tuple(files)
+
+    def status() -> CameraStatus:
+        state = "lost" if behaviour == "lost" else "streaming" if capture else "idle"
+        if behaviour == "fetches" and not capture:
+            state = "fetching"
+        return CameraStatus(serial=serial, model="HERO12 Black", address=address, state=state, battery_percent=80)
+
+    link.serve({StartCapture: start, StopCapture: stop}, status, 0.1)
+
+
+def run_receiver(link: Link, settings: Settings) -> None:
+    """A receiver with a fix, whose time is 7 s ahead of this machine's; `receiver_port` may say `nothing`."""
+    there = settings.receiver_port != "nothing"
+    capture: list[StartCapture] = []
+
+    def stop(_request: StopCapture) -> ReceiverStatus:
+        capture.clear()
+        return ReceiverStatus(epochs_logged=42)
+
+    def status() -> ReceiverStatus:
+        now_ns = time.monotonic_ns()
+        clock = UtcClock(time.time_ns() - now_ns + GNSS_AHEAD_NS, now_ns, 4_000_000, "gnss")
+        if not there:
+            return ReceiverStatus()
+        return ReceiverStatus(
+            port="/dev/ttyACM0", state="listening", quality="RTK fixed", latitude=50.8, longitude=4.3, clock=clock
+        )
+
+    link.serve({StartCapture: capture.append, StopCapture: stop}, status, 0.1)
+
+
+@dataclass
+class Street:
+    """What there is to be discovered."""
+
+    cameras: list[str] = field(default_factory=list)
+    looks: int = 0
+
+    def discover(self, _addresses: Sequence[str]) -> list[FoundCamera]:
+        self.looks += 1
+        return [FoundCamera(address.split(" ")[0], "HERO12 Black", address, "127.0.0.1") for address in self.cameras]
+
+
+def wait_for(condition: Callable[[], object], timeout_s: float = PROMPT_S) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+@contextmanager
+def a_car(output: Path, *cameras: str, **settings: Any) -> Iterator[tuple[Car, Street]]:
+    street = Street(list(cameras))
+    quick = Settings(output=output, discover_interval_s=0.1, reserve_bytes=1 << 20, stop_wait_s=1.0)
+    devices = Devices(street.discover, run_camera, run_receiver)
+    with Car(replace(quick, **settings), devices) as car:
+        wait_for(lambda: len(car.status().cameras) == len(cameras))
+        wait_for(lambda: all(camera.state != "connecting" for camera in car.status().cameras))
+        yield car, street
+
+
+def codes(status: CarStatus) -> set[str]:
+    return {problem.code for problem in status.problems}
+
+
+def told(car: Car, recording_id: str, serial: str) -> list[Path]:
+    return list(car.recordings.folder(recording_id).glob(f"videos/{serial}/told-*"))
+
+
+def pid_of(told_file: Path) -> int:
+    return int(told_file.name.removeprefix("told-"))
+
+
+def test_a_recording_from_start_to_stop(tmp_path: Path) -> None:
+    with a_car(tmp_path, "C1", "C2") as (car, _):
+        wait_for(lambda: car.status().time.source == "gnss")
+        assert car.status().state == "idle"
+        manifest, new = car.start(name="rue Haute", every="5m")
+        assert (manifest.state, manifest.name, manifest.every, new) == (RECORDING, "rue Haute", "5m", True)
+        status = car.status()
+        assert (status.state, codes(status)) == ("recording", set())
+        assert status.recording is not None
+        assert status.recording.id == manifest.id
+        assert [camera.state for camera in status.cameras] == ["streaming", "streaming"]
+        folder = car.recordings.folder(manifest.id)
+        assert sorted(path.name for path in folder.iterdir()) == ["positions", "recording.json", "videos"]
+        stopped = car.stop()
+        assert stopped is not None
+        assert (stopped.id, stopped.state, stopped.warnings) == (manifest.id, FINISHED, ())
+        assert [camera.folder for camera in stopped.cameras] == ["C1", "C2"]
+        assert stopped.receiver is not None
+        assert stopped.receiver.epochs == 42
+        assert stopped.clock is not None
+        assert stopped.clock.source == "gnss"
+        assert stopped.software.startswith("edencar ")
+        assert stopped.settings["photo_interval_s"] == 0.5
+        assert car.stop() is None
+        assert (car.status().state, car.status().recording) == ("idle", None)
+
+
+def test_two_starts_at_once_make_one_recording(tmp_path: Path) -> None:
+    with a_car(tmp_path, "C1") as (car, _):
+        together = threading.Barrier(6)
+        results: list[tuple[str, bool]] = []
+
+        def start() -> None:
+            together.wait()
+            manifest, new = car.start()
+            results.append((manifest.id, new))
+
+        threads = [threading.Thread(target=start) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len({recording_id for recording_id, _ in results}) == 1
+        assert sorted(new for _, new in results) == [False] * 5 + [True]
+        assert len(car.recordings.list()) == 1
+        with pytest.raises(ConflictError, match="mode video"):
+            car.start("camera")
+
+
+def test_start_is_refused_for_a_reason(tmp_path: Path) -> None:
+    with a_car(tmp_path, "C2 refuses") as (car, street):
+        with pytest.raises(DeviceError, match="card is full"):
+            car.start()
+        assert car.recordings.list() == []
+        assert car.status().state == "idle"
+        with pytest.raises(DeviceNotFoundError, match="C9"):
+            car.start(cameras=["C9"])
+        with pytest.raises(UsageError):
+            car.start("photos")
+        with pytest.raises(UsageError):
+            car.start(allow="everything")
+        street.cameras.append("C1")
+        wait_for(lambda: len(car.status().cameras) == 2)
+        manifest, _ = car.start()  # one is enough, and the crew is told of the other
+        assert "camera C2 did not start: the card is full: change it" in manifest.warnings[0]
+        status = car.status()
+        assert status.state == "degraded"
+        assert codes(status) == {"camera_not_recording"}
+
+
+def test_without_a_camera_positions_alone_must_be_allowed(tmp_path: Path) -> None:
+    with a_car(tmp_path, "C3 lost") as (car, _):
+        with pytest.raises(DeviceNotFoundError, match="no camera"):
+            car.start()
+        manifest, new = car.start(allow="positions-only")
+        assert new
+        assert car.recordings.get(manifest.id).cameras == ()
+
+
+def test_nothing_starts_without_room(tmp_path: Path) -> None:
+    with a_car(tmp_path, "C1", reserve_bytes=1 << 60) as (car, _):
+        with pytest.raises(NoSpaceError):
+            car.start()
+        assert car.status().storage.seconds_left == 0
+        assert "little_room" in codes(car.status())
+
+
+def test_a_full_disk_ends_the_recording_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with a_car(tmp_path, "C1") as (car, _):
+        manifest, _ = car.start()
+        monkeypatch.setattr("car.free_bytes", lambda _path: 0)
+        wait_for(lambda: car.recordings.get(manifest.id).state == FINISHED)
+        assert "the disk is full" in car.recordings.get(manifest.id).warnings[0]
+
+
+def test_a_killed_worker_goes_on_with_the_same_recording(tmp_path: Path) -> None:
+    with a_car(tmp_path, "C1", "C2") as (car, _):
+        manifest, _ = car.start()
+        os.kill(pid_of(told(car, manifest.id, "C1")[0]), signal.SIGKILL)
+        wait_for(lambda: car.status().state == "degraded")
+        wait_for(lambda: len(told(car, manifest.id, "C1")) == 2)
+        wait_for(lambda: car.status().state == "recording")
+        stopped = car.stop()
+        assert stopped is not None
+        assert stopped.state == FINISHED
+        assert "camera C1 ended (it was killed)" in stopped.warnings[0]
+        assert "camera C1 records again after" in stopped.warnings[1]
+        assert len(told(car, manifest.id, "C2")) == 1
+        events = (car.recordings.folder(manifest.id) / "events.log").read_text().splitlines()
+        assert len(events) == 2
+        assert events[0].split(" ", 2)[2] == "camera C1 ended (it was killed)"
+
+
+def test_a_camera_that_comes_late_joins(tmp_path: Path) -> None:
+    with a_car(tmp_path, "C1") as (car, street):
+        manifest, _ = car.start()
+        street.cameras.append("../C5")
+        wait_for(lambda: told(car, manifest.id, "___C5"))
+        stopped = car.stop()
+        assert stopped is not None
+        assert [(camera.serial, camera.folder) for camera in stopped.cameras] == [("../C5", "___C5"), ("C1", "C1")]
+
+
+def test_chosen_cameras_stay_alone(tmp_path: Path) -> None:
+    with a_car(tmp_path, "C1", "C2") as (car, street):
+        manifest, _ = car.start(cameras=["C2"])
+        looks = street.looks
+        wait_for(lambda: street.looks > looks + 5)
+        assert told(car, manifest.id, "C2")
+        assert not told(car, manifest.id, "C1")
+
+
+def test_files_on_the_card_are_waited_for_then_followed(tmp_path: Path) -> None:
+    with a_car(tmp_path, "C4 fetches", stop_wait_s=0.2) as (car, _):
+        car.start("camera")
+        stopped = car.stop()
+        assert stopped is not None
+        assert stopped.state == FETCHING
+        assert "fetching" in codes(car.status())
+        with pytest.raises(ConflictError):
+            car.recordings.trash(stopped.id)
+        (car.recordings.folder(stopped.id) / "videos" / "C4" / LEDGER).unlink()
+        wait_for(lambda: car.recordings.get(stopped.id).state == FINISHED)
+        wait_for(lambda: "fetching" not in codes(car.status()))
+
+
+def test_files_that_no_server_waited_for_are_found_again(tmp_path: Path) -> None:
+    with a_car(tmp_path, "C4 fetches", stop_wait_s=0.0) as (car, _):
+        car.start("camera")
+        stopped = car.stop()
+    assert stopped is not None
+    assert Recordings(tmp_path).get(stopped.id).state == INTERRUPTED
+    with a_car(tmp_path, "C4 fetches") as (car, _):
+        wait_for(lambda: car.recordings.get(stopped.id).state == FETCHING)
+        (car.recordings.folder(stopped.id) / "videos" / "C4" / LEDGER).unlink()
+        wait_for(lambda: car.recordings.get(stopped.id).state == FINISHED)
+
+
+def test_what_a_dead_server_left_open_is_closed(tmp_path: Path) -> None:
+    left = Recordings(tmp_path).create(0, "video").id
+    (tmp_path / "2026-01-01_00-00-00").mkdir()  # without a manifest
+    with a_car(tmp_path) as (car, _):
+        assert car.recordings.get(left).state == INTERRUPTED
+        assert "server ended" in car.recordings.get(left).warnings[0]
+
+
+def test_closing_stops_the_recording_and_all_workers(tmp_path: Path) -> None:
+    with a_car(tmp_path, "C1") as (car, _):
+        manifest, _ = car.start()
+        pid = pid_of(told(car, manifest.id, "C1")[0])
+    assert Recordings(tmp_path).get(manifest.id).state == FINISHED
+    assert not Path(f"/proc/{pid}").exists()
+    with pytest.raises(ConflictError):
+        car.start()
+    car.close()
+
+
+def test_one_server_a_folder(tmp_path: Path) -> None:
+    with a_car(tmp_path), pytest.raises(ConflictError, match="another edenCar"):
+        Car(Settings(output=tmp_path))
+    with a_car(tmp_path):
+        pass
+
+
+def test_the_receiver_tells_the_time_and_a_dead_one_leaves_it_for_a_while(tmp_path: Path) -> None:
+    with a_car(tmp_path) as (car, _):
+        wait_for(lambda: car.clock().source == "gnss")
+        assert car.clock().utc_ns() - time.time_ns() == pytest.approx(GNSS_AHEAD_NS, abs=50_000_000)
+        assert car.clock().sigma_ns < 10_000_000
+        worker = car._receiver.worker
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.join(PROMPT_S)
+        assert car.clock().source == "gnss"
+
+
+def test_without_a_receiver_the_time_is_the_systems_and_the_crew_is_told(tmp_path: Path) -> None:
+    with a_car(tmp_path, "C1", receiver_port="nothing") as (car, _):
+        assert car.clock().source == "system"
+        assert {"no_receiver", "time_unsure"} <= codes(car.status())
+        car.start()
+        assert car.status().state == "degraded"
+
+
+def test_a_clock_that_was_wrong_at_the_start_is_put_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with a_car(tmp_path, "C1") as (car, _):
+        wait_for(lambda: car.clock().source == "gnss")
+        right, monkeypatched = car.clock, UtcClock(-time.monotonic_ns(), 0, 10**9, "system")
+        monkeypatch.setattr(car, "clock", lambda: monkeypatched)
+        manifest, _ = car.start()
+        assert manifest.id.startswith("1970-01-01")
+        monkeypatch.setattr(car, "clock", right)
+        stopped = car.stop()
+        assert stopped is not None
+        assert stopped.id == manifest.id
+        assert stopped.started[:10] == stopped.stopped[:10] != "1970-01-01" if stopped.stopped else False
+        assert any("wrong at the start" in warning for warning in stopped.warnings)
