@@ -112,12 +112,14 @@ class CaptureSummary:
 def find_port(wanted: str = "auto", baud: int = 0, stopping: Callable[[], bool] = lambda: False) -> FoundPort:
     """The port on which a receiver speaks: `wanted` or, for `auto`, the first of all; baud 0 tries the usual rates.
 
+    A port and a rate that are both given are not listened to.
+
     Raises DeviceNotFoundError when nothing speaks NMEA, DeviceError when the wanted port cannot be used.
     """
     if wanted != "auto":
         if not Path(wanted).exists():
             raise DeviceNotFoundError(f"there is no port {wanted}", cure="plug the receiver in, or use --port auto")
-        return _listen_on(wanted, baud, stopping)
+        return FoundPort(wanted, baud) if baud else _listen_on(wanted, baud, stopping)
     troubles = []
     for device in _candidates():
         try:
@@ -142,10 +144,16 @@ def _candidates() -> list[str]:
 
 def _listen_on(device: str, baud: int, stopping: Callable[[], bool]) -> FoundPort:
     for rate in (baud,) if baud else BAUD_RATES:
+        if stopping():
+            break
         with open_port(device, rate) as port:
-            if not stopping() and _speaks_nmea(port):
+            if _speaks_nmea(port):
                 return FoundPort(device, rate)
-    raise DeviceNotFoundError(f"nothing on {device} speaks NMEA", cure="is the receiver on, and its NMEA output too?")
+    raise _silence(device)
+
+
+def _silence(device: str) -> DeviceNotFoundError:
+    return DeviceNotFoundError(f"nothing on {device} speaks NMEA", cure="is the receiver on, and its NMEA output too?")
 
 
 def _speaks_nmea(port: "Serial") -> bool:
@@ -557,6 +565,8 @@ def capture_positions(
         receiver.stop()
     if ended is None or status.state == "lost":
         raise DeviceError(f"the receiver on {found.device} has vanished", cure=f"what it said is in {folder}")
+    if not receiver.framer.good:
+        raise _silence(found.device)
     return _summary(found.device, found.baud, folder, (ended.epochs, ended.positions), receiver.framer)
 
 

@@ -245,14 +245,11 @@ def _settle(log: Sequence[Fix]) -> list[Fix]:
     it goes on for a while. A few fixes at another time are damage that the checksum did not see.
     """
     kept: list[Fix] = []
-    for run in filter(None, _runs(log)):
-        start_ns = _time(run[0])
-        if not kept or start_ns > _time(kept[-1]):
-            kept += run
-        elif len(run) >= RUN_EPOCHS:
-            while kept and _time(kept[-1]) >= start_ns:
+    for run in _runs(log):
+        if len(run) >= RUN_EPOCHS:
+            while kept and _time(kept[-1]) >= _time(run[0]):
                 kept.pop()
-            kept += run
+        kept += [fix for fix in run if not kept or _time(fix) > _time(kept[-1])]
     return kept
 
 
