@@ -786,7 +786,10 @@ def _show_status(camera: GoPro, options: argparse.Namespace, settings: Settings)
 
 
 def _set_settings(camera: GoPro, options: argparse.Namespace, settings: Settings) -> Mapping[str, Any]:
-    for setting, option in map(parse_setting, options.items):
+    pairs = list(map(parse_setting, options.items))
+    if pairs:
+        camera.take_control(settings.camera_settings)  # most settings need Pro mode
+    for setting, option in pairs:
         camera.set(setting, option)
     return {"settings": {str(key): value for key, value in sorted(camera.state().settings.items())}}
 

@@ -58,6 +58,13 @@ WEBCAM_ERRORS = {
     7: "unavailable",
     8: "exit",
 }
+SETTING_ERRORS = {
+    1: "this setting is not available now",
+    2: "there is no such setting",
+    3: "this option is not available now",
+    4: "there is no such option",
+}
+NOT_NOW = "not possible now, or not on this model"
 SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)
 VIDEO_NAME = re.compile(r"(G[A-Z])(\d\d)(\d{4})\.MP4", re.ASCII)
 GROUP_NAME = re.compile(r"(G\d{3})\d{4}(\.\w+)", re.ASCII)
@@ -452,9 +459,8 @@ def _check(address: str, path: str, response: requests.Response) -> None:
     # A HERO13 says available_options where the document says supported_options (issue 661).
     options = answer.get("supported_options") or answer.get("available_options") or []
     possible = ", ".join(f"{item.get('id')} ({item.get('display_name')})" for item in options if isinstance(item, dict))
-    cure = (
-        f"possible now: {possible}" if possible else str(answer.get("error", "not possible now, or not on this model"))
-    )
+    why = SETTING_ERRORS.get(_number(answer.get("error")) or 0) or str(answer.get("error", NOT_NOW))
+    cure = f"possible now: {possible}" if possible else why
     refusal = RefusedError(f"{address} refuses {path} (HTTP {response.status_code})", cure=cure)
     refusal.code = response.status_code
     raise refusal
