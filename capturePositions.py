@@ -457,8 +457,9 @@ class Receiver:
 
     def _patience_s(self) -> float:
         """How long the line may be silent before that means something."""
-        interval_s = min(self._intervals, default=FIRST_INTERVAL_S)
-        return max(IDLE_MINIMUM_S, IDLE_SHARE * interval_s) if self._epochs.is_open else QUIET_POLL_S
+        if not self._epochs.is_open or not self._epochs.is_complete:
+            return QUIET_POLL_S  # rather late than without the sentence that is still under way
+        return max(IDLE_MINIMUM_S, IDLE_SHARE * min(self._intervals, default=FIRST_INTERVAL_S))
 
     def _rest(self) -> None:
         with self._changing:

@@ -56,7 +56,8 @@ class Fix:
 
     `utc` is ISO 8601, or only the time of day while no date is known (then `utc_ns` is None). `date_source` is rmc,
     zda, carried or none; `quality` is the number of GGA, `mode` the letter of RMC; arrival is that of the first byte of
-    the burst by CLOCK_MONOTONIC and CLOCK_REALTIME.
+    the epoch's first timed sentence, by CLOCK_MONOTONIC and CLOCK_REALTIME: an untimed one before it may be the late
+    end of the epoch before.
     """
 
     utc: str | None = None
@@ -195,10 +196,10 @@ class Epochs:
     def __init__(self) -> None:
         self._open: _Epoch | None = None
         self._early: dict[str, tuple[str, ...]] = {}  # untimed sentences of a burst whose epoch is not open yet
-        self._early_arrival: tuple[int | None, int | None] | None = None
         self._zda_ns: int | None = None
         self._last_ns: int | None = None  # UTC of the last epoch, of 1970 while no date is known
         self._dated = False
+        self._usual: frozenset[str] = frozenset()
         self._last_place: _Place | None = None
         self._order_ns: int | None = None
         self._seen: dict[int, bool] = {}
@@ -209,6 +210,11 @@ class Epochs:
         """Whether sentences wait for more of their epoch, or for `flush`."""
         return self._open is not None or bool(self._early)
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the open epoch has all kinds of sentences that the one before had."""
+        return self._open is None or self._usual <= self._open.sentences.keys()
+
     def mark(self, flag: str) -> None:
         """Flag the next fix, for instance with `replug`; what was half heard before is closed by `flush` first."""
         self._marks.append(flag)
@@ -218,30 +224,25 @@ class Epochs:
     ) -> list[Fix]:
         """The fixes that this sentence proves to be complete: none or one."""
         kind, values = sentence.kind, sentence.fields
-        arrival = (arrival_monotonic_ns, arrival_utc_ns)
         if kind == "ZDA":
             self._zda_ns = _zda_utc_ns(values)
         elif kind in UNTIMED_KINDS:
-            self._attach(kind, values, arrival)
+            (self._open.sentences if self._open else self._early).setdefault(kind, values)
         elif kind in TIME_FIELD and len(values) > TIME_FIELD[kind]:
             text = values[TIME_FIELD[kind]]
             moment = _time_of_day(text)
             if moment or not text:
+                arrival = (arrival_monotonic_ns, arrival_utc_ns)
                 return self._take(kind, values, moment or (None, False), arrival)
         return []
 
     def flush(self) -> list[Fix]:
         """Close the open epoch because the line has been idle, or is at its end."""
         epoch, self._open = self._open, None
-        self._early, self._early_arrival = {}, None
+        self._early = {}
+        if epoch is not None:
+            self._usual = frozenset(epoch.sentences)
         return [] if epoch is None else self._finish(epoch)
-
-    def _attach(self, kind: str, values: tuple[str, ...], arrival: tuple[int | None, int | None]) -> None:
-        if self._open is not None:
-            self._open.sentences.setdefault(kind, values)
-            return
-        self._early.setdefault(kind, values)
-        self._early_arrival = self._early_arrival or arrival
 
     def _take(
         self,
@@ -258,9 +259,9 @@ class Epochs:
             if kind not in epoch.sentences or (_place(kind, values) and not _place(kind, epoch.sentences[kind])):
                 epoch.sentences[kind] = values
             return []
-        early, early_arrival = self._early, self._early_arrival
+        early = self._early
         done = self.flush()
-        self._open = _Epoch(day_ns, leap, *(early_arrival or arrival), {**early, kind: values})
+        self._open = _Epoch(day_ns, leap, *arrival, {**early, kind: values})
         return done
 
     def _finish(self, epoch: _Epoch) -> list[Fix]:

@@ -258,11 +258,23 @@ def test_untimed_sentences_belong_to_the_burst_they_came_in() -> None:
     assert epochs.is_open
     assert epochs.feed(found[1], 101, 1001) == []
     (fix,) = epochs.feed(found[2], 200, 2000)
-    assert (fix.speed_mps, fix.course_deg, fix.arrival_monotonic_ns, fix.arrival_utc_ns) == (5.1444, 90.0, 100, 1000)
+    assert (fix.speed_mps, fix.course_deg, fix.arrival_monotonic_ns, fix.arrival_utc_ns) == (5.1444, 90.0, 101, 1001)
     epochs.mark("replug")
     (fix,) = epochs.flush()
     assert (fix.speed_mps, fix.arrival_monotonic_ns, fix.flags) == (None, 200, ("replug",))
     assert not epochs.is_open
+
+
+def test_epoch_is_complete_with_the_kinds_of_the_one_before() -> None:
+    epochs = Epochs()
+    found = Framer().feed(
+        b"".join(map(sentence, [gga("153530.00"), rmc("153530.00"), gga("153531.00"), rmc("153531.00")]))
+    )
+    complete = []
+    for part in found:
+        epochs.feed(part)
+        complete.append(epochs.is_complete)
+    assert complete == [True, True, False, True]
 
 
 def test_sigma_is_what_gst_says_else_a_figure_for_quality_and_hdop() -> None:
