@@ -276,7 +276,7 @@ class Car:
         self.street = Street(plan.seed, now_ns)
         self.cameras: list[CameraProcess] = []
         self._clock = PhoneClock(self.world, plan.phone_offset_s, plan.phone_rate_ppm)
-        self._phone = Phone(refresh_hz=plan.phone_refresh_hz, phase_ns=now_ns, latency_ms=plan.display_latency_ms)
+        self._phone = _make_phone(plan, now_ns)
         self._phone_log: list[dict[str, int | None]] = []
         self._showing = threading.Lock()
         self._exits = ExitStack()
@@ -284,12 +284,12 @@ class Car:
     def __enter__(self) -> Self:
         self.truth.mkdir(parents=True, exist_ok=True)
         with ExitStack() as exits:
-            self._write("world.json", self._describe())
             for plan in self._camera_plans():
                 self.cameras.append(CameraProcess(plan, self.plan, self.world, self.street))
                 exits.callback(self.cameras[-1].stop)
             for camera in self.cameras:
                 camera.wait_ready()
+            self._write("world.json", self._describe())
             self.receiver = exits.enter_context(self._make_receiver())
             self._exits = exits.pop_all()
         return self
@@ -331,6 +331,13 @@ class Car:
                 camera.tell(SetFault(name, None if value is None else camera_faults.check(name, value)))
                 return
         raise CarError(f"there is no {device!r}; there are receiver, {', '.join(c.plan.label for c in self.cameras)}")
+
+    def describe_cameras(self) -> list[dict[str, Any]]:
+        """Label, serial, model and address of each camera."""
+        return [
+            {"label": c.plan.label, "serial": c.plan.serial, "model": c.plan.model, "address": c.address}
+            for c in self.cameras
+        ]
 
     def counters(self) -> dict[str, Any]:
         """How each camera's streams did, by serial."""
@@ -374,19 +381,22 @@ class Car:
         ]
 
     def _describe(self) -> dict[str, Any]:
-        cameras = [
-            {"label": p.label, "serial": p.serial, "model": p.model, "crystal_ppm": p.crystal.rate_ppm}
-            for p in self._camera_plans()
-        ]
+        crystals = {camera.plan.serial: camera.plan.crystal.rate_ppm for camera in self.cameras}
         return {
             "world": asdict(self.world),
             "street": {"seed": self.street.seed, "start_utc_ns": self.street.start_utc_ns},
-            "cameras": cameras,
+            "cameras": [c | {"crystal_ppm": crystals[c["serial"]]} for c in self.describe_cameras()],
             "plan": asdict(self.plan),
         }
 
     def _write(self, name: str, content: object) -> None:
         (self.truth / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _make_phone(plan: CarPlan, now_ns: int) -> Phone:
+    phone = Phone(refresh_hz=plan.phone_refresh_hz, phase_ns=now_ns)
+    # Its own figure is the delay of the screen's top row; the code is in the middle.
+    return replace(phone, latency_ms=plan.display_latency_ms - phone.scan_out_ms / 2)
 
 
 class Control(ThreadingHTTPServer):
@@ -466,10 +476,7 @@ class _ControlHandler(BaseHTTPRequestHandler):
 
 
 def _addresses(car: Car, control: Control) -> dict[str, Any]:
-    cameras = [
-        {"label": c.plan.label, "serial": c.plan.serial, "model": c.plan.model, "address": c.address}
-        for c in car.cameras
-    ]
+    cameras = car.describe_cameras()
     return {"cameras": cameras, "receiver": str(car.link), "control": control.url, "truth": str(car.truth)}
 
 
@@ -506,7 +513,7 @@ _NUMBERS = {
     "phone_offset_s": "phone's clock minus UTC",
     "phone_rate_ppm": "how much too fast it runs",
     "phone_refresh_hz": "of its screen",
-    "display_latency_ms": "animation frame to light",
+    "display_latency_ms": "animation frame to light, of the code's middle row",
     "receiver_latency_ms": "epoch to first byte",
 }
 

@@ -74,14 +74,14 @@ def judge(recording: Path, truth: Path) -> Verdict:
     """Compare `recording`/photos.csv with the truth of the car. Raises VerdictError when that cannot be done."""
     rows = _read_photos(recording / "photos.csv")
     street = _street(truth)
-    frames = {path.stem.removeprefix("frames-"): _read_frames(path) for path in truth.glob("frames-*.csv")}
-    serials = _serials(truth)
+    cameras = _cameras(recording, truth)
     errors = []
     for row in rows:
-        number = _read_number(recording / row["photo"])
-        true_ns = None if number is None else frames.get(serials.get(row["camera"], ""), {}).get(number)
-        if true_ns is not None:
-            errors.append(_compare(row, true_ns, street.at(true_ns)))
+        camera = cameras.get(row["camera"])
+        number = None if camera is None else _read_number(recording / row["photo"])
+        true_ns = None if camera is None or number is None else camera.frames.get(number)
+        if camera is not None and true_ns is not None:
+            errors.append(_compare(row, camera.label, true_ns, street.at(true_ns)))
     return Verdict(_summarise(errors), len(rows) - len(errors))
 
 
@@ -129,10 +129,25 @@ def _street(truth: Path) -> Street:
     return Street(street["seed"], street["start_utc_ns"])
 
 
-def _serials(truth: Path) -> dict[str, str]:
-    """The serial of each camera by any name the result may give it."""
-    cameras = json.loads((truth / "world.json").read_text(encoding="utf-8"))["cameras"]
-    return {name: camera["serial"] for camera in cameras for name in (camera["serial"], camera["label"])}
+@dataclass(frozen=True, slots=True)
+class _Camera:
+    label: str
+    frames: Mapping[int, int]
+
+
+def _cameras(recording: Path, truth: Path) -> dict[str, _Camera]:
+    """The cameras by any name the result may give them: some cannot tell their serial over the network."""
+    known: dict[str, _Camera] = {}
+    for camera in json.loads((truth / "world.json").read_text(encoding="utf-8"))["cameras"]:
+        frames = _read_frames(truth / f"frames-{camera['serial']}.csv")
+        for key in ("label", "serial", "address"):
+            known[camera.get(key, "")] = _Camera(camera["label"], frames)
+    manifest = recording / "recording.json"
+    if manifest.exists():
+        for entry in json.loads(manifest.read_text(encoding="utf-8"))["cameras"]:
+            if entry["address"] in known:
+                known[entry["serial"]] = known[entry["folder"]] = known[entry["address"]]
+    return known
 
 
 def _read_number(photo: Path) -> int | None:
@@ -140,10 +155,10 @@ def _read_number(photo: Path) -> int | None:
     return None if luma is None else read_number(np.asarray(luma, np.uint8))
 
 
-def _compare(row: Mapping[str, str], true_ns: int, pose: Pose) -> PhotoError:
+def _compare(row: Mapping[str, str], label: str, true_ns: int, pose: Pose) -> PhotoError:
     stated_ns = _parse_utc(row["utc"])
     return PhotoError(
-        camera=row["camera"],
+        camera=label,
         time_error_ms=(stated_ns - true_ns) / MILLISECOND_NS,
         stated_error_ms=float(row["time_error_ms"] or 0),
         nearest_m=_distance_m(row["latitude"], row["longitude"], pose),

@@ -74,8 +74,8 @@ def read(folder: Path) -> list[list[str]]:
 def test_known_errors_come_out_again(recording: Path) -> None:
     verdict = judge(recording, recording)
     assert verdict.unread == 0
-    assert list(verdict.figures) == ["C1234", "C5678", "all"]
-    left, right = verdict.figures["C1234"], verdict.figures["C5678"]
+    assert list(verdict.figures) == ["left", "right", "all"]
+    left, right = verdict.figures["left"], verdict.figures["right"]
     assert (left.photos, left.time_bias_ms, left.time_max_ms, left.time_covered_share) == (4, 3.0, 3.0, 1.0)
     assert (right.time_median_ms, right.time_covered_share) == (5.0, 0.0)
     assert verdict.all.nearest_p95_m == pytest.approx(0.5, abs=0.01)
@@ -92,8 +92,18 @@ def test_empty_cells_and_unreadable_photos_do_not_count(recording: Path) -> None
     write(recording, rows)
     verdict = judge(recording, recording)
     assert verdict.unread == 2
-    assert verdict.figures["C1234"].photos == 2
-    assert verdict.figures["C1234"].nearest_median_m == pytest.approx(0.5, abs=0.01)
+    assert verdict.figures["left"].photos == 2
+    assert verdict.figures["left"].nearest_median_m == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_camera_without_a_serial_is_known_by_its_address(recording: Path) -> None:
+    world = json.loads((recording / "world.json").read_text())
+    world["cameras"][1]["address"] = "127.0.0.1:8080"
+    (recording / "world.json").write_text(json.dumps(world))
+    entry = {"address": "127.0.0.1:8080", "serial": "127_0_0_1_8080", "folder": "127_0_0_1_8080"}
+    (recording / "recording.json").write_text(json.dumps({"cameras": [entry]}))
+    write(recording, [[row[0], row[1].replace("C5678", "127_0_0_1_8080"), *row[2:]] for row in read(recording)])
+    assert judge(recording, recording).figures["right"].photos == 4
 
 
 def test_photos_of_unknown_cameras_leave_nothing_to_compare(recording: Path) -> None:
@@ -105,7 +115,7 @@ def test_photos_of_unknown_cameras_leave_nothing_to_compare(recording: Path) -> 
 
 def test_the_table_has_a_line_for_each_camera_and_for_all(recording: Path) -> None:
     lines = table(judge(recording, recording)).splitlines()
-    assert [line.split()[0] for line in lines[2:]] == ["C1234", "C5678", "all"]
+    assert [line.split()[0] for line in lines[2:]] == ["left", "right", "all"]
     assert len({line.index("|") for line in lines}) == 1
     assert not any(math.isnan(float(cell)) for cell in lines[-1].replace("|", " ").replace("%", "").split()[1:])
 

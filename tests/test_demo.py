@@ -1,0 +1,103 @@
+"""The whole of edenCar, end to end: `./edencar demo` with a short recording. The slowest tests there are."""
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from simulator import demo
+from simulator.demo import choose_port
+
+pytestmark = pytest.mark.timeout(240)
+SHORT = ["--seconds", "12", "--size", "720", "--port", "0"]
+
+
+def below(pid: int) -> set[int]:
+    """Processes that a process started, and theirs; zombies do not count."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+        except OSError:  # it ended meanwhile
+            continue
+        if int(parent) == pid and state != "Z":
+            found |= {int(stat.parent.name)} | below(int(stat.parent.name))
+    return found
+
+
+@pytest.mark.parametrize("mode", ["video", "camera"])
+def test_a_recording_becomes_photos_close_to_the_truth(
+    mode: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = below(os.getpid())
+    code = demo.main([*SHORT, "--exit", "--json", "--mode", mode, "--output", str(tmp_path)])
+    said = capsys.readouterr()
+    assert code == 0, said.err
+    result = json.loads(said.out)
+    figures = result["figures"]["all"]
+    assert figures["photos"] >= 20
+    assert figures["time_p95_ms"] < 20
+    assert figures["time_covered_share"] == 1.0
+    assert figures["interpolated_p95_m"] < 0.3 < figures["nearest_p95_m"]
+    assert len(result["figures"]) == 3
+    folder = Path(result["recording"])
+    assert json.loads((folder / "demo.json").read_text()) == result
+    assert (folder / "photos.csv").exists()
+    assert (tmp_path / "demo-server.log").exists()
+    assert below(os.getpid()) <= before
+
+
+def test_a_server_that_cannot_start_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = below(os.getpid())
+    with (tmp_path / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert demo.main([*SHORT, "--exit", "--cameras", "1", "--output", str(tmp_path)]) == 1
+    error = capsys.readouterr().err.splitlines()
+    assert error[0].startswith("demo: the server ended by itself")
+    assert "demo-server.log" in error[1]
+    assert any("another edenCar" in line for line in error[2:])
+    assert below(os.getpid()) <= before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_when_the_demo_is_ended_early(number: signal.Signals, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "simulator", "demo", *SHORT, "--cameras", "1", "--output", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "recording" in line:
+                break
+        children = below(process.pid)
+        assert len(children) >= 4
+        process.send_signal(number)
+        code = process.wait(60)
+        assert code == (-signal.SIGKILL if number == signal.SIGKILL else 130)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and any(Path(f"/proc/{pid}").exists() for pid in children):
+        time.sleep(0.1)
+    assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
+
+
+def test_a_taken_port_is_replaced_and_said() -> None:
+    said: list[str] = []
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        wanted = taken.getsockname()[1]
+        assert choose_port(wanted, said.append) not in (0, wanted)
+    assert len(said) == 1
+    assert str(wanted) in said[0]
+
+
+def test_too_short_a_demo_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as refused:
+        demo.main(["--seconds", "3"])
+    assert refused.value.code == 2
+    assert "too short" in capsys.readouterr().err
