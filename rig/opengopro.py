@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import requests
 from urllib3.exceptions import MaxRetryError
@@ -34,7 +34,7 @@ CLOSING_S = 15.0  # until a card's file is closed
 RESTART_PAUSE_S = 0.2  # between stop and start of the webcam
 
 CHUNK_BYTES = 256 << 10
-OVERLAP_BYTES = 1 << 20  # compared when a download resumes: a power cut may have spoilt the end of the part
+OVERLAP_BYTES = 16 << 10  # compared when a download resumes: a power cut may have spoilt the end of the part
 SYNC_BYTES = 64 << 20
 
 VIDEO_GROUP, PHOTO_GROUP = 1000, 1001
@@ -177,7 +177,9 @@ class GoPro:
         self.version()
         self._hint("/gopro/camera/control/wired_usb", {"p": 1})
         self._hint("/gopro/camera/analytics/set_client_info")
-        steps: list[Callable[[], None]] = [partial(self.set, *parse_setting(pair)) for pair in wanted]
+        present = self.state().settings
+        pairs = [pair for pair in map(parse_setting, wanted) if present.get(pair[0]) != pair[1]]
+        steps: list[Callable[[], None]] = [partial(self.set, *pair) for pair in pairs]
         for step in [*steps, self.set_clock]:
             try:
                 step()
@@ -245,16 +247,18 @@ class GoPro:
         if media.size_bytes is not None and target.is_file() and target.stat().st_size == media.size_bytes:
             return target
         part = target.with_name(target.name + ".part")
-        failures = 0
+        have, trusted, failures = _size(part), False, 0
         while True:
-            before = _size(part)
+            begin = have if trusted else max(0, have - OVERLAP_BYTES)
             try:
-                self._download_rest(media, part, progress)
+                self._download_rest(media, part, begin, progress)
                 break
             except RefusedError:
                 raise
             except (DeviceError, DeviceNotFoundError, requests.RequestException) as error:
-                failures = 0 if _size(part) > before else failures + 1
+                before, have = have, _size(part)
+                trusted = trusted or have > before or begin == 0
+                failures = 0 if have > before else failures + 1
                 if failures >= TRIES:
                     raise DeviceError(f"{self.address} does not send {media.path}", cure=str(error)) from error
                 time.sleep(RETRY_PAUSE_S)
@@ -351,10 +355,8 @@ class GoPro:
         if not self.wait_until(lambda state: not state.encoding and not state.busy, CLOSING_S):
             raise DeviceError(f"{self.address} does not finish its file", cure="look at the camera's screen")
 
-    def _download_rest(self, media: Media, part: Path, progress: Progress) -> None:
-        """Fetch what `part` lacks, and a little before that, which must be the same."""
-        have = _size(part)
-        begin = max(0, have - OVERLAP_BYTES)
+    def _download_rest(self, media: Media, part: Path, begin: int, progress: Progress) -> None:
+        """Fetch the file from `begin` on; what `part` has from there on must be the same."""
         headers = {"Range": f"bytes={begin}-"} if begin else {}
         with self._request(f"/videos/DCIM/{media.path}", {}, 1, headers=headers, stream=True) as response:
             if response.status_code == 416:
@@ -367,8 +369,8 @@ class GoPro:
             total = begin + length if length is not None else media.size_bytes or 0
             if media.size_bytes is not None and total < media.size_bytes:
                 raise DeviceError(f"{self.address} offers {total} of {media.size_bytes} bytes of {media.path}")
-            _require_room(part.parent, total - have)
-            with part.open("r+b" if have else "wb") as file:
+            _require_room(part.parent, total - _size(part))
+            with part.open("r+b" if begin else "w+b") as file:
                 _receive(response, file, begin, total, progress)
 
     # HTTP
@@ -535,16 +537,17 @@ def _require_room(folder: Path, needed: int) -> None:
         raise NoSpaceError(f"{folder} has no room for {needed >> 20} MiB", cure="free some space; it is fetched then")
 
 
-def _receive(response: requests.Response, file: Any, begin: int, total: int, progress: Progress) -> None:
+def _receive(response: requests.Response, file: BinaryIO, begin: int, total: int, progress: Progress) -> None:
     """Write the body at `begin`; where the file has bytes already, they must be the same."""
-    have = os.fstat(file.fileno()).st_size
+    file.seek(begin)
+    known = file.read()
     file.seek(begin)
     synced = done = begin
     for chunk in response.iter_content(CHUNK_BYTES):
-        if begin and done < have and file.read(min(len(chunk), have - done)) != chunk[: have - done]:
+        if not chunk.startswith(known[: len(chunk)]):
             file.truncate(0)
-            raise DeviceError("what was fetched before is not the same file")
-        file.seek(done)
+            raise DeviceError("what was fetched before is not of the same file")
+        known = known[len(chunk) :]
         file.write(chunk)
         done += len(chunk)
         if done - synced >= SYNC_BYTES:

@@ -1,0 +1,622 @@
+"""The client of a GoPro, against servers as odd as users saw cameras be, and against the virtual camera."""
+
+import contextlib
+import json
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+import requests
+
+import gopro
+from configs import Settings
+from gopro import CameraStatus, GoPro, camera_worker, discover
+from rig.errors import ConflictError, DeviceError, DeviceNotFoundError, UsageError
+from rig.opengopro import Media, RefusedError, added
+from rig.workers import StartCapture, StopCapture, Worker
+from simulator.camera import Camera
+from simulator.world import Street, World
+
+Query = Mapping[str, str]
+Reply = Callable[[Query, Mapping[str, str]], bytes | None]
+STATE = "/gopro/camera/state"
+SHUTTER = "/gopro/camera/shutter/start"
+LOG_LINE = b"gpHttpServer: [12][INFO ] conn 0: /gopro/media/list @civetweb.c:17872\r\n"
+
+
+# Servers that answer what a test wants
+
+
+def answer(body: object = None, status: str = "200 OK", **headers: object) -> bytes:
+    content = body if isinstance(body, bytes) else (json.dumps(body or {}) + "\n").encode()
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(content)}", *(f"{key}: {headers[key]}" for key in headers)]
+    return ("\r\n".join(lines).replace("_", "-") + "\r\n\r\n").encode() + content
+
+
+def state(status: Mapping[str, object] | None = None, **more: object) -> bytes:
+    return answer({"status": {"8": 0, "10": 0, "30": "HERO11 Black", **(status or {})}, "settings": {"2": 9}, **more})
+
+
+class OddCamera(socketserver.ThreadingTCPServer):
+    """Answers by `replies`, 404 else; bytes as they are, None is no answer at all. Notes what it was asked."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, replies: dict[str, bytes | Reply]) -> None:
+        self.replies = {STATE: state(), "/gopro/version": answer({"version": "2.0"}), **replies}
+        self.asked: list[str] = []
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.server_address[1]}"
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    server: OddCamera
+
+    def handle(self) -> None:
+        parts = urlsplit(self.rfile.readline().split()[1].decode())
+        lines = iter(lambda: self.rfile.readline().decode().strip(), "")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        self.server.asked.append(parts.path + ("?" + parts.query if parts.query else ""))
+        reply = self.server.replies.get(parts.path, answer(status="404 Not Found"))
+        content = reply if isinstance(reply, bytes) else reply(dict(parse_qsl(parts.query)), headers)
+        self.wfile.write(content or b"")
+
+
+@contextlib.contextmanager
+def odd(replies: dict[str, bytes | Reply] | None = None) -> Iterator[tuple[GoPro, OddCamera]]:
+    with OddCamera(replies or {}) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        camera = GoPro(server.address)
+        try:
+            yield camera, server
+        finally:
+            camera.close()
+            server.shutdown()
+            thread.join()
+
+
+def in_turn(*replies: bytes | None) -> Reply:
+    """One reply after the other, the last one for ever."""
+    left = list(replies)
+    return lambda query, headers: left.pop(0) if len(left) > 1 else left[0]
+
+
+def free_port() -> int:
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# Tolerance
+
+
+def test_log_line_before_the_status_line_is_tried_again() -> None:
+    with odd({STATE: in_turn(LOG_LINE + state(), state({"70": 55}))}) as (camera, server):
+        assert camera.state().battery_percent == 55
+        assert server.asked == [STATE, STATE]
+
+
+def test_busy_camera_is_asked_again() -> None:
+    busy = answer(status="503 Service Unavailable")
+    media = answer({"media": [{"d": "100GOPRO", "fs": [{"n": "GX010001.MP4", "s": "12"}]}]})
+    with odd({"/gopro/media/list": in_turn(busy, busy, media)}) as (camera, _):
+        assert camera.media() == [Media("100GOPRO", "GX010001.MP4", 12)]
+
+
+def test_numbers_may_be_texts_and_ids_unknown() -> None:
+    status = {"1": "1", "70": "20", "35": 14286, "33": "2", "62": 4, "37": "?", "6": 1, "10": "1", "96": None}
+    with odd({STATE: state(status)}) as (camera, _):
+        seen = camera.state()
+    assert (seen.battery_percent, seen.card_seconds_left, seen.hot, seen.encoding) == (20, None, True, True)
+    assert seen.card_problem == "there is no card"
+    assert seen.settings == {2: 9}
+
+
+def test_without_a_battery_there_is_no_percentage() -> None:
+    with odd({STATE: state({"1": 0, "70": 0})}) as (camera, _):
+        assert camera.state().battery_percent is None
+
+
+def test_older_model_is_named_by_its_state() -> None:
+    with odd() as (camera, _):
+        assert camera.identify() == (None, "HERO11 Black")
+
+
+def test_repeated_wired_usb_may_answer_500() -> None:
+    error = answer(status="500 Internal Server Error")
+    with odd({"/gopro/camera/control/wired_usb": error}) as (camera, server):
+        camera.take_control(["175=1"])
+    assert "/gopro/camera/setting?setting=175&option=1" in server.asked
+
+
+def test_refused_setting_lists_what_is_possible() -> None:
+    body = {"error": 3, "setting_id": 3, "option_id": 250, "available_options": [{"display_name": "25", "id": 9}]}
+    with (
+        odd({"/gopro/camera/setting": answer(body, status="403 Forbidden")}) as (camera, _),
+        pytest.raises(RefusedError, match=r"possible now: 9 \(25\)"),
+    ):
+        camera.set(3, 250)
+
+
+def test_redirect_is_not_followed() -> None:
+    with (
+        odd() as (_, other),
+        odd({STATE: answer(status="302 Found", Location=f"http://{other.address}{STATE}")}) as (
+            camera,
+            _,
+        ),
+    ):
+        with pytest.raises(DeviceError):
+            camera.state()
+        assert other.asked == []
+
+
+def test_proxy_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with odd() as (camera, _):
+        assert camera.version() == "2.0"
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[1, 2]", b'{"status": 3}'])
+def test_something_else_than_a_camera_is_told(body: bytes) -> None:
+    with odd({STATE: answer(body)}) as (camera, _), pytest.raises(DeviceError, match="is it a GoPro"):
+        camera.state()
+
+
+def test_nobody_there_is_told() -> None:
+    with pytest.raises(DeviceNotFoundError, match="no camera answers"):
+        GoPro(f"127.0.0.1:{free_port()}").state()
+
+
+@pytest.mark.parametrize("address", ["", "a b", "host:", "host:0", "host:99999", "http://host", "::1"])
+def test_address_that_is_none_is_told(address: str) -> None:
+    with pytest.raises(UsageError, match="HOST"):
+        GoPro(address)
+
+
+# Clock and shutter
+
+
+def test_clock_is_set_to_the_nearest_second_without_zone() -> None:
+    with odd({"/gopro/camera/set_date_time": answer()}) as (camera, server):
+        camera.set_clock(datetime(2026, 12, 31, 23, 59, 59, 700_000, tzinfo=UTC))
+    assert server.asked == ["/gopro/camera/set_date_time?date=2027_01_01&time=00_00_00&tzone=0&dst=0"]
+
+
+def test_older_camera_gets_its_clock_without_zone() -> None:
+    def reply(query: Query, _: Mapping[str, str]) -> bytes:
+        return answer(status="400 Bad Request") if "tzone" in query else answer()
+
+    with odd({"/gopro/camera/set_date_time": reply}) as (camera, server):
+        camera.set_clock()
+        assert len(server.asked) == 2
+
+
+def test_lost_answer_to_the_shutter_is_not_repeated() -> None:
+    states = in_turn(state(), state(), state({"10": 1}))
+    with odd({SHUTTER: in_turn(None), STATE: states}) as (camera, server):
+        camera.start_recording()
+        assert server.asked.count(SHUTTER) == 1
+
+
+def test_lost_command_to_the_shutter_is_repeated() -> None:
+    begun = threading.Event()
+
+    def press(query: Query, headers: Mapping[str, str]) -> bytes | None:
+        if server.asked.count(SHUTTER) == 1:
+            return None
+        begun.set()
+        return answer()
+
+    replies: dict[str, bytes | Reply] = {
+        SHUTTER: press,
+        STATE: lambda query, headers: state({"10": int(begun.is_set())}),
+    }
+    with odd(replies) as (camera, server):
+        camera.start_recording()
+        assert server.asked.count(SHUTTER) == 2
+
+
+def test_running_camera_is_not_started() -> None:
+    with odd({STATE: state({"10": 1})}) as (camera, server):
+        with pytest.raises(DeviceError, match="recording already"):
+            camera.start_recording()
+        assert SHUTTER not in server.asked
+
+
+def test_hero9_is_started_the_old_way() -> None:
+    states = in_turn(state(), state(), state({"10": 1}))
+    with odd({"/gp/gpControl/command/shutter": answer(), STATE: states}) as (camera, server):
+        camera.start_recording()
+    assert "/gp/gpControl/command/shutter?p=1" in server.asked
+
+
+# Webcam
+
+
+def webcam_orders(server: OddCamera) -> list[str]:
+    return [path.split("/")[-1].split("?")[0] for path in server.asked if "/webcam/" in path or "wired_usb" in path]
+
+
+@pytest.mark.parametrize("said", [{}, {"status": 2}, {"status": 4, "error": 0}, {"status": "2", "error": "0"}])
+def test_webcam_may_say_little(said: dict[str, object]) -> None:
+    with odd({"/gopro/webcam/start": answer(said)}) as (camera, server):
+        camera.start_webcam(5555, "1080", "linear", lambda: None)
+    assert server.asked[-1] == "/gopro/webcam/start?res=12&fov=4&port=5555"
+
+
+def test_idle_that_may_be_stale_is_started_twice_once() -> None:
+    ok = answer({"error": 0})
+    with odd({"/gopro/webcam/start": ok, "/gopro/webcam/stop": ok, "/gopro/webcam/status": answer({"status": 1})}) as (
+        camera,
+        server,
+    ):
+        camera.start_webcam(5555, "1080", "linear", lambda: server.asked.append("/webcam/READY"))
+        camera.start_webcam(5555, "1080", "linear", lambda: None)
+    first = ["wired_usb", "status", "start", "stop", "READY", "start"]
+    assert webcam_orders(server) == [*first, "wired_usb", "status", "start"]
+
+
+def test_streaming_webcam_is_stopped_first() -> None:
+    with odd({"/gopro/webcam/start": answer(), "/gopro/webcam/status": answer({"status": 2})}) as (camera, server):
+        camera.start_webcam(5555, "720", "wide", lambda: None)
+    assert webcam_orders(server) == ["wired_usb", "status", "stop", "start"]
+
+
+def test_webcam_that_fails_at_first_is_started_again() -> None:
+    replies = in_turn(answer({"status": 1, "error": 1}), None, answer({"status": 2, "error": 0}))
+    with odd({"/gopro/webcam/start": replies}) as (camera, server):
+        camera.start_webcam(5555, "1080", "linear", lambda: None)
+    assert webcam_orders(server).count("start") == 3
+
+
+def test_webcam_that_does_not_start_is_told() -> None:
+    with (
+        odd({"/gopro/webcam/start": answer({"status": 4, "error": 7})}) as (camera, _),
+        pytest.raises(DeviceError, match="unavailable"),
+    ):
+        camera.start_webcam(5555, "1080", "linear", lambda: None)
+
+
+def test_webcam_knows_no_other_lens() -> None:
+    with odd() as (camera, _), pytest.raises(UsageError, match="linear"):
+        camera.start_webcam(5555, "1080", "fisheye", lambda: None)
+
+
+# Media
+
+
+def media_list(*items: Mapping[str, object], folder: str = "100GOPRO") -> bytes:
+    return answer({"id": "1", "media": [{"d": folder, "fs": list(items)}]})
+
+
+def test_groups_are_listed_by_member() -> None:
+    group = {"n": "G0010008.JPG", "b": "8", "l": "12", "m": ["10"], "g": "1", "s": "773977407", "t": "t"}
+    with odd({"/gopro/media/list": media_list(group)}) as (camera, _):
+        names = [media.name for media in camera.media()]
+    assert names == [f"G001{number:04}.JPG" for number in (8, 9, 11, 12)]
+
+
+def test_names_that_leave_the_folder_are_passed_over() -> None:
+    items = [{"n": name, "s": 1} for name in ("../../etc/passwd", ".ssh", "a/b", "", "GX010001.MP4")]
+    with odd({"/gopro/media/list": media_list(*items)}) as (camera, _):
+        assert [media.name for media in camera.media()] == ["GX010001.MP4"]
+    with odd({"/gopro/media/list": media_list(*items, folder="..")}) as (camera, _):
+        assert camera.media() == []
+
+
+def test_new_files_come_with_all_chapters() -> None:
+    names = ["GX010007.MP4", "GX010008.MP4", "GX020008.MP4", "GX010009.MP4", "GOPR0010.JPG"]
+    card = [Media("100GOPRO", name, 1) for name in names]
+    before = [f"100GOPRO/{name}" for name in ("GX010007.MP4", "GX010008.MP4", "GX010009.MP4")]
+    assert [media.name for media in added(before, card)] == ["GX010008.MP4", "GX020008.MP4", "GOPR0010.JPG"]
+
+
+CONTENT = bytes(range(256)) * 12_000
+FILE = Media("100GOPRO", "GX010001.MP4", len(CONTENT))
+PATH = "/videos/DCIM/100GOPRO/GX010001.MP4"
+
+
+def ranged(content: bytes, limit: int = 1 << 40) -> Reply:
+    """A server that knows Range, and hangs up after `limit` bytes."""
+
+    def reply(query: Query, headers: Mapping[str, str]) -> bytes:
+        begin = int(headers.get("range", "bytes=0-")[6:-1])
+        body = content[begin:]
+        span = f"bytes {begin}-{len(content) - 1}/{len(content)}"
+        if begin >= len(content):
+            return answer(status="416 Range Not Satisfiable")
+        status = "206 Partial Content" if begin else "200 OK"
+        return answer(body, status, Content_Range=span)[
+            : limit + len(answer(body, status, Content_Range=span)) - len(body)
+        ]
+
+    return reply
+
+
+def test_download_that_breaks_off_goes_on_where_it_was(tmp_path: Path) -> None:
+    told: list[int] = []
+    with odd({PATH: ranged(CONTENT, 1_500_000)}) as (camera, server):
+        path = camera.download(FILE, tmp_path, lambda done, total: told.append(done))
+    assert path.read_bytes() == CONTENT
+    assert told[-1] == len(CONTENT)
+    assert len(server.asked) > 2
+    assert [entry.name for entry in tmp_path.iterdir()] == ["GX010001.MP4"]
+
+
+def test_download_that_was_ended_resumes(tmp_path: Path) -> None:
+    class EnoughError(Exception):
+        pass
+
+    def stop(done: int, total: int) -> None:
+        if done > 2_000_000:
+            raise EnoughError
+
+    with odd({PATH: ranged(CONTENT)}) as (camera, server):
+        with pytest.raises(EnoughError):
+            camera.download(FILE, tmp_path, stop)
+        assert (tmp_path / "GX010001.MP4.part").stat().st_size > 2_000_000
+        first: list[int] = []
+        camera.download(FILE, tmp_path, lambda done, total: first.append(done))
+        assert first[0] > 1_000_000
+        count = len(server.asked)
+        camera.download(FILE, tmp_path)
+        assert len(server.asked) == count  # it is here already
+    assert (tmp_path / FILE.name).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("length", [2_000_000, len(CONTENT), len(CONTENT) + 5_000_000])
+def test_part_of_another_file_is_not_continued(tmp_path: Path, length: int) -> None:
+    (tmp_path / "GX010001.MP4.part").write_bytes(b"\0" * length)
+    with odd({PATH: ranged(CONTENT)}) as (camera, _):
+        assert camera.download(FILE, tmp_path).read_bytes() == CONTENT
+
+
+def test_server_without_range_sends_all_again(tmp_path: Path) -> None:
+    (tmp_path / "GX010001.MP4.part").write_bytes(CONTENT[:2_000_000])
+    with odd({PATH: answer(CONTENT)}) as (camera, _):
+        assert camera.download(FILE, tmp_path).read_bytes() == CONTENT
+
+
+def test_download_shorter_than_the_list_says_is_refused(tmp_path: Path) -> None:
+    with odd({PATH: answer(CONTENT[:-1])}) as (camera, _), pytest.raises(DeviceError, match="does not send"):
+        camera.download(FILE, tmp_path)
+    assert not (tmp_path / FILE.name).exists()
+
+
+def test_file_that_grew_after_the_list_is_taken_whole(tmp_path: Path) -> None:
+    with odd({PATH: answer(CONTENT)}) as (camera, _):
+        assert camera.download(replace(FILE, size_bytes=1000), tmp_path).read_bytes() == CONTENT
+
+
+# Finding
+
+
+def plug_in(usb: Path, name: str, vendor: str, serial: str | None) -> None:
+    (usb / name).mkdir(parents=True)
+    (usb / name / "idVendor").write_text(vendor + "\n")
+    if serial is not None:
+        (usb / name / "serial").write_text(serial + "\n")
+
+
+def test_usb_serials_give_the_addresses(tmp_path: Path) -> None:
+    plug_in(tmp_path, "1-1", "2672", "C3501324500789")
+    plug_in(tmp_path, "1-2", "1d6b", "C3501324500123")
+    plug_in(tmp_path, "1-3", "2672", None)
+    assert gopro._usb_addresses(tmp_path) == ["172.27.189.51"]
+    assert gopro.usb_serial_at("172.27.189.51", tmp_path) == "C3501324500789"
+    assert gopro.usb_serial_at("172.27.188.51", tmp_path) is None
+    assert gopro.camera_address("no digits") is None
+
+
+def test_cameras_at_given_addresses_are_found_and_others_passed_over(tmp_path: Path) -> None:
+    info = answer({"serial_number": "C3501324500711", "model_name": "HERO12 Black"})
+    with odd({"/gopro/camera/info": info}) as (_, first), odd() as (_, second):
+        began = time.monotonic()
+        found = discover([second.address, f"127.0.0.1:{free_port()}", first.address, first.address], tmp_path)
+        assert time.monotonic() - began < 3
+    assert [(camera.serial, camera.model, camera.address) for camera in found] == [
+        (second.address, "HERO11 Black", second.address),
+        ("C3501324500711", "HERO12 Black", first.address),
+    ]
+    assert {camera.host_address for camera in found} == {"127.0.0.1"}
+
+
+def test_nothing_plugged_in_is_nothing_found(tmp_path: Path) -> None:
+    assert discover([], tmp_path) == []
+
+
+# Commands
+
+
+def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, dict[str, Any], str]:
+    code = gopro.main([*argv, "--json"])
+    captured = capsys.readouterr()
+    return code, json.loads(captured.out), captured.err
+
+
+def test_exit_codes_say_what_happened(capsys: pytest.CaptureFixture[str]) -> None:
+    nobody = f"127.0.0.1:{free_port()}"
+    for verb in ("discover", "status", "media"):
+        code, result, errors = run(capsys, verb, "--address", nobody)
+        assert (code, result["exit_code"], errors.count("\n")) == (6, 6, 1)
+    with odd({"/gopro/camera/setting": answer({"error": 4}, status="403 Forbidden")}) as (_, server):
+        assert run(capsys, "settings", "2=250", "--address", server.address)[0] == 7
+        assert run(capsys, "settings", "two", "--address", server.address)[0] == 2
+        assert run(capsys, "status", "--address", server.address, "--serial", "other")[0] == 6
+        assert run(capsys, "status", "--address", "a b")[0] == 2
+        assert run(capsys, "download", "GX019999.MP4", "--address", server.address)[0] == 7
+
+
+def test_download_of_what_is_not_there_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with odd({"/gopro/media/list": media_list({"n": "GX010001.MP4", "s": "1"})}) as (_, server):
+        code, _, errors = run(capsys, "download", "x", "--address", server.address, "--output", str(tmp_path / "new"))
+    assert code == 3
+    assert "not on the card" in errors
+
+
+# The virtual camera
+
+
+@pytest.fixture(scope="module")
+def camera() -> Iterator[Camera]:
+    with make_camera() as camera:
+        yield camera
+
+
+def make_camera(**options: Any) -> Camera:
+    world = World(epoch_utc_ns=time.time_ns(), epoch_monotonic_ns=time.monotonic_ns())
+    street = Street(seed=3, start_utc_ns=world.utc_ns())
+    return Camera(world=world, street=street, size=180, udp_port=free_port(), **options)
+
+
+def test_commands_work_on_a_camera(camera: Camera, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    at = ("--address", camera.address)
+    assert run(capsys, "discover", *at)[1]["cameras"][0]["serial"] == camera.serial
+    assert run(capsys, "status", *at)[1]["state"] == "idle"
+    assert run(capsys, "settings", "134=3", *at)[1]["settings"]["134"] == 3
+    assert run(capsys, "settings", "134=2", *at)[1]["settings"]["134"] == 2
+    recorded = run(capsys, "record", "--seconds", "0.5", *at)[1]["files"]
+    taken = run(capsys, "photo", *at)[1]["files"]
+    assert [file["name"][-4:] for file in recorded + taken] == [".MP4", ".JPG"]
+    fetched = run(capsys, "download", "--output", str(tmp_path), recorded[0]["name"], *at)[1]["files"]
+    assert [Path(path).stat().st_size for path in fetched] == [recorded[0]["size_bytes"]]
+    streamed = run(capsys, "stream", "--output", str(tmp_path), "--seconds", "1", *at)[1]
+    assert streamed["lost_datagrams"] == 0
+    assert Path(streamed["files"][0]).stat().st_size > 50_000
+
+
+class Driver:
+    """A camera worker in a process of its own, as the server keeps one."""
+
+    def __init__(self, camera: Camera, output: Path) -> None:
+        self.output = output
+        self.worker = Worker("camera", camera_worker, camera.address, Settings(output=output, segment_s=1.0))
+        self.worker.start()
+
+    def folder(self, name: str) -> Path:
+        folder = self.output / name / "videos" / "left"
+        folder.mkdir(parents=True)
+        return folder
+
+    def wait(self, wanted: Callable[[CameraStatus], bool], timeout_s: float = 10.0) -> CameraStatus:
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            status = self.worker.status
+            if status is not None and wanted(status):
+                return status  # type: ignore[no-any-return]
+            time.sleep(0.05)
+        raise AssertionError(f"it did not come to that: {self.worker.status}")
+
+    def ask(self, request: object) -> Any:
+        return self.worker.ask(request, 20.0)
+
+
+@pytest.fixture
+def driver(camera: Camera, tmp_path: Path) -> Iterator[Driver]:
+    driver = Driver(camera, tmp_path)
+    driver.wait(lambda status: status.state == "idle")
+    yield driver
+    driver.worker.stop()
+
+
+def test_stream_is_recorded_started_again_and_stopped(camera: Camera, driver: Driver) -> None:
+    folder = driver.folder("2026-11-22_14-03-12")
+    driver.ask(StartCapture(folder, "video"))
+    driver.ask(StartCapture(folder, "video"))  # told again: nothing changes
+    with pytest.raises(ConflictError, match="already"):
+        driver.ask(StartCapture(folder, "camera"))
+    status = driver.wait(lambda status: status.state == "streaming" and (status.fps or 0) > 25)
+    assert (status.serial, status.model, status.capture) == (camera.serial, camera.model, folder)
+    assert status.battery_percent is not None
+    requests.get(f"http://{camera.address}/gopro/webcam/stop", timeout=5)
+    driver.wait(lambda status: any("no picture" in problem for problem in status.problems))
+    before = len(driver.worker.status.files)
+    driver.wait(lambda status: not status.problems and len(status.files) > before)
+    files = driver.ask(StopCapture())
+    assert [path.name for path in sorted(folder.glob("*.ts"))] == list(files)
+    assert driver.wait(lambda status: status.state == "idle").capture is None
+    assert requests.get(f"http://{camera.address}/gopro/webcam/status", timeout=5).json()["status"] != 2
+    assert driver.ask(StopCapture()) == ()
+
+
+def test_refusal_reaches_the_one_who_asked(camera: Camera, driver: Driver) -> None:
+    camera.faults["webcam_500"] = 1
+    try:
+        with pytest.raises(DeviceError, match="500"):
+            driver.ask(StartCapture(driver.folder("2026-11-22_14-03-13"), "video"))
+    finally:
+        del camera.faults["webcam_500"]
+    with pytest.raises(UsageError):
+        driver.ask(StartCapture(driver.output, "photos"))
+    assert driver.worker.status.state == "idle"
+
+
+def test_video_on_the_card_is_fetched_even_by_another_worker(camera: Camera, driver: Driver) -> None:
+    folder = driver.folder("2026-11-22_14-03-14")
+    camera.faults["media_list_404"] = 0
+    driver.ask(StartCapture(folder, "camera"))
+    driver.wait(lambda status: status.state == "recording" and status.capture == folder)
+    camera.faults["download_cut_bytes"] = 3000
+    files = driver.ask(StopCapture())
+    driver.wait(lambda status: status.state == "fetching" and status.fetched_bytes > 0)
+    driver.worker.stop(0.1)
+    assert not (folder / files[0]).exists()
+    assert (folder / f"{files[0]}.part").exists()
+    del camera.faults["download_cut_bytes"]
+    other = Driver(camera, driver.output)
+    try:
+        other.wait(lambda status: status.state == "fetching")
+        other.wait(lambda status: status.state == "idle")
+    finally:
+        other.worker.stop()
+    sizes = {media.name: media.size_bytes for media in GoPro(camera.address).media()}
+    assert {path.name: path.stat().st_size for path in folder.iterdir()} == {name: sizes[name] for name in files}
+
+
+def test_recording_of_a_killed_worker_is_stopped_by_the_next(camera: Camera, driver: Driver) -> None:
+    folder = driver.folder("2026-11-22_14-03-15")
+    driver.ask(StartCapture(folder, "camera"))
+    driver.worker.stop(0.0)
+    other = Driver(camera, driver.output)
+    try:
+        other.ask(StartCapture(folder, "camera"))
+        assert other.ask(StopCapture())[0].endswith(".MP4")
+        other.wait(lambda status: status.state == "idle" and bool(status.files))
+    finally:
+        other.worker.stop()
+    assert [path.suffix for path in folder.iterdir()] == [".MP4"]
+
+
+def test_camera_that_vanishes_comes_back(tmp_path: Path) -> None:
+    port = free_port()
+    first = make_camera(http_port=port)
+    first.start()
+    driver = Driver(first, tmp_path)
+    try:
+        driver.wait(lambda status: status.state == "idle")
+        folder = driver.folder("2026-11-22_14-03-16")
+        driver.ask(StartCapture(folder, "video"))
+        first.stop()
+        driver.wait(lambda status: status.state == "lost" and bool(status.problems))
+        with make_camera(http_port=port) as second:
+            driver.wait(lambda status: status.state == "streaming" and not status.problems)
+            assert driver.ask(StopCapture())[-1] > "stream-001.ts"
+            assert second.serial == first.serial
+    finally:
+        driver.worker.stop()
+        first.stop()
