@@ -1,5 +1,6 @@
 """`python -m simulator VERB ...`: one device, or the whole car, that knows the truth."""
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -23,6 +24,8 @@ def main(argv: Sequence[str]) -> int:
     if not argv or argv[0] not in VERBS:
         print(USAGE, file=sys.stderr)
         return 2
+    # Before numpy is loaded, here and in child processes: its threads wait by spinning, which costs real time here.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Imported only now: each verb needs other packages, and some need many.
     code: int = import_module(f"simulator.{argv[0]}").main(argv[1:])
     return code

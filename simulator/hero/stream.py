@@ -15,6 +15,7 @@ from simulator.hero.sensor import Rate, Sensor, Shutter, Size
 START_DELAY_S = 0.3  # from the command to the first frame
 LATE_NS = 5_000_000
 BURST_DATAGRAMS, BURST_PAUSE_S = 8, 0.0005  # a picture leaves over some milliseconds, at about 170 Mbit/s
+PATIENCE_SHARE = 0.5  # of the latency: a busy machine then leaves frames out rather than sending all of them late
 PTS_SPAN = 2**32  # of the random first time stamp; 33 bits would wrap now and then within a test
 
 
@@ -81,9 +82,8 @@ class Streamer:
     def _fill(self, stream: TransportStream) -> None:
         rate, latency_ns = self.plan.rate, round(self.plan.latency_ms * 1e6)
         next_index = 0
-        for shot in self._sensor.expose(
-            rate, self.plan.size, self._shutter, START_DELAY_S, patience_s=self.plan.latency_ms / 1000
-        ):
+        patience_s = PATIENCE_SHARE * self.plan.latency_ms / 1000
+        for shot in self._sensor.expose(rate, self.plan.size, self._shutter, START_DELAY_S, patience_s):
             self._counts.left_out += shot.index - next_index
             next_index = shot.index + 1
             pts = self._first_pts + shot.index * rate.ticks
