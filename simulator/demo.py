@@ -30,7 +30,8 @@ LOCALHOST = "127.0.0.1"
 USUAL_PORT = 5000
 PHONE_S = 4.0  # how long the code is shown, at the start and at the end
 SHORTEST_S = 2 * PHONE_S + 2
-CAR_START_S, SERVER_START_S, JOB_S = 60.0, 60.0, 900.0
+CAR_START_S, SERVER_START_S, FETCHING_S, JOB_S = 60.0, 60.0, 300.0, 900.0
+JOB_RUNS = ("queued", "running")
 LOG_LINES = 15
 EXIT_INTERRUPTED = 130
 
@@ -127,26 +128,15 @@ def _command(control: str, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _process(api: Api, recording: str, say: Say) -> None:
-    api.wait(
-        f"/api/recordings/{recording}",
-        lambda r: r.get("recording", r).get("state") == "finished",
-        ANSWER_S,
-        "the end of the recording",
-    )
+    what = f"/api/recordings/{recording}"
+    api.wait(what, lambda r: r["recording"]["state"] == "finished", FETCHING_S, "the end of the recording")
     began = time.monotonic()
-    job = api.call("POST", f"/api/recordings/{recording}/process")
-    number = job.get("job", job)["id"]
-    done = api.wait(f"/api/jobs/{number}", lambda j: _job_state(j) not in RUNNING, JOB_S, "the end of processing")
-    if _job_state(done) != "done":
-        raise DemoError(f"processing {_job_state(done)}: {brief(done)}")
-    say(f"processed in {time.monotonic() - began:.0f} s")
-
-
-RUNNING = ("queued", "waiting", "running")
-
-
-def _job_state(job: dict[str, Any]) -> str:
-    return str(job.get("job", job).get("state"))
+    job = api.call("POST", f"{what}/process")["job"]
+    path = f"/api/jobs/{job['id']}"
+    job = api.wait(path, lambda j: j["job"]["state"] not in JOB_RUNS, JOB_S, "the end of processing")["job"]
+    if job["state"] != "done":
+        raise DemoError(f"processing {job['state']}: {job.get('error') or brief(job)}")
+    say(f"processed in {time.monotonic() - began:.0f} s: POST {what}/process")
 
 
 def _has_devices(status: dict[str, Any], cameras: int) -> bool:
