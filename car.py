@@ -295,7 +295,7 @@ class Car:
             name=name,
             every=every,
             clock=clock,
-            software=_software(),
+            software=software(),
             settings=asdict(self._settings),
         )
         folder = self.recordings.folder(manifest.id)
@@ -555,6 +555,12 @@ class Car:
         return DEGRADED if any(problem.level == ERROR for problem in problems) else RECORDING
 
 
+def software() -> str:
+    """Name and version."""
+    project = tomllib.loads((Path(__file__).parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return f"{project['name']} {project['version']}"
+
+
 def _take(output: Path) -> int:
     """Lock a folder of recordings until the descriptor is closed, at the latest when this process ends."""
     descriptor = os.open(output / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
@@ -582,11 +588,6 @@ def _at_once(function: Callable[[_Item], object], items: Sequence[_Item]) -> lis
 def _on_cards(folder: Path) -> set[str]:
     """The cameras' folders of a recording for which files are still on the card."""
     return {ledger.parent.name for ledger in folder.glob(f"videos/*/{gopro.LEDGER}")}
-
-
-def _software() -> str:
-    project = tomllib.loads((Path(__file__).parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return f"{project['name']} {project['version']}"
 
 
 def _recording_now(running: _Running) -> RecordingNow:

@@ -1,5 +1,6 @@
 """Long work on recordings, one at a time, each in a process of its own: photos from videos, positions for photos."""
 
+import json
 import logging
 import os
 import secrets
@@ -240,7 +241,7 @@ def run_task(link: Link, task: Task, settings: Settings) -> None:
         if task.kind == GEOTAG:
             raise
         result["warning"] = str(error)  # photos without positions are still photos
-    link.report(Done(result))
+    link.report(Done(json.loads(json.dumps(result, default=str))))
 
 
 def _teller(link: Link, begin: float, end: float) -> Callable[[float], None]:

@@ -1,0 +1,187 @@
+// The page of the drive: one look once a second, one button.
+
+import { $, ask, attempt, make, number, poll, replace, say, sayBytes, sayDate, sayDuration, sayRoom, showJob, toast, trash, watchSilence, write } from './common.js';
+
+const POLL_MS = 1000, HOLD_MS = 1000, ACTION_TIMEOUT_MS = 90000, MOST_PROBLEMS = 4;
+const RUNS = ['recording', 'degraded'];
+let status = null, busy = '', seen = '', recordings = [];
+let clockOffset = null; // Date.now() of the phone to the Pi's UTC
+
+// --- Showing -----------------------------------------------------------------------------------------------------
+
+function showState() {
+  const offline = watchSilence();
+  if (!status) return;
+  const state = busy || status.state;
+  $('bar').dataset.state = offline ? 'offline' : state;
+  write($('state'), say(offline ? 'state.offline' : `state.${state}`));
+  document.title = `${say(`state.${state}`)} – ${say('app')}`;
+  const runs = RUNS.includes(state);
+  $('main').dataset.does = runs ? 'stop' : 'start';
+  $('main').disabled = offline || Boolean(busy) || !(runs || state === 'idle');
+  if (!holding) write($('main-word'), say(runs ? 'stop' : state === 'idle' ? 'start' : state));
+  write($('elapsed'), status.recording ? sayDuration(status.recording.elapsed_s) : '');
+  $('options').hidden = state !== 'idle';
+}
+
+function showClock() {
+  if (clockOffset === null) return;
+  write($('clock'), new Date(Date.now() + clockOffset).toLocaleTimeString(document.documentElement.lang, { hour12: false }));
+  const { source, sigma_ms } = status.time;
+  write($('clock-source'), `${say(`time.${source}`)}${source === 'gnss' ? ` ±${number(sigma_ms)} ms` : ''}`);
+}
+
+function showProblems() {
+  const rank = { error: 0, warning: 1, info: 2 };
+  const worst = [...status.problems].sort((a, b) => rank[a.level] - rank[b.level]).slice(0, MOST_PROBLEMS);
+  replace($('problems'), worst.map(({ code, text }) => [code, text]), () => worst.map(({ code, level, text, cure, subject }) => {
+    const known = say(`problem.${code}`) !== `problem.${code}`;
+    const detail = /\((.+)\)$/.exec(text)?.[1];
+    return make('li', { 'data-level': level },
+      make('strong', {}, known ? say(`problem.${code}`, { subject }) : [subject, text].filter(Boolean).join(': ')),
+      make('span', {}, known ? say(`cure.${code}`) : cure),
+      known && detail && make('small', {}, detail));
+  }));
+}
+
+function describeCamera(camera) {
+  const parts = [];
+  if (camera.battery_percent != null) parts.push(say('camera.battery', { percent: camera.battery_percent }));
+  if (camera.card_seconds_left != null) parts.push(say('camera.card', { time: sayRoom(camera.card_seconds_left) }));
+  if (camera.fps) parts.push(say('camera.fps', { fps: number(camera.fps, 1) }));
+  if (camera.lost_datagrams) parts.push(say('camera.drops', { count: number(camera.lost_datagrams) }));
+  if (camera.state === 'fetching') parts.push(say('camera.fetched', { done: sayBytes(camera.fetched_bytes), total: sayBytes(camera.fetch_total_bytes) }));
+  return parts.join(' · ');
+}
+
+function showDevices() {
+  const { cameras, receiver, storage } = status;
+  replace($('cameras'), cameras.map((camera) => [camera.serial, camera.state, describeCamera(camera)]), () => cameras.length
+    ? cameras.map((camera) => make('li', { 'data-state': camera.state },
+      make('span', { class: 'figure' }, say(`camera.${camera.state}`)),
+      make('span', { class: 'name' }, camera.label || camera.serial.slice(-4), ' ', make('small', {}, camera.model)),
+      make('span', { class: 'details' }, describeCamera(camera))))
+    : [make('li', { 'data-state': 'lost' }, make('span', { class: 'figure' }, say('cameras.none')))]);
+  const listening = receiver.state === 'listening';
+  $('quality').dataset.quality = listening ? receiver.quality : 'none';
+  write($('quality'), say(listening ? `quality.${receiver.quality}` : `receiver.${receiver.state}`));
+  const parts = [];
+  if (receiver.sigma_m != null) parts.push(say('receiver.sigma', { metres: number(receiver.sigma_m, receiver.sigma_m < 1 ? 2 : 1) }));
+  if (receiver.satellites != null) parts.push(say('receiver.satellites', { count: receiver.satellites }));
+  if (receiver.fix_age_s > 2) parts.push(say('receiver.age', { seconds: number(receiver.fix_age_s) }));
+  if (receiver.correction_age_s != null) parts.push(say('receiver.corrections', { seconds: number(receiver.correction_age_s) }));
+  if (receiver.rate_hz != null) parts.push(say('receiver.rate', { hz: number(receiver.rate_hz) }));
+  write($('receiver'), parts.join(' · '));
+  write($('left'), say('storage.left', { time: sayRoom(storage.seconds_left) }));
+  write($('free'), say('storage.free', { size: sayBytes(storage.bytes_free) }));
+}
+
+function showJobs() {
+  const names = Object.fromEntries(recordings.map(({ id, name }) => [id, name]));
+  $('jobs-section').hidden = !status.jobs.length;
+  replace($('jobs'), status.jobs, () => status.jobs.map((job) => showJob(job, names)));
+}
+
+function showRecordings() {
+  const working = new Set(status.jobs.map((job) => job.recording));
+  replace($('recordings'), [recordings, [...working]], () => recordings.length
+    ? recordings.map((recording) => showRecording(recording, working.has(recording.id)))
+    : [make('li', { class: 'empty' }, say('recordings.none'))]);
+}
+
+function showRecording(recording, working) {
+  const { id, name, state, started, stopped, photos } = recording;
+  const open = ['recording', 'fetching'].includes(state);
+  const words = [sayDate(started), stopped && sayDuration((new Date(stopped) - new Date(started)) / 1000), say(`mode.${recording.mode}`), photos && say('recording.photos')];
+  return make('li', { 'data-state': state },
+    make('a', { href: `/recordings/${id}`, class: 'title' }, name || id),
+    make('span', { class: 'badge' }, say(`recording.${state}`)),
+    make('span', { class: 'details' }, words.filter((word) => word && !word.startsWith('mode.')).join(' · ')),
+    make('span', { class: 'actions' },
+      make('button', { type: 'button', class: 'button small', disabled: state === 'recording' || working, onclick: () => process(id) }, say(photos ? 'process.again' : 'process')),
+      !open && !working && make('a', { class: 'button quiet small', href: `/api/recordings/${id}/download`, download: true }, say('download')),
+      make('button', { type: 'button', class: 'button danger small', disabled: open || working, onclick: () => trash(recording, refresh) }, say('delete'))));
+}
+
+// --- Asking ------------------------------------------------------------------------------------------------------
+
+async function look() {
+  try {
+    const sent = Date.now();
+    status = await ask('/api/status', { timeout: 2500 });
+    clockOffset = Date.parse(status.time.utc) - (sent + Date.now()) / 2;
+    showProblems();
+    showDevices();
+    await lookAtRecordings();
+    showJobs();
+  } catch (error) {
+    if (!error.unreachable) throw error;
+  } finally {
+    showState();
+  }
+}
+
+/** The list is long: it is asked for only when something that is in it has changed. */
+async function lookAtRecordings(force = false) {
+  const now = JSON.stringify([status.state, status.recording?.id, status.problems.filter(({ code }) => code === 'fetching').length, status.jobs.map(({ id }) => id)]);
+  if (now === seen && !force) return;
+  ({ recordings } = await ask('/api/recordings'));
+  seen = now;
+  showRecordings();
+}
+
+const refresh = () => attempt(() => lookAtRecordings(true));
+
+// --- Doing -------------------------------------------------------------------------------------------------------
+
+async function act(state, path, body) {
+  busy = state;
+  showState();
+  navigator.vibrate?.(80);
+  await attempt(() => ask(path, { method: 'POST', body, timeout: ACTION_TIMEOUT_MS }));
+  busy = '';
+  navigator.vibrate?.([80, 80, 80]);
+  await turn();
+}
+
+function start() {
+  const body = { mode: $('mode').value, name: $('name').value.trim() };
+  if ($('positions-only').checked) body.allow = 'positions-only';
+  $('name').value = '';
+  return act('starting', '/api/start', body);
+}
+
+const stop = () => act('stopping', '/api/stop');
+
+async function process(id) {
+  await attempt(() => ask(`/api/recordings/${id}/process`, { method: 'POST' }));
+  await turn();
+}
+
+// --- The one button: a touch starts, a second's hold stops ---------------------------------------------------------
+
+let holding = null;
+
+function release() {
+  clearTimeout(holding);
+  holding = null;
+  $('main').classList.remove('holding');
+  showState();
+}
+
+$('main').addEventListener('pointerdown', () => {
+  if ($('main').dataset.does !== 'stop') return;
+  $('main').classList.add('holding');
+  write($('main-word'), say('stop.holding'));
+  holding = setTimeout(() => { release(); stop(); }, HOLD_MS);
+});
+for (const event of ['pointerup', 'pointerleave', 'pointercancel']) $('main').addEventListener(event, () => holding && release());
+$('main').addEventListener('contextmenu', (event) => event.preventDefault());
+$('main').addEventListener('click', (event) => {
+  if ($('main').dataset.does === 'start') start();
+  else if (event.detail === 0) stop(); // a keyboard or a screen reader, which does not slip
+  else toast(say('stop'));
+});
+
+const turn = poll(look, POLL_MS);
+setInterval(() => { if (status) { showClock(); showState(); } }, 500);
