@@ -14,7 +14,6 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -438,12 +437,12 @@ def _sharpest(clip: Clip, picks: Sequence[_Pick]) -> Iterator[tuple[int, av.Vide
 
 def _photo(item: _Work, clip: Clip, number: int, sharpness: float, luminance: float) -> Photo:
     clock_ns = clip.clock_ns[number : number + 1]
-    utc_ns = int(item.clock.utc_ns(clock_ns)[0])
+    utc = iso_utc(int(item.clock.utc_ns(clock_ns)[0]))
     flags = ["dark"] * (luminance < DARK) + ["bright"] * (luminance > BRIGHT)
     return Photo(
-        photo=f"photos/{item.video.camera}/{_file_name(utc_ns)}",
+        photo=f"photos/{item.video.camera}/{_file_name(utc)}",
         camera=item.video.camera,
-        utc=iso_utc(utc_ns),
+        utc=utc,
         time_error_ms=int(item.clock.error_ns(clock_ns)[0]) / MILLISECOND_NS,
         video=clip.path.name,
         pts_s=int(clip.pts_ns[number]) / SECOND_NS,
@@ -454,10 +453,9 @@ def _photo(item: _Work, clip: Clip, number: int, sharpness: float, luminance: fl
     )
 
 
-def _file_name(utc_ns: int) -> str:
-    seconds, fraction_ns = divmod(utc_ns, SECOND_NS)
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return f"{moment:%Y%m%dT%H%M%S}{fraction_ns // MILLISECOND_NS:03d}Z.jpg"
+def _file_name(utc: str) -> str:
+    """`20261122T140315233Z.jpg` for 2026-11-22T14:03:15.233Z."""
+    return utc.translate({ord(mark): None for mark in "-:."}) + ".jpg"
 
 
 def _write(path: Path, picture: av.VideoFrame, quality: int) -> None:
