@@ -14,7 +14,7 @@ from simulator.hero.sensor import Rate, Sensor, Shutter, Size
 
 START_DELAY_S = 0.3  # from the command to the first frame
 LATE_NS = 5_000_000
-BURST_DATAGRAMS, BURST_PAUSE_S = 8, 0.0005  # a picture leaves over some milliseconds, at about 170 Mbit/s
+BURST_DATAGRAMS, BURST_PAUSE_S = 8, 0.001  # a key frame leaves over some 20 ms: a full-size burst overruns receivers
 PATIENCE_SHARE = 0.5  # of the latency: a busy machine then leaves frames out rather than sending all of them late
 PTS_SPAN = 2**32  # of the random first time stamp; 33 bits would wrap now and then within a test
 
