@@ -40,7 +40,7 @@ BAUD_RATES = (115_200, 19_200, 9_600, 38_400, 57_600, 4_800, 230_400, 460_800)  
 LISTEN_S = 1.2  # a receiver at 1 Hz is heard in it; a wrong rate gives no valid checksum however long
 RETRY_S = 1.0
 LOST_NS = 10 * NS_PER_S  # of silence: the port, or its rate, is not the receiver's any more
-GATHER_S = 0.002  # bytes that trickle in are read together; their time was taken before
+GATHER_S = 0.005  # bytes that trickle in are read together; their time was taken before
 BURST_GAP_NS = 5 * NS_PER_MS  # a pause that makes the next byte the first of a burst
 READ_BYTES = 4096
 IDLE_SHARE, IDLE_MINIMUM_S = 0.25, 0.03  # an epoch is complete when the line is silent for so much of the interval
@@ -284,6 +284,11 @@ class PositionLog:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def _not_writable(folder: Path, error: OSError) -> EdencarError:
+    kind = NoSpaceError if error.errno == errno.ENOSPC else DeviceError
+    return kind(f"{folder} cannot be written ({error.strerror})", cure="look at the disk, or name another folder")
+
+
 def _sync_folder(folder: Path) -> None:
     number = os.open(folder, os.O_RDONLY)
     try:
@@ -352,8 +357,7 @@ class Receiver:
             try:
                 self._log = PositionLog(folder)
             except OSError as error:
-                kind = NoSpaceError if error.errno == errno.ENOSPC else DeviceError
-                raise kind(f"{folder} cannot be written ({error.strerror})", cure="look at the disk") from error
+                raise _not_writable(folder, error) from error
             self._disk_trouble = ""
 
     def stop_log(self) -> PositionLog | None:
@@ -587,7 +591,10 @@ def replay(source: Path, folder: Path) -> CaptureSummary:
     fixes += epochs.flush()
     if not framer.good:
         raise UnreadableError(f"{source} holds no NMEA sentence with a right checksum", cure="is it an NMEA log?")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(folder, error) from error
     write_atomically(folder / CSV_NAME, (CSV_HEADER + "".join(map(csv_line, fixes))).encode())
     if source.resolve() != (folder / RAW_NAME).resolve():
         write_atomically(folder / INDEX_NAME, index.read_bytes() if index.exists() else INDEX_HEADER.encode())

@@ -94,7 +94,7 @@ def _early(offsets_ns: Sequence[int]) -> int:
 def iso_utc(utc_ns: int) -> str:
     """`2026-11-22T14:03:12.345Z`, to the nearest millisecond."""
     milliseconds = (utc_ns + NS_PER_MS // 2) // NS_PER_MS
-    return (EPOCH + timedelta(milliseconds=milliseconds)).strftime("%Y-%m-%dT%H:%M:%S.") + f"{milliseconds % 1000:03}Z"
+    return (EPOCH + timedelta(milliseconds=milliseconds)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def parse_utc(text: str) -> int:

@@ -3,11 +3,12 @@
 import math
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from datetime import date
 from functools import reduce
 from operator import xor
 from pathlib import Path
+from typing import Any
 
 from rig.clock import NS_PER_MS, NS_PER_S, iso_utc
 
@@ -91,7 +92,7 @@ FIX_COLUMNS = tuple(item.name for item in fields(Fix))
 
 def csv_line(fix: Fix) -> str:
     """The row of positions.csv, with its line end."""
-    return ",".join(_cell(name, getattr(fix, name)) for name in FIX_COLUMNS) + "\n"
+    return ",".join([_cell(name, getattr(fix, name)) for name in FIX_COLUMNS]) + "\n"
 
 
 def _cell(name: str, value: object) -> str:
@@ -173,6 +174,9 @@ def _unfinished(data: bytes, end: int) -> int:
     return start if start >= 0 and _UNFINISHED.fullmatch(data, start) else len(data)
 
 
+_Said = dict[str, tuple[str, ...]]  # the fields of each kind of sentence
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
     latitude: float
@@ -187,7 +191,7 @@ class _Epoch:
     leap: bool
     arrival_monotonic_ns: int | None
     arrival_utc_ns: int | None
-    sentences: dict[str, tuple[str, ...]]
+    sentences: _Said
 
 
 class Epochs:
@@ -267,36 +271,36 @@ class Epochs:
     def _finish(self, epoch: _Epoch) -> list[Fix]:
         if not any(kind in epoch.sentences for kind in POSITION_KINDS):
             return []
-        fix = _compose(epoch, self._last_place)
+        values, doubts = _compose(epoch.sentences, self._last_place)
+        values |= {"arrival_monotonic_ns": epoch.arrival_monotonic_ns, "arrival_utc_ns": epoch.arrival_utc_ns}
         if epoch.day_ns is None:
-            return [self._flagged(fix, ["no-time"])]
+            return [Fix(**values, flags=self._flags(["no-time"], doubts))]
         utc_ns, source = self._date(epoch.day_ns, epoch.sentences.get("RMC", ()))
         order_ns = _order(utc_ns, epoch.leap)
+        placed = "latitude" in values
         back = self._order_ns is not None and order_ns <= self._order_ns
-        if back and order_ns in self._seen and (self._seen[order_ns] or fix.latitude is None):
+        if back and order_ns in self._seen and (self._seen[order_ns] or not placed):
             return []  # the receiver, or its driver, plays a buffer again
         if back:
             self._seen.clear()
         self._last_ns, self._order_ns, self._dated = utc_ns, order_ns, source != "none"
-        self._remember(order_ns, fix)
-        utc = _utc_text(utc_ns, epoch.leap)
-        if self._dated:
-            fix = replace(fix, utc=utc, utc_ns=utc_ns, date_source=source)
-        else:
-            fix = replace(fix, utc=utc.partition("T")[2])
+        self._remember(order_ns, _Place(values["latitude"], values["longitude"]) if placed else None)
         reasons = {"clock-set": back, "leap": epoch.leap, "old-date": self._dated and utc_ns < EARLIEST_NS}
-        return [self._flagged(fix, [flag for flag, holds in reasons.items() if holds])]
+        flags = self._flags([flag for flag, holds in reasons.items() if holds], doubts)
+        utc = _utc_text(utc_ns, epoch.leap)
+        if not self._dated:
+            return [Fix(**values, utc=utc.partition("T")[2], flags=flags)]
+        return [Fix(**values, utc=utc, utc_ns=utc_ns, date_source=source, flags=flags)]
 
-    def _flagged(self, fix: Fix, flags: list[str]) -> Fix:
+    def _flags(self, flags: list[str], doubts: tuple[str, ...]) -> tuple[str, ...]:
         marks, self._marks = self._marks, []
-        return replace(fix, flags=(*marks, *flags, *fix.flags))
+        return (*marks, *flags, *doubts)
 
-    def _remember(self, order_ns: int, fix: Fix) -> None:
-        self._seen[order_ns] = fix.latitude is not None
+    def _remember(self, order_ns: int, place: _Place | None) -> None:
+        self._seen[order_ns] = place is not None
         if len(self._seen) > REMEMBERED_EPOCHS:
             del self._seen[next(iter(self._seen))]
-        if fix.latitude is not None and fix.longitude is not None:
-            self._last_place = _Place(fix.latitude, fix.longitude)
+        self._last_place = place or self._last_place
 
     def _date(self, day_ns: int, rmc: tuple[str, ...]) -> tuple[int, str]:
         """UTC of a time of day and where its date comes from; counted from 1970 while there is none."""
@@ -338,60 +342,58 @@ def _belongs(epoch: _Epoch, kind: str, values: tuple[str, ...], day_ns: int | No
     return min(apart_ns, DAY_NS - apart_ns) <= SAME_EPOCH_NS
 
 
-def _compose(epoch: _Epoch, last: _Place | None) -> Fix:
-    """What the sentences of one epoch say, without its date."""
-    said = epoch.sentences
-    places = {kind: place for kind in POSITION_KINDS if (place := _place(kind, said.get(kind, ())))}
-    quality = _integer(said["GGA"], 5) if "GGA" in said else None
-    if quality == 0:
-        places = {}
-    kind, flags = _choose(places, said.get("GGA", ()), last)
-    fix = Fix(
-        quality=quality,
-        mode=_mode(said),
-        pdop=_number(said.get("GSA", ()), 14),
-        vdop=_number(said.get("GSA", ()), 16),
-        arrival_monotonic_ns=epoch.arrival_monotonic_ns,
-        arrival_utc_ns=epoch.arrival_utc_ns,
-        flags=flags,
-    )
-    fix = _with_satellites(fix, said)
-    return _with_place(fix, kind, places[kind], said) if kind else fix
+def _compose(said: _Said, last: _Place | None) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The columns that the sentences of one epoch fill, without its times, and what is doubtful about them."""
+    gga, gsa = said.get("GGA", ()), said.get("GSA", ())
+    quality = _integer(gga, 5)
+    places = {} if quality == 0 else _places(said)
+    kind, doubts = _choose(places, gga, last)
+    source = gga or said.get("GNS", ())
+    age, station = (12, 13) if gga else (10, 11)
+    hdop = _number(source, 7)
+    values = {
+        "quality": quality,
+        "mode": _mode(said),
+        "satellites": _integer(source, 6),
+        "hdop": _number(gsa, 15) if hdop is None else hdop,
+        "pdop": _number(gsa, 14),
+        "vdop": _number(gsa, 16),
+        "diff_age_s": _number(source, age),
+        "station_id": _name(source, station),
+    }
+    return values | (_with_place(kind, places[kind], said) if kind else {}), doubts
 
 
-def _with_satellites(fix: Fix, said: dict[str, tuple[str, ...]]) -> Fix:
-    values = said.get("GGA") or said.get("GNS") or ()
-    age, station = (12, 13) if "GGA" in said else (10, 11)
-    hdop = _number(values, 7)
-    return replace(
-        fix,
-        satellites=_integer(values, 6),
-        hdop=_number(said.get("GSA", ()), 15) if hdop is None else hdop,
-        diff_age_s=_number(values, age),
-        station_id=_name(values, station),
-    )
+def _places(said: _Said) -> dict[str, _Place]:
+    """The positions that the sentences state; of the less trusted kinds only where it is needed."""
+    places: dict[str, _Place] = {}
+    for kind in POSITION_KINDS:
+        if kind in said and (kind == "RMC" or not places):
+            place = _place(kind, said[kind])
+            if place:
+                places[kind] = place
+    return places
 
 
-def _with_place(fix: Fix, kind: str, place: _Place, said: dict[str, tuple[str, ...]]) -> Fix:
+def _with_place(kind: str, place: _Place, said: _Said) -> dict[str, Any]:
     altitude_m, geoid_m = _heights(kind, said)
     speed_mps, course_deg = _motion(said)
     sigmas = said.get("GST", ())
-    return replace(
-        fix,
-        latitude=place.latitude,
-        longitude=place.longitude,
-        altitude_m=altitude_m,
-        geoid_separation_m=geoid_m,
-        ellipsoid_height_m=None if altitude_m is None or geoid_m is None else round(altitude_m + geoid_m, 4),
-        sigma_lat_m=_number(sigmas, 5),
-        sigma_lon_m=_number(sigmas, 6),
-        sigma_alt_m=_number(sigmas, 7),
-        speed_mps=speed_mps,
-        course_deg=course_deg,
-    )
+    return {
+        "latitude": place.latitude,
+        "longitude": place.longitude,
+        "altitude_m": altitude_m,
+        "geoid_separation_m": geoid_m,
+        "ellipsoid_height_m": None if altitude_m is None or geoid_m is None else round(altitude_m + geoid_m, 4),
+        "sigma_lat_m": _number(sigmas, 5),
+        "sigma_lon_m": _number(sigmas, 6),
+        "sigma_alt_m": _number(sigmas, 7),
+        "speed_mps": speed_mps,
+        "course_deg": course_deg,
+    }
 
 
-def _heights(kind: str, said: dict[str, tuple[str, ...]]) -> tuple[float | None, float | None]:
+def _heights(kind: str, said: _Said) -> tuple[float | None, float | None]:
     if kind == "GGA":
         return _number(said[kind], 8), _number(said[kind], 10)
     if "GNS" in said:
@@ -399,7 +401,7 @@ def _heights(kind: str, said: dict[str, tuple[str, ...]]) -> tuple[float | None,
     return None, None
 
 
-def _motion(said: dict[str, tuple[str, ...]]) -> tuple[float | None, float | None]:
+def _motion(said: _Said) -> tuple[float | None, float | None]:
     """Speed in m/s and course, of RMC or else of VTG."""
     for values, speed_index, course_index in ((said.get("RMC", ()), 6, 7), (said.get("VTG", ()), 4, 0)):
         knots = _number(values, speed_index)
@@ -410,7 +412,7 @@ def _motion(said: dict[str, tuple[str, ...]]) -> tuple[float | None, float | Non
     return None, None
 
 
-def _mode(said: dict[str, tuple[str, ...]]) -> str | None:
+def _mode(said: _Said) -> str | None:
     for kind, index in (("RMC", 11), ("GNS", 5), ("GLL", 6), ("VTG", 8)):
         mode = _name(said.get(kind, ()), index)
         if mode:

@@ -437,6 +437,9 @@ def test_a_log_cut_by_a_crash_is_continued_on_a_new_line(tmp_path: Path) -> None
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     receiver = Receiver("/dev/nothing-here")
     (tmp_path / "file").touch()
+    (tmp_path / "log.nmea").write_bytes(BURST)
+    with pytest.raises(DeviceError, match="cannot be written"):
+        replay(tmp_path / "log.nmea", tmp_path / "file")
     with pytest.raises(DeviceError, match="cannot be written"):
         receiver.start_log(tmp_path / "file")
     (tmp_path / "full").mkdir()
