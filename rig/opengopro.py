@@ -33,7 +33,7 @@ ENCODING_S = 5.0
 CLOSING_S = 15.0  # until a card's file is closed
 RESTART_PAUSE_S = 0.2  # between stop and start of the webcam
 
-CHUNK_BYTES = 256 << 10
+CHUNK_BYTES = 64 << 10  # what a stalled connection costs
 OVERLAP_BYTES = 16 << 10  # compared when a download resumes: a power cut may have spoilt the end of the part
 SYNC_BYTES = 64 << 20
 
@@ -395,6 +395,8 @@ class GoPro:
     def _request(self, path: str, query: Query, tries: int, **more: Any) -> requests.Response:
         url = f"http://{self.host}:{self.port}{path}"
         for left in reversed(range(tries)):
+            # A connection kept from the last request may be closing just now: its loss would look like the camera's.
+            self._session.close()
             try:
                 return self._session.get(url, params=query, timeout=self._timeouts_s, allow_redirects=False, **more)
             except requests.ConnectionError as error:
@@ -542,6 +544,7 @@ def _receive(response: requests.Response, file: BinaryIO, begin: int, total: int
     file.seek(begin)
     known = file.read()
     file.seek(begin)
+    response.raw.enforce_content_length = False  # else the last bytes before a cut would be thrown away
     synced = done = begin
     for chunk in response.iter_content(CHUNK_BYTES):
         if not chunk.startswith(known[: len(chunk)]):
