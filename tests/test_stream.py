@@ -261,7 +261,7 @@ def test_arrival_times_are_the_kernels(tmp_path: Path) -> None:
 def test_decoder_reads_what_was_kept(tmp_path: Path) -> None:
     data = encode("libx264", bf="0")
     with recorder_on(tmp_path, segment_s=0.05) as recorder:
-        send(recorder.port, cut(data), 0.01)
+        send(recorder.port, cut(data), 0.004)
     segments = recorder.segments
     assert len(segments) > 1
     for path in segments:
