@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import secrets
 import signal
 import socket
@@ -62,6 +63,7 @@ BODIES: Mapping[str, Rules] = {
     "api.process": {"every": EVERY},
     "api.geotag": {"positions": {**TEXTS, "description": f"files of this recording, e.g. {UPLOADS}/..."}},
 }
+UPLOAD_FIELDS = {"api.geotag": "positions"}
 
 pages = Blueprint("pages", __name__)
 api = Blueprint("api", __name__)
@@ -281,7 +283,7 @@ def cancel_job(job_id: str) -> Response:
 def show_description() -> Response:
     """This description. Answers 200."""
     title, _, version = software().partition(" ")
-    return answer(describe(current_app, title, version, BODIES))
+    return answer(describe(current_app, title, version, BODIES, UPLOAD_FIELDS))
 
 
 # Helpers
@@ -342,13 +344,19 @@ def _save_uploads(recording: Path) -> list[Path]:
 
 
 def _page(template: str, **values: Any) -> Response:
-    asked = request.args.get("lang", request.cookies.get("lang"))
-    language = asked if asked in LANGUAGES else request.accept_languages.best_match(LANGUAGES, LANGUAGES[0])
+    language = _language()
     html = render_template(template, t=_texts(language), language=language, languages=LANGUAGES, **values)
     response = Response(html, mimetype="text/html", headers={"Cache-Control": "no-store", "Vary": "Accept-Language"})
     if "lang" in request.args:
         response.set_cookie("lang", language, max_age=365 * 86400, samesite="Strict", path="/")
     return response
+
+
+def _language() -> str:
+    """What was chosen, else what the phone speaks; en-GB before fr is English, which `best_match` does not see."""
+    chosen = (request.args.get("lang"), request.cookies.get("lang"))
+    spoken = (tag.split("-")[0].lower() for tag in request.accept_languages.values())
+    return next((language for language in (*chosen, *spoken) if language in LANGUAGES), LANGUAGES[0])
 
 
 @cache
@@ -377,6 +385,7 @@ def _serve(options: argparse.Namespace) -> dict[str, Any]:
             ident="edenCar",
         )
         host, port = listener.getsockname()[:2]
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a moment's queue is nothing to tell
         print(
             f"edenCar serves http://{host}:{port} and records into {car.recordings.output}", file=sys.stderr, flush=True
         )

@@ -21,7 +21,6 @@ HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
 }
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")  # all but tab and line feed, and what is no character
 
@@ -73,8 +72,10 @@ def read_body(rules: Rules) -> dict[str, Any]:
     return values
 
 
-def describe(app: Flask, title: str, version: str, bodies: Mapping[str, Rules]) -> dict[str, Any]:
-    """The application in OpenAPI 3.1, made from its routes.
+def describe(
+    app: Flask, title: str, version: str, bodies: Mapping[str, Rules], uploads: Mapping[str, str]
+) -> dict[str, Any]:
+    """The application in OpenAPI 3.1, made from its routes; `uploads` are fields for files, by endpoint.
 
     The docstring of a route says what it does in its first sentences and closes with `Answers 200, 404.`
     """
@@ -84,11 +85,21 @@ def describe(app: Flask, title: str, version: str, bodies: Mapping[str, Rules]) 
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
             text = " ".join((app.view_functions[rule.endpoint].__doc__ or "").split())
             if " Answers " in text:
-                paths.setdefault(path, {})[method.lower()] = _operation(rule.endpoint, rule.arguments, text, bodies)
-    return {"openapi": "3.1.0", "info": {"title": title, "version": version}, "paths": dict(sorted(paths.items()))}
+                operation = paths.setdefault(path, {})[method.lower()] = _operation(rule.endpoint, rule.arguments, text)
+                content = _contents(rule.endpoint, bodies, uploads)
+                operation |= {"requestBody": {"required": False, "content": content}} if content else {}
+    texts = {name: {"type": "string"} for name in ("type", "title", "detail", "cure", "instance")}
+    schema = {"type": "object", "properties": {**texts, "status": {"type": "integer"}}}
+    failed = {"description": "a problem (RFC 9457)", "content": {PROBLEM_TYPE: {"schema": schema}}}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": title, "version": version},
+        "paths": dict(sorted(paths.items())),
+        "components": {"responses": {"problem": failed}},
+    }
 
 
-def _operation(endpoint: str, arguments: set[str], text: str, bodies: Mapping[str, Rules]) -> dict[str, Any]:
+def _operation(endpoint: str, arguments: set[str], text: str) -> dict[str, Any]:
     summary, _, codes = text.rpartition(" Answers ")
     operation: dict[str, Any] = {
         "operationId": endpoint.replace(".", "_"),
@@ -100,18 +111,22 @@ def _operation(endpoint: str, arguments: set[str], text: str, bodies: Mapping[st
         operation["parameters"] = [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in sorted(arguments)
         ]
-    if endpoint in bodies:
-        schema = {"type": "object", "properties": bodies[endpoint], "additionalProperties": False}
-        operation["requestBody"] = {"required": False, "content": {"application/json": {"schema": schema}}}
     return operation
 
 
+def _contents(endpoint: str, bodies: Mapping[str, Rules], uploads: Mapping[str, str]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    if endpoint in bodies:
+        schema = {"type": "object", "properties": bodies[endpoint], "additionalProperties": False}
+        content["application/json"] = {"schema": schema}
+    if endpoint in uploads:
+        schema = {"type": "object", "properties": {uploads[endpoint]: {"type": "string", "format": "binary"}}}
+        content["multipart/form-data"] = {"schema": schema}
+    return content
+
+
 def _response(code: int) -> dict[str, Any]:
-    if code < 400:
-        return {"description": "done"}
-    properties = {name: {"type": "string"} for name in ("type", "title", "detail", "cure", "instance")}
-    schema = {"type": "object", "properties": {**properties, "status": {"type": "integer"}}}
-    return {"description": "a problem", "content": {PROBLEM_TYPE: {"schema": schema}}}
+    return {"description": "done"} if code < 400 else {"$ref": "#/components/responses/problem"}
 
 
 def _check(name: str, value: object, rule: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ export function make(tag, attributes = {}, ...children) {
     else if (value === true) element.setAttribute(name, '');
     else if (value !== false && value != null) element.setAttribute(name, value);
   }
-  element.append(...children.filter((child) => child != null && child !== ''));
+  element.append(...children.filter((child) => child != null && child !== '' && child !== false));
   return element;
 }
 
@@ -55,9 +55,13 @@ export function sayDuration(seconds) {
 }
 
 export function sayRoom(seconds) {
-  if (seconds >= 3600) return `${number(Math.floor(seconds / 3600))} h ${String(Math.floor((seconds % 3600) / 60)).padStart(2, '0')}`;
-  return `${Math.floor(seconds / 60)} min`;
+  const hours = Math.floor(seconds / 3600), minutes = Math.floor((seconds % 3600) / 60);
+  if (hours >= 10) return `${number(hours)} h`;
+  return hours ? `${hours} h ${String(minutes).padStart(2, '0')}` : `${minutes} min`;
 }
+
+/** Figures in a row, which breaks between them only. */
+export const row = (parts) => parts.filter(Boolean).map((part) => part.replaceAll(' ', '\u00a0')).join(' · ');
 
 export function sayDate(iso) {
   const date = new Date(iso);

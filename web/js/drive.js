@@ -1,6 +1,6 @@
 // The page of the drive: one look once a second, one button.
 
-import { $, ask, attempt, make, number, poll, replace, say, sayBytes, sayDate, sayDuration, sayRoom, showJob, toast, trash, watchSilence, write } from './common.js';
+import { $, ask, attempt, make, number, poll, replace, row, say, sayBytes, sayDate, sayDuration, sayRoom, showJob, toast, trash, watchSilence, write } from './common.js';
 
 const POLL_MS = 1000, HOLD_MS = 1000, ACTION_TIMEOUT_MS = 90000, MOST_PROBLEMS = 4;
 const RUNS = ['recording', 'degraded'];
@@ -51,7 +51,7 @@ function describeCamera(camera) {
   if (camera.fps) parts.push(say('camera.fps', { fps: number(camera.fps, 1) }));
   if (camera.lost_datagrams) parts.push(say('camera.drops', { count: number(camera.lost_datagrams) }));
   if (camera.state === 'fetching') parts.push(say('camera.fetched', { done: sayBytes(camera.fetched_bytes), total: sayBytes(camera.fetch_total_bytes) }));
-  return parts.join(' · ');
+  return row(parts);
 }
 
 function showDevices() {
@@ -71,8 +71,8 @@ function showDevices() {
   if (receiver.fix_age_s > 2) parts.push(say('receiver.age', { seconds: number(receiver.fix_age_s) }));
   if (receiver.correction_age_s != null) parts.push(say('receiver.corrections', { seconds: number(receiver.correction_age_s) }));
   if (receiver.rate_hz != null) parts.push(say('receiver.rate', { hz: number(receiver.rate_hz) }));
-  write($('receiver'), parts.join(' · '));
-  write($('left'), say('storage.left', { time: sayRoom(storage.seconds_left) }));
+  write($('receiver'), row(parts));
+  write($('left'), row([say('storage.left', { time: sayRoom(storage.seconds_left) })]));
   write($('free'), say('storage.free', { size: sayBytes(storage.bytes_free) }));
 }
 
@@ -92,13 +92,14 @@ function showRecordings() {
 function showRecording(recording, working) {
   const { id, name, state, started, stopped, photos } = recording;
   const open = ['recording', 'fetching'].includes(state);
-  const words = [sayDate(started), stopped && sayDuration((new Date(stopped) - new Date(started)) / 1000), say(`mode.${recording.mode}`), photos && say('recording.photos')];
+  const lasted = stopped && sayDuration((new Date(stopped) - new Date(started)) / 1000);
+  const words = [sayDate(started), lasted, recording.mode && say(`mode.${recording.mode}`), photos && say('recording.photos')];
   return make('li', { 'data-state': state },
     make('a', { href: `/recordings/${id}`, class: 'title' }, name || id),
     make('span', { class: 'badge' }, say(`recording.${state}`)),
-    make('span', { class: 'details' }, words.filter((word) => word && !word.startsWith('mode.')).join(' · ')),
-    make('span', { class: 'actions' },
-      make('button', { type: 'button', class: 'button small', disabled: state === 'recording' || working, onclick: () => process(id) }, say(photos ? 'process.again' : 'process')),
+    make('span', { class: 'details' }, row(words)),
+    state !== 'recording' && make('span', { class: 'actions' },
+      make('button', { type: 'button', class: 'button small', disabled: working, onclick: () => process(id) }, say(photos ? 'process.again' : 'process')),
       !open && !working && make('a', { class: 'button quiet small', href: `/api/recordings/${id}/download`, download: true }, say('download')),
       make('button', { type: 'button', class: 'button danger small', disabled: open || working, onclick: () => trash(recording, refresh) }, say('delete'))));
 }
