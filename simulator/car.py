@@ -32,6 +32,7 @@ SECOND_NS = 1_000_000_000
 CAMERA_START_S = 60.0
 CAMERA_ANSWER_S = 10.0
 STOP_S = 5.0
+NICENESS = -10
 LOCALHOST = "127.0.0.1"
 
 EXCHANGES, FIRST_EXCHANGES = 40, 3  # the first ones pay for the connection and are not used
@@ -177,9 +178,16 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
+def _go_first() -> None:
+    """Real devices have processors of their own: what else runs here shall not make the simulated ones late."""
+    with suppress(OSError):  # only root may
+        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+
+
 def _be_camera(connection: Connection, plan: CameraPlan, car: CarPlan, world: World, street: Street) -> None:
     """The life of a camera's process: until the car's end of the pipe is closed."""
     _end_with_parent()
+    _go_first()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the car ends its cameras
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # in order: the card is a folder to be removed
     with _make_camera(plan, car, world, street) as camera, suppress(EOFError, ConnectionError):
@@ -547,6 +555,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
+    _go_first()
     if options.until_eof:
         threading.Thread(target=_wait_for_eof, args=(stopped,), name="stdin", daemon=True).start()
     try:

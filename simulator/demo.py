@@ -322,8 +322,9 @@ def _report(verdict: Verdict, folder: Path, frames: dict[str, Any], say: Say) ->
     say(table(verdict))
     if verdict.unread:
         say(f"photos whose number could not be read, left out: {verdict.unread}")
-    for serial, counts in frames.items():
-        say(f"{serial}: frames {', '.join(f'{name} {count}' for name, count in counts.items())}")
+    sent, late, left_out = (sum(counts[name] for counts in frames.values()) for name in ("sent", "late", "left_out"))
+    if late or left_out:
+        say(f"this machine was busy: of {sent + left_out} pictures {late} were sent late and {left_out} not drawn")
     say(f"\nthe result: {folder}  (photos.csv, photos/, report.html; the truth in truth/, these figures in demo.json)")
     say("with real devices:")
     for line in REAL_DEVICES:

@@ -69,7 +69,8 @@ def test_a_server_that_cannot_start_is_one_clear_line(tmp_path: Path, capsys: py
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_when_the_demo_is_ended_early(number: signal.Signals, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "simulator", "demo", *SHORT, "--cameras", "1", "--output", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    environ = os.environ | {"TMPDIR": str(tmp_path)}  # who is killed leaves files
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if "recording" in line:
