@@ -286,17 +286,25 @@ class _StreamCapture:
                 if not self._recorders:
                     raise
                 return False
-            recorder.start()
             self._recorders.append(recorder)
             return True
 
     def _order(self) -> None:
         resolution, lens = self._settings.webcam_resolution, self._settings.webcam_lens
-        recorder = self._recorders[-1]
         try:
-            self._camera.start_webcam(recorder.port, resolution, lens, recorder.split)
+            self._camera.start_webcam(self._recorders[-1].port, resolution, lens, self._prepare)
         finally:
             self._ordered_ns = time.monotonic_ns()
+
+    def _prepare(self) -> None:
+        """Just before the camera begins to send: only what comes from now on belongs to the recording."""
+        with self._changing:
+            if self._ended:
+                return
+            recorder = self._recorders[-1]
+            recorder.split()
+            if not recorder.started:
+                recorder.start()
 
     def _wait_for_datagram(self) -> bool:
         deadline_s = time.monotonic() + FIRST_DATAGRAM_S

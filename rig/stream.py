@@ -122,18 +122,31 @@ class StreamRecorder:
             thread.start()
 
     def split(self) -> None:
-        """Begin a new segment with whatever comes next: the camera is told to start its stream anew."""
-        self._queue.append(None)
+        """Begin a new segment with whatever comes next; before `start`, forget what has come.
+
+        To be called when the camera has stopped and is about to be told to start its stream anew.
+        """
+        if self.started:
+            self._queue.append(None)
+            return
+        with suppress(BlockingIOError):
+            while True:
+                self._socket.recv(DATAGRAM_BYTES)
 
     def stop(self) -> tuple[Path, ...]:
         """Keep what has arrived up to now, sync and close; returns the segments, oldest first."""
         self._stopping.set()
         for thread in self._threads:
-            if thread.ident is not None:
+            if self.started:
                 thread.join()
         self._socket.close()
         self._writer.close()
         return self.segments
+
+    @property
+    def started(self) -> bool:
+        """Whether what arrives is kept."""
+        return self._threads[0].ident is not None
 
     @property
     def segments(self) -> tuple[Path, ...]:
@@ -270,6 +283,7 @@ class _Writer:
 
     def begin_anew(self) -> None:
         """Close the segment: the stream that follows is another one."""
+        self.arrivals.clear()
         self._end_stream()
         self.transport.restart()
         self._close_segment()

@@ -495,7 +495,7 @@ def test_commands_work_on_a_camera(camera: Camera, capsys: pytest.CaptureFixture
     at = ("--address", camera.address)
     assert run(capsys, "discover", *at)[1]["cameras"][0]["serial"] == camera.serial
     assert run(capsys, "status", *at)[1]["state"] == "idle"
-    assert run(capsys, "settings", "134=3", *at)[1]["settings"]["134"] == 3
+    assert run(capsys, "settings", "91=4", *at)[1]["settings"]["91"] == 4
     recorded = run(capsys, "record", "--seconds", "0.5", *at)[1]["files"]
     taken = run(capsys, "photo", *at)[1]["files"]
     assert [file["name"][-4:] for file in recorded + taken] == [".MP4", ".JPG"]
