@@ -198,7 +198,7 @@ def _figures(errors: Sequence[PhotoError]) -> Figures:
         time_bias_ms=_quantile([error.time_error_ms for error in errors], 0.5),
         time_median_ms=_quantile(times, 0.5),
         time_p95_ms=_quantile(times, 0.95),
-        time_max_ms=max(times, default=None),
+        time_max_ms=_quantile(times, 1.0),
         # The result gives times to the millisecond.
         time_covered_share=_share(abs(e.time_error_ms) <= e.stated_error_ms + 0.5 for e in errors),
         nearest_median_m=_quantile(nearest, 0.5),

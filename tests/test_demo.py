@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 
 from simulator import demo
 from simulator.demo import choose_port
@@ -32,25 +34,57 @@ def below(pid: int) -> set[int]:
     return found
 
 
-@pytest.mark.parametrize("mode", ["video", "camera"])
-def test_a_recording_becomes_photos_close_to_the_truth(
-    mode: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = below(os.getpid())
-    code = demo.main([*SHORT, "--exit", "--json", "--mode", mode, "--output", str(tmp_path)])
-    said = capsys.readouterr()
-    assert code == 0, said.err
-    result = json.loads(said.out)
+def left_of(pids: set[int]) -> list[int]:
+    """Which of these processes do not end soon."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and any(Path(f"/proc/{pid}").exists() for pid in pids):
+        time.sleep(0.1)
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+def check(result: dict[str, Any], output: Path) -> None:
+    """The figures are what a simulated car must give, and kept beside the photos."""
     figures = result["figures"]["all"]
     assert figures["photos"] >= 20
     assert figures["time_p95_ms"] < 20
     assert figures["time_covered_share"] == 1.0
     assert figures["interpolated_p95_m"] < 0.3 < figures["nearest_p95_m"]
-    assert len(result["figures"]) == 3
+    assert list(result["figures"]) == ["left", "right", "all"]
     folder = Path(result["recording"])
+    assert folder.parent == output
     assert json.loads((folder / "demo.json").read_text()) == result
     assert (folder / "photos.csv").exists()
-    assert (tmp_path / "demo-server.log").exists()
+    assert (output / "demo-server.log").exists()
+
+
+def test_a_video_becomes_photos_close_to_the_truth_and_is_served_until_ctrl_c(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "simulator", "demo", *SHORT, "--json", "--output", str(tmp_path)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stderr is not None
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if line.startswith("serving on"):
+                break
+        assert "serving on" in said[-1], "".join(said)
+        children = below(process.pid)
+        assert requests.get(f"{said[-1].split()[2]}/healthz", timeout=5).ok
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=30)
+        assert process.returncode == 0
+    assert left_of(children) == []
+    check(json.loads(out), tmp_path)
+
+
+def test_files_from_the_cards_become_photos_close_to_the_truth(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = below(os.getpid())
+    code = demo.main([*SHORT, "--exit", "--json", "--mode", "camera", "--output", str(tmp_path)])
+    said = capsys.readouterr()
+    assert code == 0, said.err
+    check(json.loads(said.out), tmp_path)
     assert below(os.getpid()) <= before
 
 
@@ -80,10 +114,7 @@ def test_nothing_is_left_when_the_demo_is_ended_early(number: signal.Signals, tm
         process.send_signal(number)
         code = process.wait(60)
         assert code == (-signal.SIGKILL if number == signal.SIGKILL else 130)
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and any(Path(f"/proc/{pid}").exists() for pid in children):
-        time.sleep(0.1)
-    assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
+    assert left_of(children) == []
 
 
 def test_a_taken_port_is_replaced_and_said() -> None:
