@@ -6,6 +6,7 @@ from pathlib import Path
 
 import av
 
+from rig.video import scan
 from simulator.film import Film
 from simulator.phone import Phone
 from simulator.world import Street, World
@@ -39,6 +40,14 @@ def write_film(
             picture.pts, picture.time_base = tick, Fraction(1, CLOCK_HZ)
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
+
+
+def write_index(path: Path, arrival_ns: int) -> None:
+    """An index that says when the pictures of a segment came: `arrival_ns` after their PTS. Its last line is torn."""
+    clip = scan(path)
+    rows = [f"{pts},{pts_ns + arrival_ns},0,1,0" for pts, pts_ns in zip(clip.pts, clip.pts_ns, strict=True)]
+    header = "pts_90khz,arrival_monotonic_ns,byte_offset,key,continuity_errors"
+    path.with_suffix(".idx").write_text("\n".join([header, *rows, "12,"]))
 
 
 def steady(count: int, first: int = 0) -> list[int]:

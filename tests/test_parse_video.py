@@ -15,7 +15,7 @@ from rig.errors import NoSpaceError
 from rig.photos import Photo
 from simulator.film import read_number
 from simulator.phone import Phone
-from tests.films import BEGIN_NS, TICK_NS, TICKS_PER_FRAME, steady, write_film
+from tests.films import BEGIN_NS, TICK_NS, TICKS_PER_FRAME, steady, write_film, write_index
 
 FRAMES = 150
 START_TICK = 126_000
@@ -113,6 +113,36 @@ def test_a_measured_display_latency_shifts_the_time_and_narrows_the_bar(film: Pa
     assert parse_utc(second.utc) - parse_utc(first.utc) == pytest.approx(10_000_000, abs=1_000_001)
     assert first.time_error_ms is not None
     assert second.time_error_ms == pytest.approx(first.time_error_ms - 23, abs=0.01)
+
+
+def test_a_stream_that_was_started_anew_is_dated_by_its_arrival(film: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "videos" / "left"
+    folder.mkdir(parents=True)
+    (folder / "stream-001.ts").write_bytes(film.read_bytes())
+    delay_ns, restarted_ns = 230_000_000, 8_000_000_000  # the second run's PTS begin at another value
+    write_film(folder / "stream-002.ts", steady(60, first=9_000), first_number=1000, begin_ns=BEGIN_NS + restarted_ns)
+    write_index(folder / "stream-001.ts", delay_ns)
+    write_index(folder / "stream-002.ts", delay_ns + restarted_ns)
+    assert run(tmp_path, "--every", "0.2") == 0
+    second = [row for row in photos.read_table(tmp_path) if row.video == "stream-002.ts"]
+    assert len(second) >= 8
+    for row in second:
+        number = number_in(tmp_path / row.photo)
+        assert number is not None
+        true_ns = BEGIN_NS + restarted_ns + round((9_000 + (number - 1000) * TICKS_PER_FRAME) * TICK_NS)
+        assert abs(parse_utc(row.utc) - true_ns) <= (row.time_error_ms or 0) * 1e6
+    calibration = json.loads((tmp_path / "calibration.json").read_text())
+    assert calibration["left"]["source"] == "qr"
+    assert calibration["left/stream-002.ts"]["source"] == "qr+arrival"
+
+
+def test_a_camera_without_a_code_is_named_and_the_others_give_photos(
+    film: Path, codeless: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(film, codeless, "--output", tmp_path, "--json") == 0
+    (warning,) = json.loads(capsys.readouterr().out)["warnings"]
+    assert "GX010001" in warning
+    assert {row.camera for row in photos.read_table(tmp_path)} == {"stream-001"}
 
 
 def test_without_a_code_it_ends_with_4_and_says_what_to_do(

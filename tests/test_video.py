@@ -8,7 +8,7 @@ import pytest
 from rig import video
 from rig.errors import UnreadableError
 from simulator.film import read_number
-from tests.films import TICK_NS, steady, write_film
+from tests.films import TICK_NS, steady, write_film, write_index
 
 B_FRAMES = {"g": "15", "bf": "2"}
 NO_B_FRAMES = {"g": "15", "bf": "0"}
@@ -51,14 +51,6 @@ def test_chapters_are_one_video_on_one_clock(tmp_path: Path) -> None:
     ]
     clock = np.concatenate([clip.clock_ns for clip in videos[0].clips])
     assert clock.tolist() == pytest.approx([float(tick * TICK_NS) for tick in steady(40)], abs=2)
-
-
-def write_index(path: Path, arrival_ns: int) -> None:
-    """An index that says when the pictures of a segment came: `arrival_ns` after their PTS."""
-    clip = video.scan(path)
-    rows = [f"{pts},{pts_ns + arrival_ns},0,1,0" for pts, pts_ns in zip(clip.pts, clip.pts_ns, strict=True)]
-    header = "pts_90khz,arrival_monotonic_ns,byte_offset,key,continuity_errors"
-    path.with_suffix(".idx").write_text("\n".join([header, *rows, "12,"]))
 
 
 def test_segments_of_a_stream_are_one_video_until_it_is_started_anew(tmp_path: Path) -> None:
