@@ -26,7 +26,7 @@ from car import Car
 from configs import Settings
 from jobs import Done, Jobs, Progress, Task
 from rig.errors import NoPositionError
-from rig.recordings import Recordings
+from rig.recordings import FETCHING, FINISHED, Recordings
 from rig.workers import Link
 from tests.test_car import a_car, wait_for
 
@@ -350,6 +350,15 @@ def test_a_job_is_queued_once_and_cancelled(client: FlaskClient, recording: str)
     assert json.loads(client.delete(f"/api/jobs/{first['id']}").data)["job"]["state"] == "cancelled"
     assert json.loads(client.delete(f"/api/jobs/{first['id']}").data)["job"]["state"] == "cancelled"
     problem(client.get("/api/jobs/nothing"), 404)
+
+
+def test_a_job_waits_for_files_that_are_still_coming(client: FlaskClient, recording: str, store: Recordings) -> None:
+    store.update(recording, state=FETCHING)
+    response = client.post(f"/api/recordings/{recording}/process")
+    time.sleep(0.7)
+    assert json.loads(client.get(response.headers["Location"]).data)["job"]["state"] == "queued"
+    store.update(recording, state=FINISHED)
+    assert wait_for_job(client, response)["state"] == "done"
 
 
 def test_a_position_file_is_uploaded_under_a_name_of_ours(

@@ -149,6 +149,7 @@ function start() {
   const body = { mode: $('mode').value, name: $('name').value.trim() };
   if ($('positions-only').checked) body.allow = 'positions-only';
   $('name').value = '';
+  $('options').open = false;
   return act('starting', '/api/start', body);
 }
 
@@ -161,7 +162,7 @@ async function process(id) {
 
 // --- The one button: a touch starts, a second's hold stops ---------------------------------------------------------
 
-let holding = null;
+let holding = null, used = false; // used: this touch has stopped a recording, and must not start the next one when it ends
 
 function release() {
   clearTimeout(holding);
@@ -171,15 +172,17 @@ function release() {
 }
 
 $('main').addEventListener('pointerdown', () => {
+  used = false;
   if ($('main').dataset.does !== 'stop') return;
   $('main').classList.add('holding');
   write($('main-word'), say('stop.holding'));
-  holding = setTimeout(() => { release(); stop(); }, HOLD_MS);
+  holding = setTimeout(() => { used = true; release(); stop(); }, HOLD_MS);
 });
 for (const event of ['pointerup', 'pointerleave', 'pointercancel']) $('main').addEventListener(event, () => holding && release());
 $('main').addEventListener('contextmenu', (event) => event.preventDefault());
 $('main').addEventListener('click', (event) => {
-  if ($('main').dataset.does === 'start') start();
+  if (used) used = false;
+  else if ($('main').dataset.does === 'start') start();
   else if (event.detail === 0) stop(); // a keyboard or a screen reader, which does not slip
   else toast(say('stop'));
 });
