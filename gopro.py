@@ -29,7 +29,7 @@ from rig.errors import (
     UnknownError,
     UsageError,
 )
-from rig.opengopro import CameraState, GoPro, Media, added, missing, parse_setting, split_address
+from rig.opengopro import UNKNOWN_MODEL, CameraState, GoPro, Media, added, missing, parse_setting, split_address
 from rig.recordings import free_bytes, write_atomically
 from rig.stream import StreamRecorder
 from rig.workers import Link, StartCapture, StopCapture
@@ -190,21 +190,22 @@ class _StreamCapture:
         self.folder = folder
         self._camera = camera
         self._settings = settings
-        self._fixed_port = model.startswith(FIXED_PORT_MODELS)
+        self._ports = _choose_ports(model)
         self._recorders: list[StreamRecorder] = []
         self._ordered_ns = 0
         self._problem = ""
+        self._taken: DeviceError | None = None
         self._ended = False
         self._changing = threading.Lock()
 
     def start(self) -> None:
         """Returns when the first datagram is here. Raises DeviceError when none comes."""
         try:
-            for port in (WEBCAM_PORT if self._fixed_port else 0, WEBCAM_PORT):
-                if self._listen(port):
-                    self._order()
-                    if self._wait_for_datagram():
-                        return
+            for port in self._ports:
+                if self._begin(port):
+                    return
+            if self._taken is not None and not self._recorders:
+                raise self._taken
             cure = "let UDP through to this machine, plug the camera in again"
             raise DeviceError(f"{self._camera.address} says that it streams, but nothing arrives", cure=cure)
         except EdencarError:
@@ -219,8 +220,9 @@ class _StreamCapture:
         log.warning("%s sends nothing any more and is started again", self._camera.address)
         try:
             recorder = self._recorders[-1]
-            if own_address(self._camera.address) == recorder.host_address or self._listen(recorder.port):
-                self._order()
+            if own_address(self._camera.address) != recorder.host_address:
+                self._listen(recorder.port)
+            self._order()
             self._problem = ""
         except _TROUBLE as error:
             self._problem = str(error)
@@ -265,15 +267,28 @@ class _StreamCapture:
             problems.append(f"no picture has come for {self.silent_s:.0f} s")
         return problems + [self._problem] * bool(self._problem)
 
-    def _listen(self, port: int) -> bool:
-        """Bind a port of our own address on the camera's net; False when another one already has it."""
+    def _begin(self, port: int) -> bool:
+        try:
+            self._listen(port)
+        except DeviceError as error:
+            self._taken = error
+            return False
+        self._order()
+        self._taken = None
+        deadline_s = time.monotonic() + FIRST_DATAGRAM_S
+        while time.monotonic() < deadline_s:
+            if (self._recorders[-1].counters().last_arrival_monotonic_ns or 0) > self._ordered_ns:
+                return True
+            time.sleep(0.02)
+        return False
+
+    def _listen(self, port: int) -> None:
+        """Bind a port of our own address on the camera's net; raises DeviceError when another one has it."""
         host, settings = own_address(self._camera.address), self._settings
         with self._changing:
-            if self._ended:
-                return False
             if self._recorders:
                 self._recorders[-1].stop()
-            try:
+            if not self._ended:
                 recorder = StreamRecorder(
                     self.folder,
                     host,
@@ -282,12 +297,7 @@ class _StreamCapture:
                     buffer_bytes=settings.receive_buffer_bytes,
                     sync_interval_s=settings.sync_interval_s,
                 )
-            except DeviceError:
-                if not self._recorders:
-                    raise
-                return False
-            self._recorders.append(recorder)
-            return True
+                self._recorders.append(recorder)
 
     def _order(self) -> None:
         resolution, lens = self._settings.webcam_resolution, self._settings.webcam_lens
@@ -306,13 +316,12 @@ class _StreamCapture:
             if not recorder.started:
                 recorder.start()
 
-    def _wait_for_datagram(self) -> bool:
-        deadline_s = time.monotonic() + FIRST_DATAGRAM_S
-        while time.monotonic() < deadline_s:
-            if (self._recorders[-1].counters().last_arrival_monotonic_ns or 0) > self._ordered_ns:
-                return True
-            time.sleep(0.02)
-        return False
+
+def _choose_ports(model: str) -> tuple[int, int]:
+    """The UDP ports to try; 0 is any that is free, of which the camera is told."""
+    if model.startswith(FIXED_PORT_MODELS):
+        return (WEBCAM_PORT, WEBCAM_PORT)
+    return (WEBCAM_PORT, 0) if model == UNKNOWN_MODEL else (0, WEBCAM_PORT)
 
 
 # Recording on its card
@@ -505,7 +514,7 @@ class _Worker:
         self._settings = settings
         self._camera = GoPro(address)
         self._serial: str | None = None
-        self._model = "GoPro"
+        self._model = UNKNOWN_MODEL
         self._state: CameraState | None = None
         self._answering = False
         self._problem = ""

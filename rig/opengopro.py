@@ -23,9 +23,10 @@ from rig.errors import DeviceError, DeviceNotFoundError, EdencarError, NoSpaceEr
 from rig.recordings import free_bytes
 from rig.stream import sync_folder
 
+UNKNOWN_MODEL = "GoPro"
 HTTP_PORT = 8080
 CONNECT_S, READ_S = 2.0, 5.0
-TRIES = 3
+TRIES = 5
 RETRY_PAUSE_S = 0.2
 BUSY_PAUSE_S, BUSY_S = 0.5, 5.0  # between tries, and how long a camera may say 503
 POLL_S = 0.5  # status 60 of real cameras: no faster than this
@@ -141,7 +142,7 @@ class GoPro:
         except RefusedError:
             answer = {}
         serial, model = answer.get("serial_number"), answer.get("model_name") or self.state().name
-        return str(serial) if serial else None, str(model or "GoPro")
+        return str(serial) if serial else None, str(model or UNKNOWN_MODEL)
 
     def state(self) -> CameraState:
         """State and settings."""
@@ -228,7 +229,11 @@ class GoPro:
 
     def media(self) -> list[Media]:
         """The files on the card, each member of a group by itself."""
-        answer = self._ask("/gopro/media/list")
+        try:
+            answer = self._ask("/gopro/media/list")
+        except RefusedError as refusal:  # 404, until it is started anew (issues 592, 639)
+            cure = "switch it off and on, look at its card"
+            raise DeviceError(f"{self.address} does not list its files", cure=cure) from refusal
         try:
             items = [
                 (str(folder.get("d")), item) for folder in answer.get("media", []) for item in folder.get("fs", [])
@@ -334,9 +339,11 @@ class GoPro:
                 self._ask("/gopro/camera/shutter/start", tries=1)
                 return
             except RefusedError as refusal:
-                if not self._legacy_shutter(1):
-                    raise refusal
-                return
+                if self._legacy_shutter(1):
+                    return
+                if state.card_problem is None:
+                    raise
+                raise DeviceError(f"{self.address} cannot record", cure=state.card_problem) from refusal
             except (DeviceError, DeviceNotFoundError):
                 # The answer got lost, perhaps not the command: a second one would stop what has begun.
                 if self.wait_until(lambda state: state.encoding, 3 * POLL_S):
