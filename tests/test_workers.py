@@ -260,7 +260,7 @@ def test_a_killed_worker_comes_back_and_records_on(kept: Kept, notes: list[str],
 
 def test_a_silent_worker_is_replaced(kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept.begin(StartCapture(tmp_path, "video"))
-    monkeypatch.setattr("rig.supervision.SILENCE_S", 1.0)
+    monkeypatch.setattr("rig.supervision.SILENCE_S", 0.7)
     first = kept.worker.pid
     assert first is not None
     os.kill(first, signal.SIGSTOP)
