@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from fractions import Fraction
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -30,7 +31,7 @@ WIDTH, HEIGHT = 1920, 1080
 DATAGRAM_BYTES = 7 * 188
 SPREAD_S = 0.004  # how long the datagrams of a picture take, as over USB
 HOST = "127.0.0.1"
-OS_UDP = "?fifo_size=28672&overrun_nonfatal=1"
+UDP_OPTIONS = "?fifo_size=28672&overrun_nonfatal=1"
 
 Schedule = list[tuple[float, bytes]]
 
@@ -38,7 +39,7 @@ Schedule = list[tuple[float, bytes]]
 def main() -> int:
     """Print the figures; fails when our receiver lost anything."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--seconds", type=float, default=15.0)
     parser.add_argument("--megabits", type=float, default=7.0)
     options = parser.parse_args()
     schedule = encode(options.seconds, options.megabits)
@@ -65,10 +66,10 @@ def encode(seconds: float, megabits: float) -> Schedule:
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.bit_rate = round(megabits * 1e6)
         stream.codec_context.time_base = Fraction(1, FPS)
-        for number in range(round(seconds * FPS)):
-            for packet in stream.encode(draw(number)):
-                container.mux(packet)
-                ends.append(sink.tell())
+        frames = chain(map(draw, range(round(seconds * FPS))), [None])
+        for packet in (packet for frame in frames for packet in stream.encode(frame)):
+            container.mux(packet)
+            ends.append(sink.tell())
     data = sink.getvalue()
     schedule = []
     begin = 0
@@ -80,7 +81,7 @@ def encode(seconds: float, megabits: float) -> Schedule:
     return schedule
 
 
-_STRIP = np.random.default_rng(1).integers(16, 236, (HEIGHT // 8, 1024), np.uint8).repeat(8, 0).repeat(8, 1)
+_STRIP = np.random.default_rng(1).integers(16, 236, (HEIGHT // 4, 2048), np.uint8).repeat(4, 0).repeat(4, 1)
 
 
 def draw(number: int) -> av.VideoFrame:
@@ -156,7 +157,7 @@ def remux(port: int, folder: Path, seconds: float) -> tuple[float, str, int]:
     """PyAV copying packets into another MPEG-TS file, without sync and without arrival times."""
     count = 0
     with (
-        av.open(f"udp://{HOST}:{port}{OS_UDP}", timeout=(10, 3)) as source,
+        av.open(f"udp://{HOST}:{port}{UDP_OPTIONS}", timeout=(10, 3)) as source,
         av.open(str(folder / "out.ts"), "w") as sink,
     ):
         stream = sink.add_stream_from_template(source.streams.video[0])
@@ -174,7 +175,7 @@ def remux(port: int, folder: Path, seconds: float) -> tuple[float, str, int]:
 
 def grab(port: int, folder: Path, seconds: float) -> tuple[float, str, int]:
     """OpenCV's grab(), which decodes but hands nothing over."""
-    capture = cv2.VideoCapture(f"udp://{HOST}:{port}{OS_UDP}", cv2.CAP_FFMPEG)
+    capture = cv2.VideoCapture(f"udp://{HOST}:{port}{UDP_OPTIONS}", cv2.CAP_FFMPEG)
     count = 0
     before = _used()
     while capture.grab() and _used()[1] - before[1] < seconds - 3.0:
