@@ -33,6 +33,7 @@ CAMERA_START_S = 60.0
 CAMERA_ANSWER_S = 10.0
 STOP_S = 5.0
 NICENESS = -10
+AUTOGROUP = Path("/proc/self/autogroup")
 LOCALHOST = "127.0.0.1"
 
 EXCHANGES, FIRST_EXCHANGES = 40, 3  # the first ones pay for the connection and are not used
@@ -182,6 +183,9 @@ def _go_first() -> None:
     """Real devices have processors of their own: what else runs here shall not make the simulated ones late."""
     with suppress(OSError):  # only root may
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+        if os.getsid(0) == os.getpid():
+            # Linux shares the processor out to sessions first (autogroup), then among the processes of each.
+            AUTOGROUP.write_text(str(NICENESS))
 
 
 def _be_camera(connection: Connection, plan: CameraPlan, car: CarPlan, world: World, street: Street) -> None:
