@@ -40,14 +40,14 @@ BAUD_RATES = (115_200, 19_200, 9_600, 38_400, 57_600, 4_800, 230_400, 460_800)  
 LISTEN_S = 1.2  # a receiver at 1 Hz is heard in it; a wrong rate gives no valid checksum however long
 RETRY_S = 1.0
 LOST_NS = 10 * NS_PER_S  # of silence: the port, or its rate, is not the receiver's any more
-GATHER_S = 0.005  # bytes that trickle in are read together; their time was taken before
+GATHER_S = 0.025  # bytes that trickle in are read together; their time was taken before
 BURST_GAP_NS = 5 * NS_PER_MS  # a pause that makes the next byte the first of a burst
 READ_BYTES = 4096
-IDLE_SHARE, IDLE_MINIMUM_S = 0.25, 0.03  # an epoch is complete when the line is silent for so much of the interval
-FIRST_INTERVAL_S = 1.0
-QUIET_POLL_S = 0.25
+SILENCE_S = 0.25  # closes an epoch
+INTERPRET_S = 0.5  # bytes are kept at once and understood together: a processor that wakes up is slow at first
+BITS_A_BYTE = 10
+RECOVERED_BYTES = 1 << 16  # of the end of raw.nmea, 1.4 s of the fastest line
 SILENT_NS = 3 * NS_PER_S  # then the crew should know
-INTERVALS_KEPT = 8
 RATE_WINDOW_NS = 5 * NS_PER_S
 FIX_STALE_NS = 2 * NS_PER_S
 DRAIN_S = 1.0  # how long a stop waits for the epoch that is just coming in
@@ -62,6 +62,7 @@ log = logging.getLogger(__name__)
 _INDEX_ROW = re.compile(r"\d+,\d+,\d+", re.ASCII)
 
 Stamp = tuple[int, int]  # CLOCK_MONOTONIC and CLOCK_REALTIME, ns
+Mark = tuple[int, Stamp]  # a byte's offset in the stream and when it came
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +214,17 @@ def _read(port: "Serial") -> bytes:
     return data
 
 
+def _marks(data: bytes, stamp: Stamp, took_ns: int, byte_ns: int) -> list[Mark]:
+    """When the sentences in bytes from the middle of a burst began: as long before their end as the line takes."""
+    marks = []
+    at = data.find(b"$")
+    while at >= 0:
+        later_ns = max(0, took_ns - (len(data) - at) * byte_ns)
+        marks.append((at, (stamp[0] + later_ns, stamp[1] + later_ns)))
+        at = data.find(b"$", at + 1)
+    return marks
+
+
 class PositionLog:
     """The three files of one recording's positions; rows go to the kernel one by one, `sync` brings them to the disk.
 
@@ -229,14 +241,17 @@ class PositionLog:
         folder.mkdir(parents=True, exist_ok=True)
         for name, header in ((RAW_NAME, ""), (INDEX_NAME, INDEX_HEADER), (CSV_NAME, CSV_HEADER)):
             self._open(name, header)
+        self._raw_bytes = os.fstat(self._files[RAW_NAME]).st_size
+        for fix in _unwritten(folder):
+            self.add_fix(fix)
         self.sync()
         _sync_folder(folder)
-        self._raw_bytes = os.fstat(self._files[RAW_NAME]).st_size
 
-    def add_bytes(self, data: bytes, stamp: Stamp | None) -> None:
-        """Keep bytes as they came; with a stamp they begin a burst or a sentence."""
-        if stamp is not None:
-            self._write(INDEX_NAME, f"{self._raw_bytes},{stamp[0]},{stamp[1]}\n".encode())
+    def add_bytes(self, data: bytes, marks: Sequence[Mark]) -> None:
+        """Keep bytes as they came; the offsets of their marks are within `data`."""
+        if marks:
+            rows = [f"{self._raw_bytes + offset},{stamp[0]},{stamp[1]}\n" for offset, stamp in marks]
+            self._write(INDEX_NAME, "".join(rows).encode())
         self._write(RAW_NAME, data)
         self._raw_bytes += len(data)
 
@@ -284,6 +299,22 @@ class PositionLog:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def _unwritten(folder: Path) -> list[Fix]:
+    """The epochs at the end of raw.nmea that the table lacks because its program was killed."""
+    with (folder / RAW_NAME).open("rb") as raw, (folder / CSV_NAME).open("rb") as table:
+        begin = max(0, raw.seek(0, os.SEEK_END) - RECOVERED_BYTES)
+        raw.seek(begin)
+        framer, epochs, arrivals = Framer(), Epochs(), _Arrivals(folder / INDEX_NAME)
+        table.seek(max(len(CSV_HEADER), table.seek(0, os.SEEK_END) - RECOVERED_BYTES))
+        rows = [line.split(b",") for line in table if line.endswith(b"\n")]
+        sentences = framer.feed(raw.read())
+    stamped = ((sentence, arrivals.at(begin + sentence.offset)) for sentence in sentences)
+    fixes = [fix for sentence, arrival in stamped for fix in epochs.feed(sentence, *arrival)] + epochs.flush()
+    written = {row[0].decode() for row in rows}
+    known = [number for number, fix in enumerate(fixes) if fix.utc in written]
+    return fixes[known[-1] + 1 :] if known else [] if written else fixes
+
+
 def _not_writable(folder: Path, error: OSError) -> EdencarError:
     kind = NoSpaceError if error.errno == errno.ENOSPC else DeviceError
     return kind(f"{folder} cannot be written ({error.strerror})", cure="look at the disk, or name another folder")
@@ -322,12 +353,14 @@ class Receiver:
         self._closed = threading.Event()
         self._state, self._trouble, self._disk_trouble = "searching", "", ""
         self._epochs = Epochs()
-        self._stamps: deque[tuple[int, Stamp]] = deque(maxlen=512)
+        self._marks: deque[Mark] = deque(maxlen=512)
+        self._unread: list[tuple[bytes, bool, list[Mark]]] = []
+        self._interpreted_ns = 0
         self._heard_ns = 0
         self._fix: Fix | None = None
         self._placed_ns: int | None = None
         self._arrivals: deque[int] = deque()
-        self._intervals: deque[float] = deque(maxlen=INTERVALS_KEPT)
+        self._read_ns = 0
         self._threads = [
             threading.Thread(target=target, name=f"receiver {name}", daemon=True)
             for name, target in (("reader", self._run), ("sync", self._sync_often))
@@ -363,6 +396,9 @@ class Receiver:
     def stop_log(self) -> PositionLog | None:
         """End the log; all that came before is on disk when this returns."""
         with self._changing:
+            self._interpret()
+            if self._epochs.is_complete:
+                self._keep(self._epochs.flush())
             wait = self._log is not None and self._epochs.is_open and self._state == "listening"
             self._closed.clear()
         if wait:
@@ -435,12 +471,14 @@ class Receiver:
             with self._changing:
                 self._found, self._state, self._heard_ns = found, "listening", time.monotonic_ns()
                 self.framer.drop_half()
+                self._read_ns = 0
             self._listen(port)
 
     def _lose(self, error: Exception) -> None:
         with self._changing:
             if self._state == "listening":
                 log.warning("%s", error)
+                self._interpret()
                 self._keep(self._epochs.flush())
                 self._epochs.mark("replug")
                 self._state = "lost"
@@ -449,44 +487,54 @@ class Receiver:
     def _listen(self, port: "Serial") -> None:
         poll = select.poll()
         poll.register(port.fileno(), select.POLLIN)
+        byte_ns = BITS_A_BYTE * NS_PER_S // port.baudrate
         while not self._stopping.is_set():
-            if not poll.poll(self._patience_s() * 1000):
+            if not poll.poll(SILENCE_S * 1000):
                 self._rest()
                 continue
             stamp = (time.monotonic_ns(), time.time_ns())
-            time.sleep(GATHER_S)
             data = _read(port)
+            if not data.endswith(b"\n"):  # more is under way
+                time.sleep(GATHER_S)
+                data += _read(port)
             with self._changing:
-                self._take(data, stamp)
-
-    def _patience_s(self) -> float:
-        """How long the line may be silent before that means something."""
-        if not self._epochs.is_open or not self._epochs.is_complete:
-            return QUIET_POLL_S  # rather late than without the sentence that is still under way
-        return max(IDLE_MINIMUM_S, IDLE_SHARE * min(self._intervals, default=FIRST_INTERVAL_S))
+                self._take(data, stamp, byte_ns)
 
     def _rest(self) -> None:
+        """Nothing has come for a while: what is open will not be continued."""
         with self._changing:
+            self._interpret()
             self._keep(self._epochs.flush())
             self._closed.set()
         if self._found and not self._baud and time.monotonic_ns() - self._heard_ns > LOST_NS:
             device, self._found = self._found.device, None
             raise DeviceError(f"nothing comes from {device} any more", cure="is the receiver on?")
 
-    def _take(self, data: bytes, stamp: Stamp) -> None:
-        before_ns = self._stamps[-1][1][0] if self._stamps else 0
-        begins = stamp[0] - before_ns > BURST_GAP_NS or b"$" in data
-        self._stamps.append((self.framer.received_bytes, stamp))
-        self._write(lambda log: log.add_bytes(data, stamp if begins else None))
-        for sentence in self.framer.feed(data):
-            self._heard_ns = stamp[0]
-            self._keep(self._epochs.feed(sentence, *self._arrival(sentence)))
+    def _take(self, data: bytes, stamp: Stamp, byte_ns: int) -> None:
+        """Keep bytes of which the first came at `stamp`; twice a second, understand what has been kept."""
+        begins = stamp[0] - self._read_ns > BURST_GAP_NS
+        self._read_ns = time.monotonic_ns()
+        marks = [(0, stamp)] if begins else _marks(data, stamp, self._read_ns - stamp[0], byte_ns)
+        self._write(lambda log: log.add_bytes(data, marks))
+        self._unread.append((data, begins, marks))
+        if self._read_ns - self._interpreted_ns > INTERPRET_S * NS_PER_S:
+            self._interpret()
+
+    def _interpret(self) -> None:
+        self._interpreted_ns = self._read_ns
+        for data, begins, marks in self._unread:
+            if begins and self._epochs.is_complete:
+                self._keep(self._epochs.flush())  # what comes now is not of that epoch, whether it says a time or not
+            self._marks += [(self.framer.received_bytes + offset, stamp) for offset, stamp in marks]
+            for sentence in self.framer.feed(data):
+                arrival = self._arrival(sentence)
+                self._heard_ns = arrival[0]
+                self._keep(self._epochs.feed(sentence, *arrival))
+        self._unread.clear()
 
     def _arrival(self, sentence: Sentence) -> Stamp:
-        """When the chunk came that holds a sentence's beginning."""
-        return next(
-            (stamp for offset, stamp in reversed(self._stamps) if offset <= sentence.offset), self._stamps[0][1]
-        )
+        """When a sentence's beginning came."""
+        return next((stamp for offset, stamp in reversed(self._marks) if offset <= sentence.offset), self._marks[0][1])
 
     def _keep(self, fixes: Sequence[Fix]) -> None:
         for fix in fixes:
@@ -495,13 +543,11 @@ class Receiver:
             self._closed.set()
 
     def _learn(self, fix: Fix) -> None:
-        before, self._fix = self._fix, fix
+        self._fix = fix
         arrival_ns = fix.arrival_monotonic_ns or 0
         self._arrivals.append(arrival_ns)
         while arrival_ns - self._arrivals[0] > RATE_WINDOW_NS:
             self._arrivals.popleft()
-        if before and before.utc_ns is not None and fix.utc_ns is not None and fix.utc_ns > before.utc_ns:
-            self._intervals.append((fix.utc_ns - before.utc_ns) / NS_PER_S)
         if fix.latitude is not None:
             self._placed_ns = arrival_ns
             if fix.utc_ns is not None and "leap" not in fix.flags:
@@ -517,7 +563,9 @@ class Receiver:
 
     def _sync_often(self) -> None:
         while not self._stopping.wait(self._sync_interval_s):
-            log_now = self._log
+            with self._changing:
+                self._interpret()
+                log_now = self._log
             try:
                 if log_now is not None:
                     log_now.sync()

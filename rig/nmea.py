@@ -5,8 +5,8 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from datetime import date
-from functools import reduce
-from operator import xor
+from functools import lru_cache, reduce
+from operator import attrgetter, xor
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +88,12 @@ class Fix:
 
 
 FIX_COLUMNS = tuple(item.name for item in fields(Fix))
+_columns = attrgetter(*FIX_COLUMNS)
 
 
 def csv_line(fix: Fix) -> str:
     """The row of positions.csv, with its line end."""
-    return ",".join([_cell(name, getattr(fix, name)) for name in FIX_COLUMNS]) + "\n"
+    return ",".join(map(_cell, FIX_COLUMNS, _columns(fix))) + "\n"
 
 
 def _cell(name: str, value: object) -> str:
@@ -470,6 +471,7 @@ def _angle(text: str, side: str, sides: str, limit: int) -> float | None:
     return None if degrees > limit else -degrees if side in "SW" else degrees
 
 
+@lru_cache(maxsize=16)  # all sentences of an epoch say the same
 def _time_of_day(text: str) -> tuple[int, bool] | None:
     """ns since midnight and whether it is a leap second (then that of the second that follows)."""
     match = _TIME.fullmatch(text)

@@ -426,7 +426,7 @@ def test_a_log_cut_by_a_crash_is_continued_on_a_new_line(tmp_path: Path) -> None
     (tmp_path / "positions.csv").write_text(CSV_HEADER + "2024-03-23T15:35:29.000Z,17112081")
     (tmp_path / "raw.nmea").write_bytes(b"half")
     log = PositionLog(tmp_path)
-    log.add_bytes(BURST, (5, 6))
+    log.add_bytes(BURST, [(0, (5, 6))])
     log.add_fix(read_log(BURST)[0])
     log.close()
     assert (tmp_path / "raw.idx").read_text().splitlines()[1] == "4,5,6"
