@@ -6,6 +6,14 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np  # the server imports this module and needs no arrays: loaded where they are made
+    import numpy.typing as npt
+
+    Integers = npt.NDArray[np.int64]
+    Floats = npt.NDArray[np.float64]
 
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
@@ -13,6 +21,8 @@ SYSTEM_SIGMA_NS = 1_000_000_000  # a Pi has no battery behind its clock: anythin
 WINDOW_NS = 60 * NS_PER_S  # a crystal that is 20 ppm off moves 1.2 ms in it
 MINIMUM_SPAN_NS = 3 * NS_PER_S
 CRYSTAL_PPM = 20  # how fast an estimate grows old
+CURVE_WINDOW_NS = 20 * NS_PER_S  # of a finished recording (facts: 0.23 ms between windows of 20 s, 0.64 of 10 s)
+MAJORITY_NS = NS_PER_S  # half-width around what most epochs say: 100 ppm move 0.36 s in an hour
 STEP_NS = NS_PER_S // 2  # arrivals jitter by less; a receiver that sets its clock jumps by more
 STEP_EPOCHS = 5  # so many in a row are a new clock, fewer are damage
 EARLY_SHARE = (
@@ -83,6 +93,67 @@ class GnssClock:
         age_ns = max(0, (time.monotonic_ns() if now_monotonic_ns is None else now_monotonic_ns) - newest)
         sigma_ns = (spread_ns**2 + self._latency_sigma_ns**2) ** 0.5 + age_ns * CRYSTAL_PPM * 1e-6
         return UtcClock(offset_ns + self._latency_ns, newest, round(sigma_ns), "gnss")
+
+
+@dataclass(frozen=True, slots=True)
+class ClockCurve:
+    """UTC over CLOCK_MONOTONIC for a whole recording: a straight line, and what is left of it at some instants.
+
+    `sigma_ns` is that of the curve; a constant delay of the receiver is not in it.
+    """
+
+    base_monotonic_ns: int
+    base_utc_ns: int
+    rate: float  # UTC gained by each ns of CLOCK_MONOTONIC, less one
+    knots_ns: "Floats"  # from base_monotonic_ns
+    rest_ns: "Floats"
+    sigma_ns: int
+
+    def utc_ns(self, monotonic_ns: "Integers") -> "Integers":
+        """UTC of instants of CLOCK_MONOTONIC; before and after the recording the line goes on."""
+        import numpy as np
+
+        since = np.asarray(monotonic_ns, dtype=np.int64) - self.base_monotonic_ns
+        bend = self.rate * since + np.interp(since, self.knots_ns, self.rest_ns)
+        return np.asarray(since + self.base_utc_ns + np.rint(bend).astype(np.int64))
+
+
+def fit_clock(
+    arrival_monotonic_ns: "Integers", utc_ns: "Integers", latency_ns: int = 0, latency_error_ns: int = 0
+) -> ClockCurve | None:
+    """The clock from all epochs of a recording: arrivals of first bytes and their UTC, in any order.
+
+    In windows of 20 s the early arrivals count, less a straight line over all; between windows it is linear. Times
+    that most epochs contradict (a receiver that had not set its clock yet) are left out. None for less than 3 s.
+    """
+    import numpy as np
+
+    offset_ns = utc_ns - arrival_monotonic_ns
+    kept = np.abs(offset_ns - np.median(offset_ns)) <= MAJORITY_NS if len(offset_ns) else []
+    order = np.argsort(arrival_monotonic_ns[kept])
+    arrival_ns, offset_ns = arrival_monotonic_ns[kept][order], offset_ns[kept][order]
+    if len(arrival_ns) == 0 or arrival_ns[-1] - arrival_ns[0] < MINIMUM_SPAN_NS:
+        return None
+    base_ns, base_offset_ns = int(arrival_ns[0]), int(offset_ns[0])
+    since, offset = (arrival_ns - base_ns).astype(float), (offset_ns - base_offset_ns).astype(float)
+    windows = np.split(np.arange(len(since)), np.flatnonzero(np.diff(since // CURVE_WINDOW_NS)) + 1)
+    knots = np.array([since[window].mean() for window in windows])
+    rate = 0.0
+    for _ in range(2):  # the second time without the drift within each window
+        rest = np.array(
+            [np.quantile(offset[w] - rate * (since[w] - since[w].mean()), 1 - EARLY_SHARE) for w in windows]
+        )
+        rate = float(np.polyfit(knots, rest, 1)[0]) if len(knots) > 2 else 0.0
+    strays = rest[1:-1] - (rest[2:] + rest[:-2]) / 2  # their variance is 1.5 of a window's
+    spread = np.sqrt(np.mean(strays**2) / 1.5) if len(strays) else offset.std()
+    return ClockCurve(
+        base_monotonic_ns=base_ns,
+        base_utc_ns=base_ns + base_offset_ns + latency_ns,
+        rate=rate,
+        knots_ns=knots,
+        rest_ns=rest - rate * knots,
+        sigma_ns=round(float(np.hypot(spread, latency_error_ns / 3**0.5))),
+    )
 
 
 def _early(offsets_ns: Sequence[int]) -> int:

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -11,6 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from rig import gpx
 from rig.clock import NS_PER_S
 from rig.errors import NoPositionError, UnreadableError
 from rig.nmea import FIX_COLUMNS, Fix, Framer, horizontal_sigma_m, quality_of, read_log
@@ -25,6 +27,7 @@ UNKNOWN_ACCELERATION_MPS2 = 3.0  # of a car in town, where no speeds are known
 HEADING_SIGMA_RAD = math.radians(2.0)
 EQUATOR_RADIUS_M, ECCENTRICITY_SQUARED = 6_378_137.0, 6.694_379_990_14e-3  # WGS 84
 PROBE_BYTES = 1 << 20
+_XML = re.compile(rb"(\xef\xbb\xbf)?\s*<|\xff\xfe<|\xfe\xff\0<")
 NEEDED_COLUMNS = frozenset(("utc_ns", "latitude", "longitude"))
 
 Floats = npt.NDArray[np.float64]
@@ -74,9 +77,9 @@ class Track:
 
     @classmethod
     def load(cls, paths: Sequence[Path]) -> "Track":
-        """All positions of our CSV files and of NMEA logs, merged.
+        """All positions of our CSV files, NMEA logs, GPX files and films with GPMF, merged.
 
-        Raises UnreadableError for a file that is neither, NoPositionError when no row has a position and a date.
+        Raises UnreadableError for a file that is none of these, NoPositionError when no row has a position and a date.
         """
         return cls.of_logs([_read(path) for path in paths], " ".join(map(str, paths)))
 
@@ -199,11 +202,17 @@ def _read(path: Path) -> list[Fix]:
         header = beginning.decode("utf-8-sig", errors="replace").partition("\n")[0].strip().split(",")
         if set(header) >= NEEDED_COLUMNS:
             return list(_csv_fixes(path.read_bytes()))
+        if beginning[4:8] == b"ftyp":
+            from rig import gpmf  # PyAV is loaded only where a film is read
+
+            return gpmf.read_fixes(path)
+        if _XML.match(beginning):
+            return gpx.read_fixes(path)
         if Framer().feed(beginning):
             return read_log(path)
     except OSError as error:
         raise UnreadableError(f"{path} cannot be read ({error.strerror})") from error
-    raise UnreadableError(f"{path} is neither a positions.csv nor an NMEA log", cure="give one of these")
+    raise UnreadableError(f"{path} is neither positions.csv, NMEA, GPX nor a GoPro's film", cure="give one of these")
 
 
 def _csv_fixes(data: bytes) -> Iterator[Fix]:

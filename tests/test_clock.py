@@ -4,9 +4,11 @@ import random
 import time
 from collections.abc import Iterator
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
-from rig.clock import NS_PER_MS, NS_PER_S, GnssClock, UtcClock, iso_utc, parse_utc, system_clock
+from rig.clock import NS_PER_MS, NS_PER_S, ClockCurve, GnssClock, UtcClock, fit_clock, iso_utc, parse_utc, system_clock
 
 UTC_NS = 1_795_370_837_600_000_000
 
@@ -82,6 +84,48 @@ def test_one_wrong_time_changes_nothing_but_a_set_clock_is_followed() -> None:
     assert after is not None
     assert before is not None
     assert after.offset_ns - before.offset_ns == pytest.approx(-3620 * NS_PER_S, abs=10 * NS_PER_MS)
+
+
+def fit(drive_s: float, seed: int = 1, **more: float) -> tuple[ClockCurve, npt.NDArray[np.int64]]:
+    """The curve of a drive, and how far it is off at each arrival, in ns."""
+    arrival_ns, utc_ns, true_ns = np.array(list(drive(drive_s, seed, **more))).T  # type: ignore[arg-type]
+    curve = fit_clock(arrival_ns, utc_ns)
+    assert curve is not None
+    return curve, curve.utc_ns(arrival_ns) - true_ns
+
+
+@pytest.mark.parametrize("ppm", [-100.0, 12.0, 100.0])
+def test_curve_of_two_hours_is_within_1_ms_and_says_so(ppm: float) -> None:
+    curve, error_ns = fit(7200, ppm=ppm)
+    assert np.abs(error_ns).max() < NS_PER_MS  # time.md asks for 3
+    assert np.percentile(np.abs(error_ns - np.median(error_ns)), 95) < 2.6 * curve.sigma_ns < NS_PER_MS
+
+
+def test_curve_of_a_wandering_crystal() -> None:
+    arrival_ns, utc_ns, true_ns = np.array(list(drive(7200))).T
+    wander_ns = np.rint(3 * 60e3 * np.sin(2 * np.pi * np.arange(len(utc_ns)) / 36_000) * 60).astype(np.int64)  # 11 ms
+    curve = fit_clock(arrival_ns + wander_ns, utc_ns)
+    assert curve is not None
+    assert np.abs(curve.utc_ns(arrival_ns + wander_ns) - true_ns).max() < 3 * NS_PER_MS
+
+
+def test_curve_of_short_drives() -> None:
+    for seconds in (4, 19, 21, 45, 70):
+        _, error_ns = fit(seconds, seed=seconds)
+        assert np.abs(error_ns).max() < 3 * NS_PER_MS
+    few = np.arange(2, dtype=np.int64)
+    assert fit_clock(few, few) is None
+    assert fit_clock(few[:0], few[:0]) is None
+
+
+def test_curve_leaves_out_what_most_epochs_contradict_and_takes_the_known_latency_off() -> None:
+    arrival_ns, utc_ns, true_ns = np.array(list(drive(120))).T
+    utc_ns[:100] -= 3120 * NS_PER_S  # BT-451: 52 minutes wrong until its first fix
+    utc_ns[500] += NS_PER_S * 60
+    curve = fit_clock(arrival_ns, utc_ns, 80 * NS_PER_MS, 10 * NS_PER_MS)
+    assert curve is not None
+    assert np.abs(curve.utc_ns(arrival_ns) - 80 * NS_PER_MS - true_ns).max() < 3 * NS_PER_MS
+    assert curve.sigma_ns >= 10 * NS_PER_MS / 3**0.5
 
 
 def test_system_clock_is_of_now_and_says_how_little_it_knows() -> None:
