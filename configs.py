@@ -48,6 +48,7 @@ class Settings:
     receiver_latency_error_ms: float = _tunable(
         10.0, "ms", "half-width for the part of that delay nobody measured; NMEA alone cannot show it"
     )
+    chrony_socket: str = _tunable("", "path, empty = off", "sets the Pi's own clock by the receiver (docs/chrony.md)")
     display_latency_ms: float = _tunable(35.0, "ms", "animation frame to light; phones lie between 10 and 60")
     display_latency_error_ms: float = _tunable(25.0, "ms", "half-width of that, for a phone never measured")
     display_refresh_hz: float = _tunable(
@@ -62,6 +63,15 @@ class Settings:
     arrival_link_error_ms: float = _tunable(
         20.0, "ms", "half-width added when a restarted stream is dated by its arrival: a camera's delay varies"
     )
+    arrival_delay_ms: float = _tunable(
+        230.0, "ms", "exposure to arrival of a stream without any code, for a camera never measured"
+    )
+    arrival_delay_error_ms: float = _tunable(
+        150.0, "ms", "half-width of that; a camera once filmed with the code has its own"
+    )
+    stored_rate_error_ppm: float = _tunable(3.0, "ppm", "how well a camera's rate of an earlier day holds")
+    monotonic_rate_error_ppm: float = _tunable(20.0, "ppm", "of this machine's own crystal, without a receiver")
+    gpmf_error_ms: float = _tunable(250.0, "ms", "half-width of a card file's GPS time; GPSU wanders by 122 ms in 9 s")
     code_window_s: float = _tunable(90.0, "s", "how much of the start and the end is searched for the code")
 
     # Photos

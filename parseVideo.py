@@ -11,13 +11,13 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import av
 import numpy as np
@@ -25,27 +25,24 @@ import numpy.typing as npt
 
 import configs
 from configs import Settings
-from rig import cli, photos, timeline, video
-from rig.clock import iso_utc, parse_utc
+from rig import calibration, cli, photos, video
+from rig.calibration import Context
+from rig.clock import iso_utc
 from rig.errors import NoCalibrationError, NoSpaceError, UnreadableError, UsageError
-from rig.locate import SIGMAS_IN_99_PERCENT
 from rig.photos import Photo
 from rig.positions import Track
-from rig.qrtime import CodeReader
-from rig.recordings import MANIFEST, Manifest, write_atomically
-from rig.timeline import CameraClock, Observation, Terms
+from rig.recordings import write_atomically
+from rig.timeline import CameraClock
 from rig.video import Clip, Video
 
 Int64 = npt.NDArray[np.int64]
 
 SECOND_NS = 1_000_000_000
 MILLISECOND_NS = 1_000_000
-SEARCH_EVERY = 5  # frames, until a code is found: a code is shown for seconds
 MAX_OFF_TARGET_FRAMES = 2.0  # a frame further from the wanted instant than this lies beside a gap
 METRES_PER_DEGREE = 111_195.0  # of latitude, mean sphere: good to 0.5 %, enough to space photos
 STANDING_MPS = 0.3
 DARK, BRIGHT = 20.0, 235.0  # mean luminance of a covered and of a blinded lens
-CALIBRATION_NAME = "calibration.json"
 
 _EVERY = re.compile(r"(\d+(?:\.\d+)?)(s|m)?")
 
@@ -119,19 +116,18 @@ def parse_videos(
     Raises UnreadableError, NoCalibrationError or NoSpaceError.
     """
     track = _track(wish)
-    videos, manifest = _collect(sources)
-    clocks, warnings = _clocks(videos, settings, manifest, wish)
+    videos, context = _collect(sources)
+    clocks, warnings = _clocks(videos, settings, context, wish)
     work = [_Work(video, clock, _pick(video, clock, wish, track)) for video, clock in clocks]
-    calibration = _calibration(clocks)
+    table = calibration.table(clocks, context.logs)
     if wish.dry_run:
         count = sum(len(item.picks) for item in work)
-        return VideoSummary(
-            photos=count, dropped=0, output=str(output), calibration=calibration, warnings=tuple(warnings)
-        )
+        return VideoSummary(photos=count, dropped=0, output=str(output), calibration=table, warnings=tuple(warnings))
     rows, dropped = _extract_all(work, output, wish, progress)
-    write_atomically(output / CALIBRATION_NAME, json.dumps(calibration, indent=1).encode())
+    write_atomically(output / calibration.NAME, json.dumps(table, indent=1).encode())
+    calibration.learn(clocks, context, settings)
     return VideoSummary(
-        photos=len(rows), dropped=dropped, output=str(output), calibration=calibration, warnings=tuple(warnings)
+        photos=len(rows), dropped=dropped, output=str(output), calibration=table, warnings=tuple(warnings)
     )
 
 
@@ -150,16 +146,15 @@ class _Work:
     picks: tuple[_Pick, ...]
 
 
-def _collect(sources: Sequence[Path]) -> tuple[list[Video], Manifest | None]:
-    """All videos, and the manifest when a source is a recording's folder."""
+def _collect(sources: Sequence[Path]) -> tuple[list[Video], Context]:
+    """All videos, and what is known beside them when a source is a recording's folder."""
     files = [path for path in sources if not path.is_dir()]
     videos = video.find_videos(files) if files else []
-    manifest = None
+    context = Context()
     for folder in (path for path in sources if path.is_dir()):
         videos += _videos_of(folder)
-        if (folder / MANIFEST).exists():
-            manifest = Manifest.from_json((folder / MANIFEST).read_bytes())
-    return videos, manifest
+        context = Context.of(folder)
+    return videos, context
 
 
 def _videos_of(folder: Path) -> list[Video]:
@@ -176,133 +171,43 @@ def _videos_of(folder: Path) -> list[Video]:
 
 
 def _clocks(
-    videos: Sequence[Video], settings: Settings, manifest: Manifest | None, wish: Wish
+    videos: Sequence[Video], settings: Settings, context: Context, wish: Wish
 ) -> tuple[list[tuple[Video, CameraClock]], list[str]]:
     """The clock of each video for which there is one, and a warning for each other."""
-    calibrate = partial(_calibrate, settings=settings, manifest=manifest, wish=wish)
+    calibrate = partial(_calibrate, settings=settings, context=context, wish=wish)
     outcomes = list(_each(calibrate, videos, wish.jobs))
-    found = [(item, clock) for item, clock in zip(videos, outcomes, strict=True) if isinstance(clock, CameraClock)]
-    warnings = [f"{item.camera}: {text}" for item, clock in found for text in clock.warnings]
+    found = [(item, clock) for item, clock in zip(videos, outcomes, strict=True) if _is_firm(clock)]
+    warnings = []
     for item, outcome in zip(videos, outcomes, strict=True):
-        if isinstance(outcome, CameraClock):
+        if _is_firm(outcome):
             continue
-        linked = _linked(item, found, settings)
-        if linked is not None:
-            found.append((item, linked))
+        clock = calibration.linked(item, found, settings) or outcome
+        if isinstance(clock, CameraClock):
+            found.append((item, clock))
         else:
-            warnings.append(f"{item.camera} {item.name}: {outcome.message}; it gives no photos")
+            warnings.append(f"{item.camera} {item.name}: {clock.message}; it gives no photos")
+    warnings += [f"{item.camera}: {text}" for item, clock in found for text in clock.warnings]
     if not found:
         failure = outcomes[0]
         raise failure if isinstance(failure, NoCalibrationError) else NoCalibrationError("no video has a time code")
     return found, warnings
 
 
-def _calibrate(
-    item: Video, settings: Settings, manifest: Manifest | None, wish: Wish
-) -> CameraClock | NoCalibrationError:
+def _is_firm(outcome: CameraClock | NoCalibrationError) -> TypeGuard[CameraClock]:
+    """Whether other videos of the camera may be dated by this one."""
+    return isinstance(outcome, CameraClock) and outcome.source != "arrival"
+
+
+def _calibrate(item: Video, settings: Settings, context: Context, wish: Wish) -> CameraClock | NoCalibrationError:
     """The clock of one video; the error is returned, not raised, as other videos may have one."""
-    if wish.calibration is not None:
-        return _stored(item, wish.calibration)
-    if wish.start_utc:
-        utc_ns, error_ns = _start_utc(wish.start_utc)
-        return timeline.given(item.first_ns, utc_ns, error_ns, settings.unknown_camera_rate_ppm)
     try:
-        return timeline.calibrate(
-            read_codes(item, settings.code_window_s),
-            _terms(settings, manifest),
-            parse_utc(manifest.started) if manifest else None,
-        )
+        if wish.calibration is not None:
+            return calibration.stored(item, wish.calibration)
+        if wish.start_utc:
+            return calibration.given_start(item, wish.start_utc, settings)
+        return calibration.camera_clock(item, context, settings)
     except NoCalibrationError as error:
-        return NoCalibrationError(f"{item.name}: {error.message}", cure=error.cure)
-
-
-def read_codes(item: Video, window_s: float) -> list[Observation]:
-    """All time codes that the camera filmed in the first and last `window_s` seconds of a video."""
-    window_ns = round(window_s * SECOND_NS)
-    begin, end = item.first_ns + window_ns, item.last_ns - window_ns
-    observations: list[Observation] = []
-    reader = CodeReader()
-    for clip in item.clips:
-        clock_ns = clip.clock_ns
-        numbers = np.flatnonzero((clock_ns <= begin) | (clock_ns >= end)).tolist()
-        for number, picture in video.pictures(clip, numbers):
-            if not reader.following and number % SEARCH_EVERY:
-                continue
-            reading = reader.read(video.luma(picture))
-            if reading is not None:
-                row = sum(y for _, y in reading.corners) / len(reading.corners) / picture.height
-                observations.append(Observation(int(clock_ns[number]), reading.code, row))
-    return observations
-
-
-def _terms(settings: Settings, manifest: Manifest | None) -> Terms:
-    """What the film does not show; of the Pi's clock the recording's manifest tells the error."""
-    sigma_ns = manifest.clock.sigma_ns if manifest and manifest.clock else 0
-    return Terms(
-        display_latency_ns=round(settings.display_latency_ms * MILLISECOND_NS),
-        display_latency_error_ns=round(settings.display_latency_error_ms * MILLISECOND_NS),
-        clock_error_ns=round(SIGMAS_IN_99_PERCENT * sigma_ns),
-        refresh_ns=round(SECOND_NS / settings.display_refresh_hz),
-        read_out_ns=round(settings.read_out_ms * MILLISECOND_NS),
-        read_out_error_ns=round(settings.read_out_error_ms * MILLISECOND_NS),
-        unknown_rate_ppm=settings.unknown_camera_rate_ppm,
-        max_rate_ppm=settings.max_camera_rate_ppm,
-    )
-
-
-def _start_utc(text: str) -> tuple[int, int]:
-    """UTC and half a unit of its last digit. Raises UsageError."""
-    try:
-        utc_ns = parse_utc(text)
-    except ValueError as error:
-        raise UsageError(
-            f"--start-utc {text!r} is no time", cure="say for instance 2026-11-22T14:03:12.345Z"
-        ) from error
-    fraction = re.search(r"\.(\d+)", text)
-    return utc_ns, SECOND_NS // 2 // 10 ** (len(fraction[1]) if fraction else 0)
-
-
-def _stored(item: Video, file: Path) -> CameraClock | NoCalibrationError:
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UnreadableError(f"{file} cannot be read ({error})", cure="leave out --calibration") from error
-    for key in (_key(item), item.camera):
-        if isinstance(values, dict) and key in values:
-            return timeline.from_json(values[key])
-    return NoCalibrationError(f"{file} says nothing of {item.camera}", cure="leave out --calibration")
-
-
-def _linked(item: Video, found: Iterable[tuple[Video, CameraClock]], settings: Settings) -> CameraClock | None:
-    """The clock of a stream that was started anew, by its arrival times, from that of the same camera's other run."""
-    for other, clock in found:
-        if other.camera != item.camera or other.arrival_offset_ns is None or item.arrival_offset_ns is None:
-            continue
-        # The same delay on the way, so the runs' clocks differ as their arrival offsets do.
-        shift = item.arrival_offset_ns - other.arrival_offset_ns
-        anchors = tuple(replace(anchor, pts_ns=anchor.pts_ns - shift) for anchor in clock.anchors)
-        error_ns = round(settings.arrival_link_error_ms * MILLISECOND_NS)
-        return replace(
-            clock,
-            source="qr+arrival",
-            offset_ns=clock.offset_ns + shift,
-            constant_error_ns=clock.constant_error_ns + error_ns,
-            anchors=anchors,
-        )
-    return None
-
-
-def _calibration(clocks: Sequence[tuple[Video, CameraClock]]) -> dict[str, Any]:
-    """`calibration.json`: by camera; further videos of a camera as `camera/file`."""
-    values: dict[str, Any] = {}
-    for item, clock in clocks:
-        key = item.camera if item.camera not in values else _key(item)
-        values[key] = {"video": item.name, **timeline.to_json(clock, item.first_ns, item.last_ns)}
-    return values
-
-
-def _key(item: Video) -> str:
-    return f"{item.camera}/{item.name}"
+        return error
 
 
 def _pick(item: Video, clock: CameraClock, wish: Wish, track: Track | None) -> tuple[_Pick, ...]:

@@ -8,7 +8,7 @@ import ctypes
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import cv2
@@ -19,12 +19,15 @@ import zxingcpp
 from rig.clock import parse_utc
 
 Luma = npt.NDArray[np.uint8]
+Corners = tuple[tuple[float, float], ...]
 
 TICK_NS = 100_000  # of our form: 0.1 ms
 MILLISECOND_NS = 1_000_000
 CHECK_MODULUS = 97
 CROP_FACTOR = 1.8  # side of the crop around a code, in sides of the code: room for a hand that moves
 FULL_SEARCH_AFTER_MISSES = 15  # half a second: a hiccup of the page or a glare must not end the following
+SEARCH_AGAIN_AFTER = 25  # frames: whether a second screen is in the picture; costs 5 % of the reading
+PAGE_MASK = 3  # of the codes that our page draws
 MIN_FULL_SEARCH_ROWS = 720  # below this the half-size picture loses codes that the whole one holds
 
 _QR_CODE = zxingcpp.barcode_formats_from_str("QRCode")
@@ -48,7 +51,9 @@ class Reading:
     """A code that was read in a picture, and where: corners as x, y in pixels."""
 
     code: TimeCode
-    corners: tuple[tuple[float, float], ...]
+    corners: Corners  # upper left, upper right, lower right, lower left of the code itself
+    mask: int | None = None  # of a version 1, level H code of our form: with its digits it tells all its modules
+    screen: int = 0  # number of the code among those that were followed
 
 
 def encode(utc_ns: int, sequence: int) -> str:
@@ -72,56 +77,84 @@ def decode(text: str) -> TimeCode | None:
     return None
 
 
+@dataclass(slots=True)
+class _Track:
+    corners: Corners
+    screen: int
+    misses: int = 0
+
+
 class CodeReader:
-    """Reads the time code from one picture after the other of one camera, following it once it was found."""
+    """Reads the time codes from one picture after the other of one camera, following each once it was found."""
 
     def __init__(self) -> None:
         self.rejected = 0  # codes that were read but are no time code, or have wrong check digits
-        self._corners: tuple[tuple[float, float], ...] = ()
-        self._misses = 0
+        self._tracks: list[_Track] = []
+        self._since_search = 0
+        self._screens = 0
 
     @property
     def following(self) -> bool:
         """Whether a code was seen lately."""
-        return bool(self._corners)
+        return bool(self._tracks)
 
     def read(self, luma: Luma) -> Reading | None:
         """The code in a picture (rows x columns, 8 bits), None where there is none."""
-        found = self._follow(luma) if self._corners else self._search(luma)
-        if found is not None:
-            self._corners, self._misses = found.corners, 0
-        elif self._corners:
-            self._misses += 1
-            if self._misses >= FULL_SEARCH_AFTER_MISSES:
-                self._corners = ()
+        return next(iter(self.read_all(luma)), None)
+
+    def read_all(self, luma: Luma) -> list[Reading]:
+        """All codes in a picture. While one is followed, others are looked for once in a while only."""
+        found = [reading for track in self._tracks if (reading := self._follow(luma, track)) is not None]
+        self._tracks = [track for track in self._tracks if track.misses < FULL_SEARCH_AFTER_MISSES]
+        self._since_search += 1
+        if not self._tracks or self._since_search >= SEARCH_AGAIN_AFTER:
+            self._since_search = 0
+            found += [self._take(reading) for reading in self._search(luma) if not self._is_followed(reading)]
         return found
 
-    def _search(self, luma: Luma) -> Reading | None:
+    def _take(self, reading: Reading) -> Reading:
+        self._screens += 1
+        self._tracks.append(_Track(reading.corners, self._screens))
+        return replace(reading, screen=self._screens)
+
+    def _is_followed(self, reading: Reading) -> bool:
+        x, y = np.mean(reading.corners, axis=0)
+        boxes = [np.array(track.corners) for track in self._tracks]
+        return any((box.min(axis=0) < (x, y)).all() and (box.max(axis=0) > (x, y)).all() for box in boxes)
+
+    def _search(self, luma: Luma) -> list[Reading]:
         if luma.shape[0] >= MIN_FULL_SEARCH_ROWS:
-            half = cv2.resize(luma, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-            if found := self._decode(_zxing(cast(Luma, half)), 2.0, (0, 0)):
-                return found
+            half = cast(Luma, cv2.resize(luma, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+            for attempt in (half, cast(Luma, cv2.LUT(half, _GAMMA))):
+                if found := self._decode(_zxing(attempt), 2.0, (0, 0)):
+                    return found
         return self._decode(_zxing(luma), 1.0, (0, 0))
 
-    def _follow(self, luma: Luma) -> Reading | None:
-        crop, corner = _crop(luma, self._corners)
+    def _follow(self, luma: Luma, track: _Track) -> Reading | None:
+        crop, corner = crop_around(luma, track.corners)
         for scale, attempt in _attempts(crop):
             if found := self._decode(attempt(), 1.0 / scale, corner):
-                return found
+                track.corners, track.misses = found[0].corners, 0
+                return replace(found[0], screen=track.screen)
+        track.misses += 1
         return None
 
-    def _decode(self, codes: "list[_Code]", scale: float, corner: tuple[int, int]) -> Reading | None:
+    def _decode(self, codes: "list[_Code]", scale: float, corner: tuple[int, int]) -> list[Reading]:
+        found = []
         for code in codes:
             if time := decode(code.text):
-                return Reading(time, tuple((x * scale + corner[0], y * scale + corner[1]) for x, y in code.corners))
-            self.rejected += 1
-        return None
+                corners = tuple((x * scale + corner[0], y * scale + corner[1]) for x, y in code.corners)
+                found.append(Reading(time, corners, code.mask if time.sequence is not None else None))
+            else:
+                self.rejected += 1
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Code:
     text: str
-    corners: tuple[tuple[float, float], ...]
+    corners: Corners
+    mask: int | None = None
 
 
 def _attempts(crop: Luma) -> Iterator[tuple[float, Callable[[], list[_Code]]]]:
@@ -139,8 +172,8 @@ def _unsharp(picture: Luma) -> Luma:
     return cast(Luma, cv2.addWeighted(picture, 2.5, cv2.GaussianBlur(picture, (0, 0), 3), -1.5, 0))
 
 
-def _crop(luma: Luma, corners: tuple[tuple[float, float], ...]) -> tuple[Luma, tuple[int, int]]:
-    """The part around a code, and its upper left corner as x, y."""
+def crop_around(luma: Luma, corners: Corners) -> tuple[Luma, tuple[int, int]]:
+    """The part of a picture around a code, and its upper left corner as x, y."""
     points = np.array(corners)
     centre = points.mean(axis=0)
     reach = CROP_FACTOR / 2 * float(np.ptp(points, axis=0).max())
@@ -151,10 +184,19 @@ def _crop(luma: Luma, corners: tuple[tuple[float, float], ...]) -> tuple[Luma, t
 
 def _zxing(luma: Luma) -> list[_Code]:
     found = zxingcpp.read_barcodes(luma, formats=_QR_CODE, try_rotate=False, try_downscale=False, try_invert=False)
-    return [_Code(code.text, _corners(code.position)) for code in found]
+    return [_Code(code.text, _corners(code.position), _mask(code)) for code in found]
 
 
-def _corners(position: Any) -> tuple[tuple[float, float], ...]:
+def _mask(code: Any) -> int | None:
+    """The mask of a code of our kind; zxing-cpp before 3 does not tell it, the page draws with one."""
+    extra = getattr(code, "extra", None)
+    if not isinstance(extra, dict):
+        return PAGE_MASK
+    is_ours = (extra.get("Version"), extra.get("ECLevel")) == ("1", "H")
+    return int(extra["DataMask"]) if is_ours and "DataMask" in extra else None
+
+
+def _corners(position: Any) -> Corners:
     points = (position.top_left, position.top_right, position.bottom_right, position.bottom_left)
     return tuple((float(point.x), float(point.y)) for point in points)
 

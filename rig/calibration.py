@@ -1,0 +1,341 @@
+"""Which clock a video has, from the best that is there: codes, arrivals, the file's GPS, a given start.
+
+And `calibration.json`, which says so for each camera.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+import numpy as np
+
+from configs import Settings
+from rig import arrival, codefilm, gpmf, rates, timeline
+from rig.clock import parse_utc
+from rig.codefilm import CodeFilm, Window
+from rig.codelog import CodeLog, read_logs
+from rig.errors import NoCalibrationError, UnreadableError, UsageError
+from rig.locate import SIGMAS_IN_99_PERCENT
+from rig.rates import CameraRate
+from rig.recordings import MANIFEST, Manifest
+from rig.timeline import CameraClock, Terms
+from rig.video import STREAM_SUFFIX, Video
+
+SECOND_NS = 1_000_000_000
+MILLISECOND_NS = 1_000_000
+LOG_MARGIN_NS = 2 * SECOND_NS  # around the time in which the page was open
+ROUGH_MARGIN_NS = 3 * SECOND_NS  # a stream's arrival dates it that well, before any code is read
+RECORDING_MARGIN_NS = 300 * SECOND_NS  # a code of this recording lies within, when its clock is the receiver's
+DAY_NS = 86_400 * SECOND_NS
+FIRST_TRUE_YEAR = 2017  # a camera whose battery was empty begins with 2016
+RATE_SPAN_NS = 600 * SECOND_NS  # films of the code this far apart tell the rate of a camera
+NAME = "calibration.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a recording's folder knows beside its videos; empty for files from anywhere."""
+
+    manifest: Manifest | None = None
+    positions: Path | None = None
+    logs: tuple[CodeLog, ...] = ()
+
+    @staticmethod
+    def of(folder: Path) -> "Context":
+        """Of a recording's folder. Raises UnreadableError when its manifest is damaged."""
+        manifest = folder / MANIFEST
+        positions = folder / "positions" / "positions.csv"
+        return Context(
+            Manifest.from_json(manifest.read_bytes()) if manifest.exists() else None,
+            positions if positions.exists() else None,
+            tuple(read_logs(folder)),
+        )
+
+    def serial(self, camera: str) -> str | None:
+        """The serial number of the camera whose files lie in that folder."""
+        cameras = self.manifest.cameras if self.manifest else ()
+        return next((item.serial for item in cameras if item.folder == camera), None)
+
+
+def camera_clock(item: Video, context: Context, settings: Settings) -> CameraClock:
+    """The clock of one video by what was filmed, else by how it arrived, else by its own GPS.
+
+    Raises NoCalibrationError when none of these says anything.
+    """
+    known = rates.load(settings.output).get(context.serial(item.camera) or "", CameraRate())
+    film = _read(item, context, settings)
+    try:
+        clock = timeline.calibrate(
+            film.observations,
+            terms(settings, context),
+            _recorded(item, context),
+            logs=context.logs,
+            sightings=film.sightings,
+        )
+    except NoCalibrationError as error:
+        other = _by_arrival(item, context, settings, known) or _by_gpmf(item, settings)
+        if other is None:
+            raise NoCalibrationError(f"{item.name}: {error.message}", cure=error.cure) from error
+        return replace(other, warnings=(*other.warnings, error.message))
+    return _with_rate(clock, item, context, settings, known)
+
+
+def terms(settings: Settings, context: Context) -> Terms:
+    """What a film does not show; of the Pi's clock the recording's manifest tells the error, of the page its log."""
+    manifest = context.manifest
+    sigma_ns = manifest.clock.sigma_ns if manifest and manifest.clock else 0
+    return Terms(
+        display_latency_ns=round(settings.display_latency_ms * MILLISECOND_NS),
+        display_latency_error_ns=round(settings.display_latency_error_ms * MILLISECOND_NS),
+        clock_error_ns=round(SIGMAS_IN_99_PERCENT * sigma_ns),
+        refresh_ns=round(SECOND_NS / settings.display_refresh_hz),
+        read_out_ns=round(settings.read_out_ms * MILLISECOND_NS),
+        read_out_error_ns=round(settings.read_out_error_ms * MILLISECOND_NS),
+        unknown_rate_ppm=settings.unknown_camera_rate_ppm,
+        max_rate_ppm=settings.max_camera_rate_ppm,
+        page_bound_ns=max((log.offset_bound_ns for log in context.logs), default=0),
+    )
+
+
+# --- where to look ----------------------------------------------------------------------------------------------------
+
+
+def _read(item: Video, context: Context, settings: Settings) -> CodeFilm:
+    """The codes of the windows in which the page was open; without a log of both ends, then of wherever there are."""
+    margin_ns = round(settings.code_window_s * SECOND_NS)
+    film = CodeFilm()
+    rough_ns = _rough_offset_ns(item, context)
+    if rough_ns is not None:
+        windows = _open_windows(item, context.logs, rough_ns, LOG_MARGIN_NS + ROUGH_MARGIN_NS, margin_ns)
+        film = codefilm.read_windows(item, windows)
+    if film.observations:
+        return film
+    ends = [(item.first_ns, item.first_ns + margin_ns), (item.last_ns - margin_ns, item.last_ns)]
+    film = codefilm.read_windows(item, ends)
+    if not film.observations and item.last_ns - item.first_ns > 2 * margin_ns:
+        ends = codefilm.read_key_frames(item)
+        film = codefilm.read_windows(item, ends)
+    elif film.observations:
+        offset_ns = round(float(np.median([o.code.utc_ns - o.pts_ns for o in film.observations])))
+        windows = _open_windows(item, context.logs, offset_ns, LOG_MARGIN_NS, margin_ns)
+        film.extend(codefilm.read_windows(item, _without(windows, ends)))
+    return film
+
+
+def _rough_offset_ns(item: Video, context: Context) -> int | None:
+    """UTC minus PTS of a stream by its arrival, within its delay."""
+    if item.arrival_offset_ns is None or context.manifest is None or context.manifest.clock is None:
+        return None
+    return item.arrival_offset_ns + context.manifest.clock.offset_ns
+
+
+def _open_windows(
+    item: Video, logs: Iterable[CodeLog], offset_ns: int, margin_ns: int, longest_ns: int
+) -> list[Window]:
+    """When the page was open, on the video's clock; of a long time only the beginning and the end."""
+    windows = []
+    for begin, end in (span for log in logs for span in log.spans()):
+        first = max(begin - offset_ns - margin_ns, item.first_ns)
+        last = min(end - offset_ns + margin_ns, item.last_ns)
+        if last - first > 2 * longest_ns:
+            windows += [(first, first + longest_ns), (last - longest_ns, last)]
+        elif last > first:
+            windows.append((first, last))
+    return windows
+
+
+def _without(windows: Iterable[Window], done: Sequence[Window]) -> list[Window]:
+    """The windows less what was searched already: a picture read twice would count twice."""
+    left = list(windows)
+    for begin, end in done:
+        left = [
+            part
+            for low, high in left
+            for part in ((low, min(high, begin - 1)), (max(low, end + 1), high))
+            if part[0] < part[1]
+        ]
+    return left
+
+
+def _recorded(item: Video, context: Context) -> tuple[int, int] | None:
+    """From when until when a code of this video must be; None when nobody knows when it was made."""
+    manifest = context.manifest
+    if manifest is None:
+        made_ns = _made_ns(item.clips[0].path)
+        return None if made_ns is None else (made_ns - DAY_NS, made_ns + DAY_NS)
+    started_ns = parse_utc(manifest.started)
+    stopped_ns = parse_utc(manifest.stopped) if manifest.stopped else started_ns + DAY_NS
+    is_sure = manifest.clock is not None and manifest.clock.source == "gnss"
+    margin_ns = RECORDING_MARGIN_NS if is_sure else DAY_NS
+    return started_ns - margin_ns, stopped_ns + margin_ns
+
+
+def _made_ns(path: Path) -> int | None:
+    """When the camera says that it made a file; it often means local time."""
+    try:
+        with av.open(str(path)) as container:
+            stamp = parse_utc(container.metadata["creation_time"])
+    except (KeyError, ValueError, OSError, av.error.FFmpegError):
+        return None
+    return stamp if datetime.fromtimestamp(stamp // SECOND_NS, UTC).year >= FIRST_TRUE_YEAR else None
+
+
+# --- between and beyond the films of the code -------------------------------------------------------------------------
+
+
+def _with_rate(clock: CameraClock, item: Video, context: Context, settings: Settings, known: CameraRate) -> CameraClock:
+    """A clock whose films are all at one place, with what else tells how it went on from there."""
+    if clock.anchors[-1].pts_ns - clock.anchors[0].pts_ns > RATE_SPAN_NS:
+        return clock
+    lag = arrival.monotonic_lag(context.positions) if context.positions else None
+    bent = arrival.bent(clock, item, lag, settings.monotonic_rate_error_ppm)
+    if bent is not clock:
+        return bent
+    candidates = [(known.rate_ppm, settings.stored_rate_error_ppm)] if known.rate_ppm is not None else []
+    line = _gps_line(item)
+    if line is not None:
+        candidates.append((line.rate_ppm, SIGMAS_IN_99_PERCENT * line.rate_sigma_ppm))
+    for rate_ppm, error_ppm in sorted(candidates, key=lambda candidate: candidate[1])[:1]:
+        if error_ppm < clock.rate_error_ppm:
+            return replace(clock, rate_ppm=rate_ppm, rate_error_ppm=error_ppm)
+    return clock
+
+
+def _gps_line(item: Video) -> gpmf.ClockLine | None:
+    """The clock of the files' own GPS against the video's; None without one."""
+    pairs: list[tuple[int, int]] = []
+    for clip in item.clips:
+        if clip.path.suffix.lower() == STREAM_SUFFIX:
+            return None
+        try:
+            pairs += [(pts_ns + clip.clock_offset_ns, utc_ns) for pts_ns, utc_ns in gpmf.read_clock(clip.path)]
+        except UnreadableError:
+            continue
+    return gpmf.clock_line(pairs)
+
+
+def _by_gpmf(item: Video, settings: Settings) -> CameraClock | None:
+    line = _gps_line(item)
+    if line is None:
+        return None
+    error_ns = round(SIGMAS_IN_99_PERCENT * line.scatter_ns)
+    clock = timeline.given(line.pts_ns, line.utc_ns, error_ns, SIGMAS_IN_99_PERCENT * line.rate_sigma_ppm, "gpmf")
+    constants = (("gps_label", round(settings.gpmf_error_ms * MILLISECOND_NS)),)
+    return replace(clock, rate_ppm=line.rate_ppm, constants=constants)
+
+
+def _by_arrival(item: Video, context: Context, settings: Settings, known: CameraRate) -> CameraClock | None:
+    """A stream without any code: when it came, less the delay that this camera is known or assumed to have."""
+    offset_ns = _rough_offset_ns(item, context)
+    if offset_ns is None or item.arrival_offset_ns is None:
+        return None
+    measured = known.delay_ms is not None
+    delay_ms = settings.arrival_delay_ms if known.delay_ms is None else known.delay_ms
+    error_ms = settings.arrival_link_error_ms if measured else settings.arrival_delay_error_ms
+    at_ns = item.first_ns
+    lag = arrival.monotonic_lag(context.positions) if context.positions else None
+    if lag is not None:
+        came_ns = np.array([at_ns + item.arrival_offset_ns], dtype=np.int64)
+        offset_ns = item.arrival_offset_ns - lag.base_ns - round(float(lag.at(came_ns)[0]))
+    utc_ns = at_ns + offset_ns - round(delay_ms * MILLISECOND_NS)
+    clock = timeline.given(at_ns, utc_ns, 0, settings.unknown_camera_rate_ppm, "arrival")
+    constants = (
+        ("stream_delay", round(error_ms * MILLISECOND_NS)),
+        ("clock", terms(settings, context).clock_error_ns),
+    )
+    bent = arrival.bent(clock, item, lag, settings.monotonic_rate_error_ppm)
+    return replace(bent, source="arrival", constants=constants)
+
+
+def learn(found: Iterable[tuple[Video, CameraClock]], context: Context, settings: Settings) -> None:
+    """Keep the rates and delays that these videos told for later videos of the same cameras."""
+    news: dict[str, CameraRate] = {}
+    for item, clock in found:
+        serial = context.serial(item.camera)
+        if serial is None or clock.source not in ("qr", "qr+arrival") or not clock.anchors[0].codes:
+            continue
+        is_long = clock.anchors[-1].pts_ns - clock.anchors[0].pts_ns > RATE_SPAN_NS
+        is_exact = clock.rate_error_ppm <= settings.stored_rate_error_ppm
+        rate_ppm = clock.rate_ppm if is_long and is_exact and clock.source == "qr" else None
+        news[serial] = CameraRate(rate_ppm, _delay_ms(item, clock, context))
+    learned = {serial: rate for serial, rate in news.items() if rate != CameraRate()}
+    rates.learn(settings.output, learned)
+
+
+def _delay_ms(item: Video, clock: CameraClock, context: Context) -> float | None:
+    offset_ns = _rough_offset_ns(item, context)
+    if offset_ns is None:
+        return None
+    at = np.array([item.first_ns], dtype=np.int64)
+    return round((item.first_ns + offset_ns - int(clock.utc_ns(at)[0])) / MILLISECOND_NS, 3)
+
+
+def linked(item: Video, found: Iterable[tuple[Video, CameraClock]], settings: Settings) -> CameraClock | None:
+    """The clock of a stream that was started anew, by its arrival times, from that of the same camera's other run."""
+    for other, clock in found:
+        if other.camera != item.camera or other.arrival_offset_ns is None or item.arrival_offset_ns is None:
+            continue
+        # The same delay on the way, so the runs' clocks differ as their arrival offsets do.
+        shift = item.arrival_offset_ns - other.arrival_offset_ns
+        error_ns = round(settings.arrival_link_error_ms * MILLISECOND_NS)
+        return replace(
+            clock,
+            source="qr+arrival",
+            offset_ns=clock.offset_ns + shift,
+            constants=(*clock.constants, ("arrival_link", error_ns)),
+            anchors=tuple(replace(anchor, pts_ns=anchor.pts_ns - shift) for anchor in clock.anchors),
+            curve=tuple((x - shift, y) for x, y in clock.curve),
+            curve_span=None,
+        )
+    return None
+
+
+# --- what somebody says -----------------------------------------------------------------------------------------------
+
+
+def given_start(item: Video, text: str, settings: Settings) -> CameraClock:
+    """The clock of a video whose first frame was taken at an ISO time, good to its last digit. Raises UsageError."""
+    try:
+        utc_ns = parse_utc(text)
+    except ValueError as error:
+        raise UsageError(
+            f"--start-utc {text!r} is no time", cure="say for instance 2026-11-22T14:03:12.345Z"
+        ) from error
+    fraction = re.search(r"\.(\d+)", text)
+    error_ns = SECOND_NS // 2 // 10 ** (len(fraction[1]) if fraction else 0)
+    return timeline.given(item.first_ns, utc_ns, error_ns, settings.unknown_camera_rate_ppm)
+
+
+def stored(item: Video, file: Path) -> CameraClock:
+    """The clock that a `calibration.json` has for a video. Raises UnreadableError or NoCalibrationError."""
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UnreadableError(f"{file} cannot be read ({error})", cure="leave out --calibration") from error
+    for key in (_key(item), item.camera):
+        if isinstance(values, dict) and key in values:
+            return timeline.from_json(values[key])
+    raise NoCalibrationError(f"{file} says nothing of {item.camera}", cure="leave out --calibration")
+
+
+def table(clocks: Sequence[tuple[Video, CameraClock]], logs: Sequence[CodeLog]) -> dict[str, Any]:
+    """`calibration.json`: by camera; further videos of a camera as `camera/file`."""
+    pages = [
+        {"page": log.page, "user_agent": log.user_agent, "offset_bound_ms": log.offset_bound_ns / MILLISECOND_NS}
+        for log in logs
+    ]
+    values: dict[str, Any] = {}
+    for item, clock in clocks:
+        key = item.camera if item.camera not in values else _key(item)
+        values[key] = {"video": item.name, **timeline.to_json(clock, item.first_ns, item.last_ns), "pages": pages}
+    return values
+
+
+def _key(item: Video) -> str:
+    return f"{item.camera}/{item.name}"
