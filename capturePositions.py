@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs import Settings, load
+from rig.chrony import ChronyFeed
 from rig.cli import run
 from rig.clock import NS_PER_MS, NS_PER_S, GnssClock, UtcClock
 from rig.errors import (
@@ -51,6 +52,7 @@ SILENT_NS = 3 * NS_PER_S  # then the crew should know
 RATE_WINDOW_NS = 5 * NS_PER_S
 FIX_STALE_NS = 2 * NS_PER_S
 DRAIN_S = 1.0  # how long a stop waits for the epoch that is just coming in
+CHRONY_GATE_NS = 50 * NS_PER_MS  # an epoch that comes later has stalled on its way, or is damaged
 NAMES = ("Eos GNSS", "Arrow")
 QUALITY_WORDS = {0: "none", 2: "DGNSS", 4: "RTK fixed", 5: "RTK float", 9: "DGNSS"}
 CSV_NAME, RAW_NAME, INDEX_NAME = "positions.csv", "raw.nmea", "raw.idx"
@@ -340,12 +342,14 @@ class Receiver:
         baud: int = 0,
         *,
         clock: GnssClock | None = None,
+        chrony: ChronyFeed | None = None,
         sync_interval_s: float = 1.0,
         found: FoundPort | None = None,
     ) -> None:
         self.framer = Framer()
         self._wanted, self._baud, self._found = wanted, baud, found
         self._clock = GnssClock() if clock is None else clock
+        self._chrony = chrony
         self._sync_interval_s = sync_interval_s
         self._stopping = threading.Event()
         self._changing = threading.Lock()  # whatever more than one thread reads or changes
@@ -552,6 +556,12 @@ class Receiver:
             self._placed_ns = arrival_ns
             if fix.utc_ns is not None and "leap" not in fix.flags:
                 self._clock.observe(arrival_ns, fix.utc_ns)
+                self._tell_chrony(fix.utc_ns, fix.arrival_utc_ns or 0, arrival_ns)
+
+    def _tell_chrony(self, utc_ns: int, realtime_ns: int, arrival_ns: int) -> None:
+        clock = self._clock.estimate(arrival_ns) if self._chrony else None
+        if self._chrony and clock and abs(clock.utc_ns(arrival_ns) - utc_ns) < CHRONY_GATE_NS:
+            self._chrony.send(realtime_ns, utc_ns + self._clock.latency_ns)
 
     def _write(self, action: Callable[[PositionLog], None]) -> None:
         if self._log is None:
@@ -579,7 +589,11 @@ def receiver_worker(link: Link, settings: Settings) -> None:
         round(settings.receiver_latency_ms * NS_PER_MS), round(settings.receiver_latency_error_ms * NS_PER_MS)
     )
     receiver = Receiver(
-        settings.receiver_port, settings.receiver_baud, clock=clock, sync_interval_s=settings.sync_interval_s
+        settings.receiver_port,
+        settings.receiver_baud,
+        clock=clock,
+        chrony=ChronyFeed(settings.chrony_socket) if settings.chrony_socket else None,
+        sync_interval_s=settings.sync_interval_s,
     )
 
     def start(request: StartCapture) -> ReceiverStatus:

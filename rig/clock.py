@@ -62,7 +62,7 @@ class GnssClock:
     """
 
     def __init__(self, latency_ns: int = 0, latency_error_ns: int = 0) -> None:
-        self._latency_ns = latency_ns
+        self.latency_ns = latency_ns
         self._latency_sigma_ns = latency_error_ns / 3**0.5  # of a uniform distribution
         self._epochs: deque[tuple[int, int]] = deque()
         self._strangers: list[tuple[int, int]] = []
@@ -92,7 +92,7 @@ class GnssClock:
         newest = self._epochs[-1][0]
         age_ns = max(0, (time.monotonic_ns() if now_monotonic_ns is None else now_monotonic_ns) - newest)
         sigma_ns = (spread_ns**2 + self._latency_sigma_ns**2) ** 0.5 + age_ns * CRYSTAL_PPM * 1e-6
-        return UtcClock(offset_ns + self._latency_ns, newest, round(sigma_ns), "gnss")
+        return UtcClock(offset_ns + self.latency_ns, newest, round(sigma_ns), "gnss")
 
 
 @dataclass(frozen=True, slots=True)
