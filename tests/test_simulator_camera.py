@@ -549,7 +549,7 @@ def test_a_file_has_frames_of_exactly_equal_length_from_zero(recorded: Recorded)
             assert [i for i, packet in enumerate(packets) if packet.is_keyframe] == list(range(0, len(packets), 15))
             created = datetime.fromisoformat(container.metadata["creation_time"])
         assert 0 <= (created - datetime(2026, 7, 1, 10, tzinfo=UTC)).total_seconds() < 5, name  # UTC
-        assert data.count(b"stts") == 1
+        assert data.count(b"stts") == 3  # pictures first, then time code and telemetry
         edit = data.index(b"elst") + 8
         assert int.from_bytes(data[edit : edit + 4]) == 1
         assert int.from_bytes(data[edit + 8 : edit + 12]) == 0  # nothing is left out at the beginning

@@ -10,6 +10,7 @@ from simulator.hero.models import Model
 from simulator.hero.recorder import Capture, Photo, Video, VideoPlan
 from simulator.hero.rtc import Rtc
 from simulator.hero.settings import Refusal, Settings
+from simulator.hero.telemetry import Maker
 from simulator.hero.webcam import Outlet, Preview, Webcam
 
 SETTLING_S = 0.3  # status 8 after a change of settings or preset
@@ -193,5 +194,8 @@ class Device:
             bit_rate=RECORDING_BIT_RATE,
             chapter_bytes=self._chapter_bytes,
             dates_are_utc=self.model.generation >= 11,
+            maker=Maker(
+                self.model.name, self.serial, self.model.firmware, self.sensor.side, self.settings.get(models.GPS) != 0
+            ),
         )
         return Video(self.sensor, self.card, self.rtc, plan)

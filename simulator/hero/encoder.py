@@ -61,9 +61,12 @@ class TransportStream:
 
 
 class Mp4:
-    """An MP4 file that begins at time 0, with frames of exactly equal length; its index comes at the end."""
+    """An MP4 file that begins at time 0, with frames of exactly equal length; its index comes at the end.
 
-    def __init__(self, path: Path, size: Size, rate: Rate, bit_rate: int, created: str) -> None:
+    `timecode` is that of the first frame, for a `tmcd` track: `hh:mm:ss:ff`, with `;` before the frames for drop-frame.
+    """
+
+    def __init__(self, path: Path, size: Size, rate: Rate, bit_rate: int, created: str, timecode: str) -> None:
         self.bytes_written = 0
         self.frames = 0
         self._rate = rate
@@ -73,6 +76,7 @@ class Mp4:
         self._video = _add_video(self._container, size, rate, bit_rate)
         self._video.metadata["creation_time"] = created
         self._video.metadata["handler_name"] = "GoPro AVC"
+        self._video.metadata["timecode"] = timecode
 
     def __enter__(self) -> Self:
         return self

@@ -14,7 +14,7 @@ FIRMWARE_SUFFIX = ".02.30.00"
 
 RESOLUTION, FRAMES_PER_SECOND, FRAME_RATE = 2, 3, 234  # the last is HERO13's own id for the frame rate
 WEBCAM_LENS, AUTO_POWER_DOWN, ANTI_FLICKER, HYPERSMOOTH, CONTROL_MODE = 43, 59, 134, 135, 175
-LCD_BRIGHTNESS = 88
+GPS, LCD_BRIGHTNESS = 83, 88
 
 # What the camera is set to at first, where the first option of the table would be an odd choice.
 FACTORY_OPTIONS: Mapping[int, int] = MappingProxyType(
@@ -23,7 +23,7 @@ FACTORY_OPTIONS: Mapping[int, int] = MappingProxyType(
         FRAMES_PER_SECOND: 8,
         FRAME_RATE: 8,
         AUTO_POWER_DOWN: 4,
-        83: 1,
+        GPS: 1,
         LCD_BRIGHTNESS: 50,
         108: 1,
         125: 3,

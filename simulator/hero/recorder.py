@@ -6,15 +6,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from simulator.hero.boxes import append_telemetry
 from simulator.hero.encoder import Mp4
 from simulator.hero.media import CHAPTERED_VIDEO, PHOTO, VIDEO, Card, MediaFile, write_jpeg
 from simulator.hero.rtc import Rtc, as_datetime
 from simulator.hero.sensor import SECOND_NS, Exposure, Rate, Sensor, Shutter, Size
+from simulator.hero.telemetry import Maker, Telemetry, Track
 
 SHUTTER_DELAY_S = 0.132  # from the command to the first frame, one user's measurement (OpenGoPro issue 212)
 ENCODING_AFTER_STOP_S = 0.2
 CLOSING_S = 0.3  # at least; while the camera is busy with closing the file
 PHOTO_ENCODING_S = 0.6  # GoPro's SDK waits for ever when it never sees it
+DAY_S = 86_400
+FIRST_WITH_DROP_FRAME = 12  # HERO10 counts on, HERO12 leaves numbers out (github.com/gopro/labs/issues/1284)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,7 @@ class VideoPlan:
     bit_rate: int
     chapter_bytes: int
     dates_are_utc: bool
+    maker: Maker
 
 
 class Capture(ABC):
@@ -108,6 +113,8 @@ class Video(Capture):
         self._created_local_s = rtc.local_s(self._began_utc_ns)
         self._created_utc_s = rtc.utc_s(self._began_utc_ns) if plan.dates_are_utc else self._created_local_s
         self._hilights_ms: list[int] = []
+        self._frames = 0
+        self._telemetry = Telemetry(plan.maker, sensor.street, plan.rate, self._began_utc_ns)
 
     def mark(self) -> None:
         """A hilight, now."""
@@ -127,10 +134,14 @@ class Video(Capture):
         directory, name = self._card.place(self._number, chapter)
         path = self._card.on_disk(directory, name)
         created = as_datetime(self._created_utc_s).strftime("%Y-%m-%dT%H:%M:%S.000000Z")
-        with Mp4(path, plan.size, plan.rate, plan.bit_rate, created) as file:
+        track = Track(self._telemetry, plan.rate)
+        with Mp4(path, plan.size, plan.rate, plan.bit_rate, created, self._timecode()) as file:
             while shot is not None and not (file.next_is_key and file.bytes_written >= plan.chapter_bytes):
                 self._sensor.truth.add(shot.number, name, file.add(shot.picture), shot.utc_ns)
+                track.add(shot.utc_ns)
                 shot = next(shots, None)
+        append_telemetry(path, track.close(), plan.maker.about())
+        self._frames += file.frames
         content = VIDEO if chapter == 1 and shot is None else CHAPTERED_VIDEO
         self._card.add(
             MediaFile(
@@ -146,3 +157,22 @@ class Video(Capture):
             )
         )
         return shot
+
+    def _timecode(self) -> str:
+        """Of the next frame: counted from midnight by the camera's clock, in local time."""
+        rate = self._plan.rate
+        since_midnight = round(self._created_local_s % DAY_S * rate.per_second) + self._frames
+        return timecode(since_midnight, rate, self._plan.maker.generation >= FIRST_WITH_DROP_FRAME)
+
+
+def timecode(frame: int, rate: Rate, may_drop: bool) -> str:
+    """SMPTE 12M of a number of frames since midnight; drop-frame skips numbers where 30 or 60 are a little less."""
+    nominal = round(rate.per_second)
+    drops = may_drop and rate.denominator != 1 and nominal % 30 == 0
+    skipped = nominal // 15 if drops else 0  # of the first numbers of each minute, but not of each tenth
+    per_minute, per_ten = 60 * nominal - skipped, 600 * nominal - 9 * skipped
+    tens, rest = divmod(frame, per_ten)
+    frame += skipped * (9 * tens + max(0, (rest - skipped) // per_minute))
+    seconds, frames = divmod(frame, nominal)
+    minutes, hours = seconds // 60 % 60, seconds // 3600 % 24
+    return f"{hours:02d}:{minutes:02d}:{seconds % 60:02d}{';' if drops else ':'}{frames:02d}"

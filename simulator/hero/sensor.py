@@ -128,8 +128,9 @@ class Sensor:
     def __init__(self, world: World, street: Street, side: str, crystal: Crystal, seed: int, truth: Truth) -> None:
         self.world = world
         self.truth = truth
+        self.street, self.side = street, side
         self.phone: Phone | None = None
-        self._street, self._side, self._crystal, self._seed = street, side, crystal, seed
+        self._crystal, self._seed = crystal, seed
         self._films: dict[Size, Film] = {}
         self._loading = threading.Lock()
         self._numbers = itertools.count(1)
@@ -138,7 +139,7 @@ class Sensor:
         """The film in that size; drawing its street takes a moment the first time."""
         with self._loading:
             if size not in self._films:
-                self._films[size] = Film(self.world, self._street, self._side, size.width, size.height, self._seed)
+                self._films[size] = Film(self.world, self.street, self.side, size.width, size.height, self._seed)
             return self._films[size]
 
     def expose(
