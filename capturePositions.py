@@ -53,7 +53,8 @@ RATE_WINDOW_NS = 5 * NS_PER_S
 FIX_STALE_NS = 2 * NS_PER_S
 DRAIN_S = 1.0  # how long a stop waits for the epoch that is just coming in
 CHRONY_GATE_NS = 50 * NS_PER_MS  # an epoch that comes later has stalled on its way, or is damaged
-NAMES = ("Eos GNSS", "Arrow")
+STABLE_NAME = "edencar-gnss"  # of system/60-edencar.rules
+NAMES = ("Eos GNSS", "Arrow", STABLE_NAME)
 QUALITY_WORDS = {0: "none", 2: "DGNSS", 4: "RTK fixed", 5: "RTK float", 9: "DGNSS"}
 CSV_NAME, RAW_NAME, INDEX_NAME = "positions.csv", "raw.nmea", "raw.idx"
 CSV_HEADER = ",".join(FIX_COLUMNS) + "\n"
@@ -137,8 +138,8 @@ def _candidates() -> list[str]:
     """All serial ports, those that call themselves a receiver first, by names that survive a replug."""
     from serial.tools import list_ports  # not where the server imports this module
 
-    folder = Path("/dev/serial/by-id")
-    links = {str(link.resolve()): str(link) for link in folder.iterdir()} if folder.is_dir() else {}
+    stable = [*Path("/dev/serial/by-id").glob("*"), *Path("/dev").glob(STABLE_NAME)]
+    links = {os.path.realpath(link): str(link) for link in stable}
     ports = sorted(list_ports.comports(), key=lambda port: port.device)
     names = [links.get(port.device, port.device) for port in ports]
     said = {name: f"{port.description} {port.product} {name}" for port, name in zip(ports, names, strict=True)}
