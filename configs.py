@@ -51,6 +51,7 @@ class Settings:
     chrony_socket: str = _tunable("", "path, empty = off", "sets the Pi's own clock by the receiver (docs/chrony.md)")
     display_latency_ms: float = _tunable(35.0, "ms", "animation frame to light; phones lie between 10 and 60")
     display_latency_error_ms: float = _tunable(25.0, "ms", "half-width of that, for a phone never measured")
+    led_pin: int = _tunable(17, "GPIO (BCM)", "the LED that measures a phone's display latency; header pin 11")
     display_refresh_hz: float = _tunable(
         60.0, "Hz", "refresh rate of the screen that shows the code, without a draw log"
     )
