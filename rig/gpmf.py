@@ -6,10 +6,11 @@ gopro-overlay want an ffmpeg program.
 """
 
 import logging
+import math
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -42,9 +43,13 @@ LOCKED = 2  # GPSF: 0 is none, 2 in two and 3 in three dimensions
 GPS_QUALITY = 1  # as in GGA: a satellite fix without corrections
 SEA_LEVEL = b"MSLV"  # GPSA: altitudes are above mean sea level; else above the ellipsoid (the real MAX file says so)
 GPS9_EPOCH_NS = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp()) * NS_PER_S
+MOST_DAYS, MOST_SECONDS = 36_525, 86_401  # of GPS9; more is damage
 DAY_NS = 86_400 * NS_PER_S
+STAMP_REACH_NS = 5 * NS_PER_S  # a stamp further from its packet is damaged
 RAW_PAYLOAD_NS = 1_001 * NS_PER_MS  # of a GPMF track without its MP4
+USUAL_READ_OUT_MS = 15.0  # top to bottom row, where the file does not say; 20.6 on a MAX
 RATE_SIGMA = 25e-6  # what is known of a camera's crystal before looking: 50 ppm are two sigmas
+WANDER_S = 10.0  # stamps of places wander that slowly (real file): what lies closer together is one observation
 OUTLIER_MADS, OUTLIER_FLOOR_NS = 5.0, 20 * NS_PER_MS
 
 log = logging.getLogger(__name__)
@@ -137,7 +142,8 @@ def numbers(item: Item, layout: str = "") -> Floats:
     if row.itemsize != item.size or not item.count:
         raise UnreadableError(f"{item.count} GPMF samples of {item.size} bytes where {row.itemsize} are said")
     table = np.frombuffer(item.data, dtype=row)
-    values = np.column_stack([table[name].astype(np.float64) for name in row.names or ()])
+    with np.errstate(invalid="ignore"):  # a damaged float may be no number at all
+        values = np.column_stack([table[name].astype(np.float64) for name in row.names or ()])
     return values / np.array([FIXED_POINT.get(kind, 1.0) for kind in kinds * columns], dtype=np.float64)
 
 
@@ -166,9 +172,10 @@ def _samples(stream: Stream, key: str) -> Floats:
 def _number(stream: Stream, key: str) -> float | None:
     """The first number of an item, None where there is none."""
     try:
-        return float(numbers(stream[key])[0, 0])
+        value = float(numbers(stream[key])[0, 0])
     except (KeyError, UnreadableError):
         return None
+    return value if math.isfinite(value) else None
 
 
 def _text(item: Item | None) -> str:
@@ -221,7 +228,11 @@ def _raw_packets(data: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 
 class Telemetry:
-    """The GPMF track of one file, read once. Raises UnreadableError for a file that has none."""
+    """The GPMF track of one file, read once. Raises UnreadableError for a file that has none.
+
+    Stamps tell when a frame begins; this house dates frames by the mid-exposure of their middle row. `clock` and `gyro`
+    are on the PTS of frames dated so, `series` is on that of the stamps.
+    """
 
     def __init__(self, path: Path) -> None:
         try:
@@ -231,6 +242,8 @@ class Telemetry:
         if not any(payload.streams for payload in self.payloads):
             raise UnreadableError(f"{path} holds no readable GPMF telemetry", cure=NO_GPMF)
         self._zero_ns = self._stamp_zero_ns()
+        self.camera = read_camera(path)
+        self._middle_ns = self._frame_middle_ns()
 
     def series(self, key: str) -> Series | None:
         """All samples of one kind, None when there are none."""
@@ -257,11 +270,31 @@ class Telemetry:
         return round(float(np.median(zeros))) if zeros else None
 
     def _begin_ns(self, index: int, stream: Stream) -> int:
-        stamp_ns = _stamp_ns(stream)
-        return self.payloads[index].pts_ns if self._zero_ns is None or stamp_ns is None else stamp_ns - self._zero_ns
+        pts_ns, stamp_ns = self.payloads[index].pts_ns, _stamp_ns(stream)
+        if self._zero_ns is None or stamp_ns is None or abs(stamp_ns - self._zero_ns - pts_ns) > STAMP_REACH_NS:
+            return pts_ns
+        return stamp_ns - self._zero_ns
+
+    def _frame_middle_ns(self) -> int:
+        """From the start of a frame to the mid-exposure of its middle row."""
+        exposures = self.series("SHUT")
+        exposure_ms = 0.0 if exposures is None else float(np.median(exposures.values)) * 1000
+        read_out_ms = self.camera.read_out_ms or USUAL_READ_OUT_MS
+        return round((exposure_ms + read_out_ms) / 2 * NS_PER_MS)
 
     def clock(self) -> list[tuple[int, int]]:
-        """(pts_ns, utc_ns) wherever the GPS says the time; what comes first after no fix is never trusted."""
+        """(pts_ns, utc_ns) wherever the GPS says the time; what comes first after no fix is never trusted.
+
+        A sample is stamped when it reaches the camera, some 0.1 s after its own time: UTC from here is too early by it.
+        """
+        return [(pts_ns - self._middle_ns, utc_ns) for pts_ns, utc_ns in self._stamped_clock()]
+
+    def gyro(self) -> Series | None:
+        """Turning about the camera's three axes in rad/s, None when there is none."""
+        series = self.series("GYRO")
+        return None if series is None else replace(series, pts_ns=series.pts_ns - self._middle_ns)
+
+    def _stamped_clock(self) -> list[tuple[int, int]]:
         return self._clock9() or self._clock5()
 
     def _clock5(self) -> list[tuple[int, int]]:
@@ -277,7 +310,7 @@ class Telemetry:
         series = self.series("GPS9")
         if series is None:
             return []
-        locked = series.values[:, 8] >= LOCKED
+        locked = (series.values[:, 8] >= LOCKED) & _has_date(series.values)
         unlocked = set(series.payload[~locked].tolist())
         trusted = [index > 0 and not {index, index - 1} & unlocked for index in series.payload.tolist()]
         return list(zip(series.pts_ns[trusted].tolist(), _gps9_ns(series.values[trusted]).tolist(), strict=True))
@@ -295,15 +328,15 @@ class Telemetry:
         altitudes = [_text(stream.get("GPSA")).encode() for _, stream in self._all("GPS9")]
         is_sea_level = SEA_LEVEL in altitudes
         return [
-            _fix(row, int(utc_ns), row[8] >= LOCKED, float(row[7]), is_sea_level, "gps9")
-            for row, utc_ns in zip(series.values, _gps9_ns(series.values), strict=True)
+            _fix(row, int(utc_ns) if dated else None, row[8] >= LOCKED, float(row[7]), is_sea_level, "gps9")
+            for row, utc_ns, dated in zip(series.values, _gps9_ns(series.values), _has_date(series.values), strict=True)
         ]
 
     def _fixes5(self) -> list[Fix]:
         series = self.series("GPS5")
         if series is None:
             return []
-        line = clock_line(self.clock())
+        line = clock_line(self._stamped_clock())
         times = [None] * len(series.pts_ns) if line is None else line.utc_of(series.pts_ns).tolist()
         streams = dict(self._all("GPS5"))
         fixes = []
@@ -347,6 +380,11 @@ def _gpsu_ns(stream: Stream) -> int | None:
         return None
 
 
+def _has_date(values: Floats) -> npt.NDArray[np.bool_]:
+    days, seconds = values[:, 5], values[:, 6]
+    return (days >= 0) & (days <= MOST_DAYS) & (seconds >= 0) & (seconds <= MOST_SECONDS)
+
+
 def _gps9_ns(values: Floats) -> Integers:
     days, milliseconds = values[:, 5].astype(np.int64), np.rint(values[:, 6] * 1000).astype(np.int64)
     return np.asarray(GPS9_EPOCH_NS + days * DAY_NS + milliseconds * NS_PER_MS, dtype=np.int64)
@@ -356,7 +394,7 @@ def _fix(row: Floats, utc_ns: int | None, locked: bool, dop: float | None, is_se
     """A sample as an epoch. The one DOP that GPMF has stands for the horizontal one, which is never larger."""
     latitude, longitude, altitude_m, speed_mps = (float(value) for value in row[:4])
     utc = None if utc_ns is None else iso_utc(utc_ns)
-    if not locked:
+    if not locked or abs(latitude) > 90 or abs(longitude) > 180:
         return Fix(utc=utc, utc_ns=utc_ns, quality=0, flags=(source,))
     return Fix(
         utc=utc,
@@ -388,8 +426,9 @@ def clock_line(pairs: Sequence[tuple[int, int]]) -> ClockLine | None:
     middle = int(pts[kept].mean())
     x, y = (pts[kept] - middle).astype(np.float64), rest[kept]
     scatter = max(float(y.std()), NS_PER_MS)
-    information = float((x * x).sum()) / scatter**2
-    rate = float((x * y).sum()) / scatter**2 / (information + RATE_SIGMA**-2)
+    independent = min(1.0, float(np.ptp(x)) / NS_PER_S / WANDER_S / len(x))
+    information = independent * float((x * x).sum()) / scatter**2
+    rate = independent * float((x * y).sum()) / scatter**2 / (information + RATE_SIGMA**-2)
     rate_sigma = (information + RATE_SIGMA**-2) ** -0.5
     utc_ns = middle + base + round(float(y.mean()))
     scatter_ns = round(float((y - rate * x).std()))
@@ -402,13 +441,16 @@ def read_fixes(path: Path) -> list[Fix]:
 
 
 def read_clock(path: Path) -> list[tuple[int, int]]:
-    """(pts_ns, utc_ns) of the file's own GPS clock; empty without one. Raises UnreadableError without GPMF."""
+    """(pts_ns, utc_ns) of the file's own GPS clock as `Telemetry.clock` has them; empty without one.
+
+    Raises UnreadableError for a file without GPMF.
+    """
     return Telemetry(path).clock()
 
 
 def read_gyro(path: Path) -> tuple[Integers, Floats]:
     """PTS in ns and turning about the camera's three axes in rad/s. Raises UnreadableError for a file without them."""
-    series = Telemetry(path).series("GYRO")
+    series = Telemetry(path).gyro()
     if series is None:
         raise UnreadableError(f"{path} holds no gyro", cure=NO_GPMF)
     return series.pts_ns, series.values
