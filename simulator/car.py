@@ -44,8 +44,8 @@ CLOCK_TIMEOUT_S = 5.0
 # label, serial, model, crystal in ppm; the three last digits of a serial make a GoPro's address on USB
 KNOWN_CAMERAS = (
     ("left", "C3501324500711", "HERO12 Black", 38.0),
-    ("right", "C3471325208244", "HERO11 Black", -21.0),
-    ("front", "C3531350013906", "HERO13 Black", 11.0),
+    ("right", "C3531350013906", "HERO13 Black", -21.0),
+    ("front", "C3471325208244", "HERO11 Black", 11.0),
     ("rear", "C3501325800142", "HERO12 Black", -63.0),
 )
 SIDES = {"right": "right", "rear": "right"}  # the street is seen to the left and to the right only

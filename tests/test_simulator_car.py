@@ -107,7 +107,7 @@ def wait_for_end(pids: set[int], seconds: float) -> set[int]:
 
 
 def test_it_says_where_everything_is(car: dict[str, Any]) -> None:
-    assert [camera["model"] for camera in car["cameras"]] == ["HERO12 Black", "HERO11 Black"]
+    assert [camera["model"] for camera in car["cameras"]] == ["HERO12 Black", "HERO13 Black"]
     assert len({camera["serial"][-3:] for camera in car["cameras"]}) == 2
     for camera in car["cameras"]:
         assert requests.get(f"http://{camera['address']}/gopro/version", timeout=5).ok
