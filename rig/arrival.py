@@ -1,6 +1,5 @@
 """How a camera's clock ran, from when its pictures came: the fastest ones always took the same time on their way."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from rig.clock import ClockCurve, fit_clock
 from rig.timeline import CameraClock
 from rig.video import MPEG_TS_CLOCK_HZ, Video
 
@@ -17,22 +17,17 @@ Float64 = npt.NDArray[np.float64]
 SECOND_NS = 1_000_000_000
 WINDOW_NS = 15 * SECOND_NS
 FASTEST_PICTURES = 0.02  # of a window: the plain minimum follows single early ones
-EARLIEST_EPOCHS = 0.10  # of a receiver: measured 0.6 ms where the minimum had 3.4
+MIN_FILLED = 0.3  # of the usual number of pictures in a window
 SMOOTHING_NS = 150 * SECOND_NS  # a crystal warms up in ten minutes
 MIN_SPAN_NS = 120 * SECOND_NS  # below this the drift is smaller than what arrivals tell
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """The lower edge of a delay that jitters upwards, at some instants; linear between them."""
+    """The lower edge of a delay that jitters upwards, at some instants; only its changes mean anything."""
 
     at_ns: Int64
     delay_ns: Float64
-    base_ns: int
-
-    def at(self, instants_ns: Int64) -> Float64:
-        """The delay, less `base_ns`."""
-        return np.asarray(np.interp(instants_ns, self.at_ns, self.delay_ns))
 
 
 def envelope(at_ns: Int64, delay_ns: Int64, share: float) -> Envelope | None:
@@ -44,13 +39,16 @@ def envelope(at_ns: Int64, delay_ns: Int64, share: float) -> Envelope | None:
     groups = np.split(np.arange(len(at_ns)), np.flatnonzero(np.diff(window)) + 1)
     slope = _slope(at_ns, delay_ns - base)
     places, edges = [], []
+    usual = float(np.median([len(group) for group in groups]))
     for group in groups:
+        if len(group) < MIN_FILLED * usual:
+            continue  # the quantile of a few is no edge
         middle = (int(at_ns[group[0]]) + int(at_ns[group[-1]])) // 2
         flat = (delay_ns[group] - base) - slope * (at_ns[group] - middle)
         places.append(middle)
         edges.append(float(np.quantile(flat, share)))
     at = np.array(places, dtype=np.int64)
-    return Envelope(at, _smoothed(at, np.array(edges)), base)
+    return Envelope(at, _smoothed(at, np.array(edges)))
 
 
 def _slope(at_ns: Int64, delay_ns: Int64) -> float:
@@ -107,35 +105,32 @@ def epochs(positions: Path) -> tuple[Int64, Int64]:
     return arrived[order], utc[order]
 
 
-def monotonic_lag(positions: Path) -> Envelope | None:
-    """CLOCK_MONOTONIC minus UTC over the recording, as the receiver's epochs tell it, their latency included."""
-    arrived, utc = epochs(positions)
-    return envelope(arrived, arrived - utc, EARLIEST_EPOCHS) if len(arrived) else None
+def receiver_clock(positions: Path, latency_ns: int, latency_error_ns: int) -> ClockCurve | None:
+    """UTC over CLOCK_MONOTONIC of a recording, by all epochs of its `positions.csv`; None without enough."""
+    return fit_clock(*epochs(positions), latency_ns, latency_error_ns)
 
 
-def bent(clock: CameraClock, item: Video, lag: Envelope | None, monotonic_rate_ppm: float) -> CameraClock:
+def bent(clock: CameraClock, item: Video, utc: ClockCurve | None, monotonic_error_ppm: float) -> CameraClock:
     """The clock of one film of the code with the drift that the stream's arrivals show; the same when they show none.
 
-    Without a receiver this machine's CLOCK_MONOTONIC is taken for UTC's rate, which it is within `monotonic_rate_ppm`.
+    Without a receiver (`utc` None) CLOCK_MONOTONIC is taken for UTC's rate, which it is within `monotonic_error_ppm`.
     """
     pts, came = arrivals(item)
-    edge = envelope(pts, came - pts, FASTEST_PICTURES) if len(pts) else None
+    edge = envelope(pts, (utc.utc_ns(came) if utc else came) - pts, FASTEST_PICTURES) if len(pts) else None
     if edge is None:
         return clock
-    drift = edge.delay_ns - (lag.at(edge.at_ns + edge.base_ns) if lag else 0.0)
+    return along(clock, edge, monotonic_error_ppm, None if utc is None else (int(pts[0]), int(pts[-1])))
+
+
+def along(clock: CameraClock, edge: Envelope, rate_error_ppm: float, span: tuple[int, int] | None) -> CameraClock:
+    """The clock of one film of the code, going on as the delay of arrival does; exact in rate within `span`."""
     anchor = clock.anchors[0].pts_ns
-    drift = drift - np.interp(anchor, edge.at_ns, drift) - (edge.at_ns - anchor) * (clock.rate_ppm * 1e-6)
-    curve = tuple((int(x), round(float(y))) for x, y in zip(edge.at_ns, drift, strict=True))
-    return _with_curve(clock, curve, None if lag is None else (pts[0], pts[-1]), monotonic_rate_ppm)
-
-
-def _with_curve(
-    clock: CameraClock, curve: Sequence[tuple[int, int]], span: tuple[int, int] | None, rate_error_ppm: float
-) -> CameraClock:
+    drift = edge.delay_ns - np.interp(anchor, edge.at_ns, edge.delay_ns)
+    drift -= (edge.at_ns - anchor) * (clock.rate_ppm * 1e-6)
     return replace(
         clock,
         source="qr+arrival",
         rate_error_ppm=min(rate_error_ppm, clock.rate_error_ppm),
-        curve=tuple(curve),
-        curve_span=None if span is None else (int(span[0]), int(span[1])),
+        curve=tuple((int(x), round(float(y))) for x, y in zip(edge.at_ns, drift, strict=True)),
+        curve_span=span,
     )

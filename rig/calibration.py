@@ -17,7 +17,7 @@ import numpy as np
 
 from configs import Settings
 from rig import arrival, codefilm, gpmf, rates, timeline
-from rig.clock import parse_utc
+from rig.clock import ClockCurve, parse_utc
 from rig.codefilm import CodeFilm, Window
 from rig.codelog import CodeLog, read_logs
 from rig.errors import NoCalibrationError, UnreadableError, UsageError
@@ -193,8 +193,7 @@ def _with_rate(clock: CameraClock, item: Video, context: Context, settings: Sett
     """A clock whose films are all at one place, with what else tells how it went on from there."""
     if clock.anchors[-1].pts_ns - clock.anchors[0].pts_ns > RATE_SPAN_NS:
         return clock
-    lag = arrival.monotonic_lag(context.positions) if context.positions else None
-    bent = arrival.bent(clock, item, lag, settings.monotonic_rate_error_ppm)
+    bent = arrival.bent(clock, item, _receiver_clock(context, settings), settings.monotonic_rate_error_ppm)
     if bent is not clock:
         return bent
     candidates = [(known.rate_ppm, settings.stored_rate_error_ppm)] if known.rate_ppm is not None else []
@@ -205,6 +204,15 @@ def _with_rate(clock: CameraClock, item: Video, context: Context, settings: Sett
         if error_ppm < clock.rate_error_ppm:
             return replace(clock, rate_ppm=rate_ppm, rate_error_ppm=error_ppm)
     return clock
+
+
+def _receiver_clock(context: Context, settings: Settings) -> ClockCurve | None:
+    if context.positions is None:
+        return None
+    latency_ms, error_ms = settings.receiver_latency_ms, settings.receiver_latency_error_ms
+    return arrival.receiver_clock(
+        context.positions, round(latency_ms * MILLISECOND_NS), round(error_ms * MILLISECOND_NS)
+    )
 
 
 def _gps_line(item: Video) -> gpmf.ClockLine | None:
@@ -239,17 +247,16 @@ def _by_arrival(item: Video, context: Context, settings: Settings, known: Camera
     delay_ms = settings.arrival_delay_ms if known.delay_ms is None else known.delay_ms
     error_ms = settings.arrival_link_error_ms if measured else settings.arrival_delay_error_ms
     at_ns = item.first_ns
-    lag = arrival.monotonic_lag(context.positions) if context.positions else None
-    if lag is not None:
-        came_ns = np.array([at_ns + item.arrival_offset_ns], dtype=np.int64)
-        offset_ns = item.arrival_offset_ns - lag.base_ns - round(float(lag.at(came_ns)[0]))
+    receiver = _receiver_clock(context, settings)
+    if receiver is not None:
+        offset_ns = int(receiver.utc_ns(np.array([at_ns + item.arrival_offset_ns], dtype=np.int64))[0]) - at_ns
     utc_ns = at_ns + offset_ns - round(delay_ms * MILLISECOND_NS)
     clock = timeline.given(at_ns, utc_ns, 0, settings.unknown_camera_rate_ppm, "arrival")
     constants = (
         ("stream_delay", round(error_ms * MILLISECOND_NS)),
         ("clock", terms(settings, context).clock_error_ns),
     )
-    bent = arrival.bent(clock, item, lag, settings.monotonic_rate_error_ppm)
+    bent = arrival.bent(clock, item, receiver, settings.monotonic_rate_error_ppm)
     return replace(bent, source="arrival", constants=constants)
 
 
