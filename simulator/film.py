@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.facade import VIEW_HEIGHT_M, draw_street
+from simulator.led import Led
 from simulator.paint import BLACK, GREY, WHITE, Picture, Planes
 from simulator.phone import Phone
 from simulator.screen import FULL_ROWS, Screen
@@ -36,7 +37,7 @@ class Film:
         self._screen = Screen(height)
         self._number = _NumberBar(height)
 
-    def picture(self, utc_ns: int, number: int, phone: Phone | None = None) -> av.VideoFrame:
+    def picture(self, utc_ns: int, number: int, phone: Phone | None = None, led: Led | None = None) -> av.VideoFrame:
         """The picture whose middle row has its mid-exposure at `utc_ns`, marked with `number` (below 2^24)."""
         frame = av.VideoFrame(self.width, self.height, "yuv420p")
         frame.colorspace, frame.color_range = BT709, LIMITED_RANGE
@@ -44,6 +45,8 @@ class Film:
         self._draw_street(planes, utc_ns)
         if phone is not None and phone.is_shown(utc_ns):
             self._screen.draw(planes, *self._sway(utc_ns), utc_ns, phone)
+        if led is not None:
+            led.draw(planes, utc_ns)
         self._number.draw(planes, number)
         return frame
 
