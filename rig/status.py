@@ -34,11 +34,29 @@ class RecordingNow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationNow:
+    """What a camera's stream shows of the time code; `state` is searching, reading or done.
+
+    `error_ms` is the half-width that the film of the code leaves open, the display's own delay apart. `text` says all
+    of it in words, `hint` what to do when no code is read; `problem` is the name of that hint.
+    """
+
+    state: str
+    codes: int
+    error_ms: float | None
+    text: str
+    hint: str
+    done: bool
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CameraNow:
     """One camera; None is what nobody knows.
 
     `state` is connecting, starting (told to record, has not yet), or one of gopro.CameraStatus. `records` says that it
     is part of the recording that runs, `trouble` why it does not do it, `problems` what the camera itself complains of.
+    `delay_ms` is from the middle of the exposure until the picture's first bytes are here.
     """
 
     serial: str
@@ -53,7 +71,7 @@ class CameraNow:
     delay_ms: float | None = None
     fetched_bytes: int = 0
     fetch_total_bytes: int = 0
-    calibration: None = None
+    calibration: CalibrationNow | None = None
     records: bool = False
     trouble: str = ""
     problems: tuple[str, ...] = ()
@@ -97,9 +115,13 @@ class StorageNow:
 
 @dataclass(frozen=True, slots=True)
 class CarStatus:
-    """Everything the crew must know now; `state` is idle, starting, recording, degraded or stopping."""
+    """Everything the crew must know now; `state` is idle, starting, recording, degraded or stopping.
+
+    `calibrating` says that somebody asked for the streams to be watched for codes.
+    """
 
     state: str
+    calibrating: bool
     recording: RecordingNow | None
     cameras: tuple[CameraNow, ...]
     receiver: ReceiverNow

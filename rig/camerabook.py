@@ -1,0 +1,92 @@
+"""What is remembered of each camera from drive to drive: the name the crew gave it, and the delay of its stream.
+
+`cameras.json`: `{"<serial>": {"label": "left"}}`.
+
+`delays.json`: `{"<serial>": {"delay_ms": 231.4, "sigma_ms": 14.5, "codes": 87, "measured": "2026-11-22T14:03:12Z"}}`.
+`delay_ms` is from the middle of a frame's exposure (middle row) until the first datagram of its picture was received,
+measured with the time code; of many pictures the early ones count (10th percentile). `sigma_ms` is its standard error,
+the display's unmeasured delay included. So a stream without any code can be dated: UTC of a frame is the arrival of its
+picture (`arrival_monotonic_ns` of the index, as UTC) minus `delay_ms`.
+"""
+
+import json
+import logging
+import threading
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rig.errors import ConflictError
+from rig.recordings import write_atomically
+
+LABELS, DELAYS = "cameras.json", "delays.json"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """The delay of a camera's stream, from how many codes, and when it was measured."""
+
+    delay_ms: float
+    sigma_ms: float
+    codes: int
+    measured: str
+
+
+class CameraBook:
+    """Both files of an output folder. Safe to use from several threads."""
+
+    def __init__(self, output: Path) -> None:
+        self._output = output
+        self._writing = threading.Lock()
+        labels, delays = _read(output / LABELS), _read(output / DELAYS)
+        self._labels = {serial: str(entry["label"]) for serial, entry in labels.items() if entry.get("label")}
+        self._delays = {serial: delay for serial, entry in delays.items() if (delay := _delay(entry)) is not None}
+
+    def label(self, serial: str) -> str | None:
+        """The name of a camera, None without one."""
+        return self._labels.get(serial)
+
+    def delay(self, serial: str) -> Delay | None:
+        """The delay of a camera's stream, None when it was never measured."""
+        return self._delays.get(serial)
+
+    def set_label(self, serial: str, label: str) -> None:
+        """Name a camera; an empty label takes the name away. Raises ConflictError when another one is called so."""
+        with self._writing:
+            others = {name: other for other, name in self._labels.items() if other != serial}
+            if label in others:
+                raise ConflictError(f"camera {others[label]} is called {label} already", cure="choose another name")
+            labels = {key: name for key, name in self._labels.items() if key != serial}
+            labels |= {serial: label} if label else {}
+            self._write(LABELS, {key: {"label": name} for key, name in labels.items()})
+            self._labels = labels
+
+    def set_delay(self, serial: str, delay: Delay) -> None:
+        """Remember the delay of a camera's stream."""
+        with self._writing:
+            self._delays = {**self._delays, serial: delay}
+            self._write(DELAYS, {key: asdict(value) for key, value in self._delays.items()})
+
+    def _write(self, name: str, values: dict[str, Any]) -> None:
+        write_atomically(self._output / name, json.dumps(values, ensure_ascii=False, indent=2).encode() + b"\n")
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        values = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        log.warning("%s is not used: %s", path, error)
+        return {}
+    entries = values.items() if isinstance(values, dict) else ()
+    return {serial: entry for serial, entry in entries if isinstance(entry, dict)}
+
+
+def _delay(entry: dict[str, Any]) -> Delay | None:
+    try:
+        return Delay(float(entry["delay_ms"]), float(entry["sigma_ms"]), int(entry["codes"]), str(entry["measured"]))
+    except (KeyError, TypeError, ValueError):
+        return None
