@@ -4,21 +4,25 @@ import fcntl
 import logging
 import os
 import re
+import shutil
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import capturePositions
 import gopro
 from configs import Settings
+from rig.camerabook import CameraBook, Delay
 from rig.clock import CRYSTAL_PPM, NS_PER_MS, NS_PER_S, UtcClock, iso_utc, system_clock
+from rig.drawlog import DrawLogs
 from rig.errors import ConflictError, DeviceNotFoundError, EdencarError, NoSpaceError, UnknownError, UsageError
+from rig.lookout import Lookout, calibration
 from rig.recordings import (
     FETCHING,
     FINISHED,
@@ -49,6 +53,7 @@ from rig.status import (
     receiver_problems,
 )
 from rig.supervision import Kept
+from rig.watch import SEARCHING, Picture, Sight, watch_worker
 from rig.workers import StartCapture, Target, Worker
 
 MODES = ("video", "camera")  # recorded here as a stream, or on the camera's card and fetched after the stop
@@ -65,13 +70,14 @@ DEAD_S = 15.0  # one look takes less than 2 s
 SAVE_AGAIN_S = 10.0
 START_ROOM_S = 300  # nothing is started that could not go on for so long
 CLOCK_STEP_NS = NS_PER_S
+SCRATCH = ".calibration"  # below the output folder: streams that are watched but not kept
+FIRST_PICTURE_S = 8.0  # how long a calibration waits for it
 STILL_ON_CARD = "files are still on the card: they come when the camera is back"
 CAMERA_FIGURES = (
     "battery_percent",
     "card_seconds_left",
     "fps",
     "lost_datagrams",
-    "delay_ms",
     "fetched_bytes",
     "fetch_total_bytes",
     "problems",
@@ -88,6 +94,7 @@ class Devices:
     discover: Callable[[Sequence[str]], Sequence[gopro.FoundCamera]] = gopro.discover
     camera_worker: Target = gopro.camera_worker
     receiver_worker: Target = capturePositions.receiver_worker
+    watch_worker: Target = watch_worker
 
 
 @dataclass(slots=True)
@@ -100,11 +107,6 @@ class _Camera:
     def status(self) -> gopro.CameraStatus | None:
         status: gopro.CameraStatus | None = self.kept.status
         return status
-
-    @property
-    def folder(self) -> str:
-        """Name of its folder: the serial, whatever characters a device may call its serial."""
-        return re.sub(r"[^A-Za-z0-9_-]", "_", self.found.serial)[:40] or "camera"
 
     @property
     def state(self) -> str:
@@ -126,20 +128,35 @@ class _Running:
     clock: UtcClock
     joinable: bool  # cameras that come later record too
     cameras: dict[str, _Camera] = field(default_factory=dict)
+    folders: dict[str, str] = field(default_factory=dict)  # below videos/, by serial
     warnings: list[str] = field(default_factory=list)
     stopped_ns: int | None = None
     epochs: int | None = None  # logged, once the receiver has stopped
     due_s: float = 0.0  # when closing its manifest is tried again
 
+    def add(self, camera: _Camera, label: str | None) -> None:
+        """Have a camera take part, with its files in a folder of its name, whatever characters that has."""
+        serial = camera.found.serial
+        self.cameras[serial] = camera
+        names = [_safe(name) for name in (label, serial) if name]
+        self.folders[serial] = next((name for name in names if name not in self.folders.values()), names[-1])
+
     def capture(self, camera: _Camera) -> StartCapture:
-        folder = self.folder / "videos" / camera.folder
+        folder = self.folder / "videos" / self.folders[camera.found.serial]
         folder.mkdir(parents=True, exist_ok=True)
         return StartCapture(folder, self.mode)
 
     @property
+    def streams(self) -> dict[str, Path]:
+        """The folders that streams are recorded into now, by serial."""
+        if self.mode != "video" or self.stopped_ns is not None:
+            return {}
+        return {serial: self.folder / "videos" / name for serial, name in [*self.folders.items()]}
+
+    @property
     def entries(self) -> tuple[RecordedCamera, ...]:
         return tuple(
-            RecordedCamera(serial, camera.found.model, camera.found.address, camera.folder)
+            RecordedCamera(serial, camera.found.model, camera.found.address, self.folders[serial])
             for serial, camera in sorted(self.cameras.items())
         )
 
@@ -164,10 +181,17 @@ class Car:
         self._fetches: dict[str, float] = {}  # recordings with files on the cards, and since when none is coming
         self._cameras: dict[str, _Camera] = {}
         self._gnss: UtcClock | None = None
+        self._book = CameraBook(self.recordings.output)
+        self._draw_logs = DrawLogs()
+        self._lookout = Lookout(settings, self.clock, self._note_delay, self._devices.watch_worker)
+        self._calibrating = threading.Lock()
+        self._scratch: dict[str, Path] = {}  # streams that are only watched, by serial
+        self._impatient = 0  # starts that wait for a calibration to give way
         self._tended_s = time.monotonic()
         self._discovered = threading.Event()
         self._closing = threading.Event()
         self._close_interrupted()
+        shutil.rmtree(self.recordings.output / SCRATCH, ignore_errors=True)
         self._receiver = Kept(Worker("receiver", self._devices.receiver_worker, settings), self._note)
         self._threads = [
             threading.Thread(target=self._repeat, args=(task, pause_s), name=task.__name__, daemon=True)
@@ -175,6 +199,7 @@ class Car:
                 (self._discover, settings.discover_interval_s),
                 (self._tend, TICK_S),
                 (self._follow_files, FOLLOW_S),
+                (self._look_out, TICK_S),
             )
         ]
         for thread in self._threads:
@@ -206,7 +231,7 @@ class Car:
             raise UsageError(f"{allow[:40]!r} cannot be allowed", cure=f"use {POSITIONS_ONLY}, or leave it out")
         if self._phase == STOPPING:
             raise ConflictError("the last recording is being stopped", cure="try again in a few seconds")
-        with self._changing:
+        with self._first_in_line(), self._changing:
             if self._closing.is_set():
                 raise ConflictError("the server is ending", cure="start it again")
             if self._running:
@@ -222,8 +247,51 @@ class Car:
 
         In mode `camera` it waits up to `stop_wait_s` for the files, else the recording is returned in state `fetching`.
         """
+        if self._calibrating.locked() and self._running is None:
+            return None
         with self._changing:
             return self._stop(reason, self._settings.stop_wait_s)
+
+    def calibrate(self, seconds: float) -> list[dict[str, Any]]:
+        """Watch the streams of all cameras for the time code; what each shows, see rig.watch.Sight.
+
+        Without a recording the streams are started for it and nothing is kept; a start meanwhile goes first. Raises
+        ConflictError when there are no streams to be watched, DeviceNotFoundError, NoSpaceError.
+        """
+        if not self._calibrating.acquire(blocking=False):
+            raise ConflictError("a calibration runs already", cure="wait for it")
+        try:
+            if self._phase != IDLE:
+                raise ConflictError(f"the car is {self._phase}", cure="try again in a few seconds")
+            running = self._running
+            if running is not None:
+                return self._calibrate_running(running, seconds)
+            with self._changing:
+                if self._running is not None or self._closing.is_set():
+                    raise ConflictError("a recording was started meanwhile", cure="calibrate again: that may run on")
+                return self._calibrate_idle(seconds)
+        finally:
+            self._calibrating.release()
+
+    def picture(self, serial: str) -> Picture | None:
+        """The newest picture of a camera's stream, None when there is none yet. Raises UnknownError."""
+        self._known(serial)
+        return self._lookout.picture(serial)
+
+    def name_camera(self, serial: str, label: str) -> CameraNow:
+        """Give a camera a name, or take it away (empty); the next recording has it as the name of a folder.
+
+        Raises UnknownError, or ConflictError when another camera is called so.
+        """
+        camera = self._known(serial)
+        self._book.set_label(serial, " ".join(label.split()))
+        return self._camera_now(camera, self._running)
+
+    def note_codes(self, page: str, post: Mapping[str, Any]) -> None:
+        """Take what a page with the time code says that it drew; the streams are watched for it meanwhile."""
+        self._lookout.want_codes(post.get("offset_bound_ms"))
+        running = self._running
+        self._draw_logs.add(page, post, running.folder if running and running.stopped_ns is None else None)
 
     def clock(self) -> UtcClock:
         """UTC by the receiver as long as it is better than the operating system's idea of it."""
@@ -241,7 +309,7 @@ class Car:
         """How all is now."""
         running = self._running
         listed = self._listed()
-        cameras = tuple(_camera_now(camera, running) for camera in listed)
+        cameras = tuple(self._camera_now(camera, running) for camera in listed)
         receiver = _receiver_now(self._receiver.status or capturePositions.ReceiverStatus())
         clock = self.clock()
         time_now = TimeNow(iso_utc(clock.utc_ns()), clock.source, round(clock.sigma_ns / NS_PER_MS, 3))
@@ -253,6 +321,7 @@ class Car:
         )
         return CarStatus(
             state=self._state(running, problems),
+            calibrating=self._calibrating.locked(),
             recording=_recording_now(running) if running else None,
             cameras=cameras,
             receiver=receiver,
@@ -268,7 +337,7 @@ class Car:
 
     def close(self) -> None:
         """Stop the recording, end all workers, let go of the folder. Files still on a camera's card stay there."""
-        with self._changing:
+        with self._first_in_line(), self._changing:
             if self._closing.is_set():
                 return
             self._stop("the server ended", 0.0)
@@ -277,8 +346,20 @@ class Car:
             thread.join(THREAD_GRACE_S)
         for recording_id in self._fetches:
             self._close_fetch(recording_id)
+        self._lookout.close()
         _at_once(Kept.close, [self._receiver, *(camera.kept for camera in self._cameras.values())])
         os.close(self._lock_file)
+
+    @contextmanager
+    def _first_in_line(self) -> Iterator[None]:
+        """Have a calibration that only watches give way."""
+        with self._members:
+            self._impatient += 1
+        try:
+            yield
+        finally:
+            with self._members:
+                self._impatient -= 1
 
     def _again(self, running: _Running, mode: str) -> Manifest:
         if mode != running.mode:
@@ -301,7 +382,8 @@ class Car:
         folder = self.recordings.folder(manifest.id)
         running = _Running(manifest.id, name, mode, folder, started_ns, clock, joinable=serials is None)
         with self._members:
-            running.cameras = {camera.found.serial: camera for camera in chosen}
+            for camera in chosen:
+                running.add(camera, self._book.label(camera.found.serial))
             self._running = running
         try:
             failures = self._begin(running, chosen)
@@ -482,7 +564,7 @@ class Car:
             with self._members:
                 joins = serial not in running.cameras and running.stopped_ns is None and camera.state != "lost"
                 if joins:
-                    running.cameras[serial] = camera
+                    running.add(camera, self._book.label(serial))
                     camera.kept.expect(running.capture(camera))
             if joins:
                 self._note(f"camera {serial} joined")
@@ -504,6 +586,73 @@ class Car:
         if self._running and self._phase == IDLE and free_bytes(self.recordings.output) < self._settings.reserve_bytes:
             threading.Thread(target=self.stop, args=("the disk is full",), name="full disk", daemon=True).start()
 
+    def _look_out(self) -> None:
+        running = self._running
+        self._lookout.tend(running.streams if running else {**self._scratch})
+
+    def _calibrate_running(self, running: _Running, seconds: float) -> list[dict[str, Any]]:
+        if running.mode != "video":
+            raise ConflictError(
+                "the cameras record on their cards, there is no stream to be watched",
+                cure="the code is read from the files afterwards; or calibrate before or after this recording",
+            )
+
+        def check() -> None:
+            if not running.streams:
+                raise ConflictError("the recording was stopped meanwhile", cure="calibrate again")
+
+        cameras = [camera for camera in self._listed() if camera.found.serial in running.streams]
+        return self._watch_codes([(camera, None) for camera in cameras], seconds, check)
+
+    def _calibrate_idle(self, seconds: float) -> list[dict[str, Any]]:
+        chosen = self._choose(None, "")
+        self._check_room(len(chosen))
+        folders = {camera.found.serial: self._scratch_folder(camera) for camera in chosen}
+        try:
+            begin = [(camera.kept, StartCapture(folders[camera.found.serial], "video")) for camera in chosen]
+            outcomes = _at_once(lambda pair: pair[0].begin(pair[1]), begin)
+            failures = [one if isinstance(one, EdencarError) else None for one in outcomes]
+            if failures[0] is not None and all(failures):
+                raise failures[0]
+            self._scratch = folders
+            return self._watch_codes(list(zip(chosen, failures, strict=True)), seconds, self._give_way)
+        finally:
+            self._scratch = {}
+            _at_once(lambda camera: camera.kept.end(STOP_TIMEOUT_S), chosen)
+            shutil.rmtree(self.recordings.output / SCRATCH, ignore_errors=True)
+
+    def _scratch_folder(self, camera: _Camera) -> Path:
+        folder = self.recordings.output / SCRATCH / _safe(camera.found.serial)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _give_way(self) -> None:
+        if self._impatient:
+            raise ConflictError("a recording was started meanwhile", cure="calibrate again: that works during it, too")
+
+    def _watch_codes(
+        self, cameras: Sequence[tuple[_Camera, EdencarError | None]], seconds: float, check: Callable[[], None]
+    ) -> list[dict[str, Any]]:
+        """What codes the streams show in so many seconds from the first pictures on; `check` may raise meanwhile.
+
+        With each camera comes why it does not stream.
+        """
+        streaming = [camera for camera, failure in cameras if failure is None]
+        with self._lookout.calibrating():
+            patience_s = time.monotonic() + FIRST_PICTURE_S
+            while not all(self._has_picture(camera) for camera in streaming) and time.monotonic() < patience_s:
+                check()
+                self._closing.wait(0.05)
+            deadline_s = time.monotonic() + seconds
+            while time.monotonic() < deadline_s:
+                check()
+                self._closing.wait(0.05)
+            return [self._calibrated(camera, failure) for camera, failure in cameras]
+
+    def _has_picture(self, camera: _Camera) -> bool:
+        sight = self._lookout.live(camera.found.serial)
+        return sight is not None and sight.pictures > 0
+
     def _follow_files(self) -> None:
         for running in [one for one in self._unsaved if time.monotonic() >= one.due_s]:
             running.due_s = time.monotonic() + SAVE_AGAIN_S  # should it fail again
@@ -511,7 +660,7 @@ class Car:
             if _on_cards(running.folder):
                 self._fetches[running.id] = time.monotonic()
             self._unsaved.remove(running)
-        coming = {camera.folder for camera in self._listed() if camera.state == "fetching"}
+        coming = {camera.found.serial for camera in self._listed() if camera.state == "fetching"}
         for recording_id in [*self._fetches]:
             try:
                 self._follow(recording_id, coming)
@@ -521,10 +670,11 @@ class Car:
     def _follow(self, recording_id: str, coming: Set[str]) -> None:
         """A recording is `fetching` while files come, `interrupted` while they do not, `finished` when all are here."""
         waiting = _on_cards(self.recordings.folder(recording_id))
+        cameras = self.recordings.get(recording_id).cameras
         if not waiting:
             self.recordings.update(recording_id, state=FINISHED)
             del self._fetches[recording_id]
-        elif waiting & coming:
+        elif waiting & {camera.folder for camera in cameras if camera.serial in coming}:
             self._fetches[recording_id] = time.monotonic()
             if self.recordings.get(recording_id).state != FETCHING:
                 self.recordings.update(recording_id, state=FETCHING)
@@ -537,6 +687,55 @@ class Car:
             if manifest.state == FETCHING:
                 warnings = dict.fromkeys((*manifest.warnings, STILL_ON_CARD))
                 self.recordings.update(recording_id, state=INTERRUPTED, warnings=tuple(warnings))
+
+    def _calibrated(self, camera: _Camera, failure: EdencarError | None) -> dict[str, Any]:
+        """What a calibration says of one camera."""
+        serial = camera.found.serial
+        sight = self._lookout.live(serial) or Sight(state=SEARCHING)
+        seen = calibration(sight)
+        assert seen is not None
+        figures = ("codes", "error_ms", "whole_error_ms", "offset_ns", "pts_90khz", "delay_ms", "delay_sigma_ms")
+        trouble = str(failure or "") or ("" if sight.pictures else "no picture came")
+        return {
+            "serial": serial,
+            "label": self._book.label(serial),
+            "state": sight.state,
+            **{name: getattr(sight, name) for name in figures},
+            "text": trouble or seen.text,
+            "hint": "" if trouble else seen.hint,
+            "problem": sight.hint,
+        }
+
+    def _note_delay(self, serial: str, sight: Sight) -> None:
+        if sight.delay_ms is not None and sight.delay_sigma_ms is not None:
+            measured = iso_utc(self.clock().utc_ns())
+            self._book.set_delay(serial, Delay(sight.delay_ms, sight.delay_sigma_ms, sight.codes, measured))
+
+    def _known(self, serial: str) -> _Camera:
+        camera = self._cameras.get(serial)
+        if camera is None:
+            raise UnknownError(f"there is no camera {serial[:40]!r}", cure="see /api/cameras")
+        return camera
+
+    def _camera_now(self, camera: _Camera, running: _Running | None) -> CameraNow:
+        found, status, kept = camera.found, camera.status, camera.kept
+        records = running is not None and running.stopped_ns is None and found.serial in running.cameras
+        waits = records and not kept.told and camera.state != "lost"
+        known = {} if status is None else {name: getattr(status, name) for name in CAMERA_FIGURES}
+        sight, stored = self._lookout.sight(found.serial), self._book.delay(found.serial)
+        measured_ms = None if sight is None else sight.delay_ms
+        return CameraNow(
+            serial=found.serial,
+            label=self._book.label(found.serial),
+            model=found.model,
+            address=found.address,
+            state="starting" if waits else camera.state,
+            delay_ms=stored.delay_ms if measured_ms is None and stored else measured_ms,
+            calibration=calibration(sight),
+            records=records,
+            trouble=kept.trouble if waits or camera.state == "lost" else "",
+            **known,
+        )
 
     def _listed(self) -> list[_Camera]:
         with self._members:
@@ -601,21 +800,8 @@ def _recording_now(running: _Running) -> RecordingNow:
     )
 
 
-def _camera_now(camera: _Camera, running: _Running | None) -> CameraNow:
-    found, status, kept = camera.found, camera.status, camera.kept
-    records = running is not None and running.stopped_ns is None and found.serial in running.cameras
-    waits = records and not kept.told and camera.state != "lost"
-    known = {} if status is None else {name: getattr(status, name) for name in CAMERA_FIGURES}
-    return CameraNow(
-        serial=found.serial,
-        label=None,
-        model=found.model,
-        address=found.address,
-        state="starting" if waits else camera.state,
-        records=records,
-        trouble=kept.trouble if waits or camera.state == "lost" else "",
-        **known,
-    )
+def _safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:40] or "camera"
 
 
 def _receiver_now(status: capturePositions.ReceiverStatus) -> ReceiverNow:

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cache
@@ -24,7 +25,7 @@ from car import MODES, POSITIONS_ONLY, Car, software
 from configs import Settings
 from jobs import GEOTAG, PROCESS, Job, Jobs
 from rig import cli
-from rig.clock import iso_utc
+from rig.clock import NS_PER_MS, iso_utc
 from rig.errors import ConflictError, NoSpaceError, UnknownError, UsageError
 from rig.recordings import OPEN_STATES, RECORDING, Manifest, Recordings, free_bytes
 from rig.web import POLICY, Rules, answer, describe, install, problem, read_body
@@ -47,8 +48,10 @@ UPLOADS = "positions/uploads"
 CODE_POLICY = POLICY.replace("'self'", "'self' 'unsafe-inline'", 1)  # one file that also works without a server
 MIME_TYPES = {".ts": "video/mp2t", ".nmea": "text/plain", ".idx": "text/plain", ".log": "text/plain"}
 
+CALIBRATE_S = 10
 EVERY = {"type": "string", "pattern": r"^\d{1,4}(\.\d{1,3})?(s|m)$", "description": "0.5s or 5m"}
 TEXT = {"type": "string", "maxLength": 200}
+DRAW = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 10**15}, "minItems": 2, "maxItems": 2}
 TEXTS = {"type": "array", "items": TEXT, "maxItems": 16}
 # What request bodies may hold, by endpoint; checked by _body and told in /api/openapi.json.
 BODIES: Mapping[str, Rules] = {
@@ -58,6 +61,16 @@ BODIES: Mapping[str, Rules] = {
         "cameras": {**TEXTS, "description": "serials; all cameras by default"},
         "allow": {"type": "string", "enum": [POSITIONS_ONLY]},
         "every": EVERY,
+    },
+    "api.calibrate": {"seconds": {"type": "number", "minimum": 1, "maximum": 60, "default": CALIBRATE_S}},
+    "api.change_camera": {"label": {"type": "string", "maxLength": 40, "description": "left, or nothing for no name"}},
+    "api.log_codes": {
+        "page": {"type": "string", "pattern": r"^[0-9a-z]{4,32}\Z", "description": "4 to 32 of 0-9 and a-z"},
+        "user_agent": {"type": ["string", "null"], "maxLength": 1000},
+        "refresh_hz": {"type": ["number", "null"], "minimum": 0, "maximum": 1000},
+        "offset_bound_ms": {"type": ["number", "null"], "minimum": 0, "maximum": 1e9},
+        "missed": {"type": ["integer", "null"], "minimum": 0, "maximum": 10**9},
+        "draws": {"type": "array", "items": DRAW, "maxItems": 2000, "description": "[[sequence, UTC in 0.1 ms], ...]"},
     },
     "api.change_recording": {"name": TEXT, "note": {"type": "string", "maxLength": 5000}},
     "api.process": {"every": EVERY},
@@ -161,6 +174,47 @@ def stop() -> Response:
 def list_cameras() -> Response:
     """The cameras and their state. Answers 200."""
     return answer({"cameras": [asdict(camera) for camera in _car().status().cameras]})
+
+
+@api.patch("/api/cameras/<serial>")
+def change_camera(serial: str) -> Response:
+    """Give a camera a name (label), which also names the folder of its files from now on. Answers 200, 404, 409."""
+    label = _body().get("label")
+    if label is None:
+        raise UsageError("nothing is to be changed", cure='send {"label": "left"}')
+    return answer({"camera": asdict(_car().name_camera(serial, label))})
+
+
+@api.get("/api/cameras/<serial>/preview.jpg")
+def show_preview(serial: str) -> Response:
+    """The newest key frame of a camera's stream; X-Picture-Age-Ms counts from its arrival. Answers 200, 404, 503."""
+    picture = _car().picture(serial)
+    if picture is None:
+        raise ServiceUnavailable("no picture has come yet; there is one only while streams run", retry_after=1)
+    age_ms = (time.monotonic_ns() - picture.arrival_monotonic_ns) / NS_PER_MS
+    headers = {"X-Picture-Age-Ms": f"{age_ms:.0f}", "Cache-Control": "no-store"}
+    return Response(picture.jpeg, headers=headers, mimetype="image/jpeg")
+
+
+@api.post("/api/calibrate")
+def calibrate() -> Response:
+    """Watch all streams for the time code; per camera the offset of its PTS, the stream's delay and their errors.
+
+    Without a recording the streams are started for it and nothing is kept. Answers 200, 409, 503, 507.
+    """
+    seconds = float(_body().get("seconds", CALIBRATE_S))
+    return answer({"seconds": seconds, "cameras": _car().calibrate(seconds)})
+
+
+@api.post("/api/qrcode/log")
+def log_codes() -> Response:
+    """What a page with the time code has drawn and when; kept with the recording that runs. Answers 204, 409."""
+    post = _body()
+    for name in ("page", "draws"):
+        if name not in post:
+            raise UsageError(f"{name!r} is missing", cure="see /api/openapi.json")
+    _car().note_codes(post["page"], post)
+    return Response(status=204)
 
 
 @api.get("/healthz")

@@ -130,22 +130,38 @@ def _response(code: int) -> dict[str, Any]:
 
 
 def _check(name: str, value: object, rule: Mapping[str, Any]) -> None:
-    if rule["type"] == "array":
-        if not isinstance(value, list) or len(value) > rule["maxItems"]:
+    kinds = rule["type"] if isinstance(rule["type"], list) else [rule["type"]]
+    if value is None and "null" in kinds:
+        return
+    if "array" in kinds:
+        if not isinstance(value, list) or not rule.get("minItems", 0) <= len(value) <= rule["maxItems"]:
             raise UsageError(f"{name!r} must be a list of at most {rule['maxItems']}", cure="see /api/openapi.json")
         for item in value:
             _check(name, item, rule["items"])
         return
-    fits = (
+    if not (_is_text(value, rule) if "string" in kinds else _is_number(value, rule, kinds)):
+        hint = rule.get("description") or ", ".join(rule.get("enum", ())) or _range(rule, kinds)
+        raise UsageError(f"{name!r} is not what it must be", cure=f"for instance: {hint}")
+
+
+def _is_text(value: object, rule: Mapping[str, Any]) -> bool:
+    return (
         isinstance(value, str)
         and len(value) <= rule.get("maxLength", 40)
         and not CONTROL.search(value)
         and value in rule.get("enum", (value,))
-        and re.search(rule.get("pattern", ""), value)
+        and re.search(rule.get("pattern", ""), value) is not None
     )
-    if not fits:
-        hint = rule.get("description") or ", ".join(rule.get("enum", ())) or "plain text, not too long"
-        raise UsageError(f"{name!r} is not what it must be", cure=f"for instance: {hint}")
+
+
+def _is_number(value: object, rule: Mapping[str, Any], kinds: Sequence[str]) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float if "number" in kinds else int):
+        return False
+    return bool(rule["minimum"] <= value <= rule["maximum"])  # NaN is not
+
+
+def _range(rule: Mapping[str, Any], kinds: Sequence[str]) -> str:
+    return "plain text, not too long" if "string" in kinds else f"a number from {rule['minimum']} to {rule['maximum']}"
 
 
 def _refuse_foreign(names: set[str]) -> None:
