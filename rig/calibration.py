@@ -21,6 +21,7 @@ from rig.clock import ClockCurve, parse_utc
 from rig.codefilm import CodeFilm, Window
 from rig.codelog import CodeLog, read_logs
 from rig.errors import NoCalibrationError, UnreadableError, UsageError
+from rig.led import stored_latency
 from rig.locate import SIGMAS_IN_99_PERCENT
 from rig.rates import CameraRate
 from rig.recordings import MANIFEST, Manifest
@@ -35,6 +36,8 @@ RECORDING_MARGIN_NS = 300 * SECOND_NS  # a code of this recording lies within, w
 DAY_NS = 86_400 * SECOND_NS
 FIRST_TRUE_YEAR = 2017  # a camera whose battery was empty begins with 2016
 RATE_SPAN_NS = 600 * SECOND_NS  # films of the code this far apart tell the rate of a camera
+UNMEASURED_LATENCY_MS = Settings().display_latency_ms, Settings().display_latency_error_ms
+TOLD_READ_OUT_ERROR = 0.05  # of the read-out time in a file (SROT), which is one value for all modes of a camera
 NAME = "calibration.json"
 
 
@@ -73,7 +76,7 @@ def camera_clock(item: Video, context: Context, settings: Settings) -> CameraClo
     try:
         clock = timeline.calibrate(
             film.observations,
-            terms(settings, context),
+            _with_read_out(terms(settings, context), item),
             _recorded(item, context),
             logs=context.logs,
             sightings=film.sightings,
@@ -90,9 +93,10 @@ def terms(settings: Settings, context: Context) -> Terms:
     """What a film does not show; of the Pi's clock the recording's manifest tells the error, of the page its log."""
     manifest = context.manifest
     sigma_ns = manifest.clock.sigma_ns if manifest and manifest.clock else 0
+    latency_ms, latency_error_ms = _display_latency_ms(settings, context)
     return Terms(
-        display_latency_ns=round(settings.display_latency_ms * MILLISECOND_NS),
-        display_latency_error_ns=round(settings.display_latency_error_ms * MILLISECOND_NS),
+        display_latency_ns=round(latency_ms * MILLISECOND_NS),
+        display_latency_error_ns=round(latency_error_ms * MILLISECOND_NS),
         clock_error_ns=round(SIGMAS_IN_99_PERCENT * sigma_ns),
         refresh_ns=round(SECOND_NS / settings.display_refresh_hz),
         read_out_ns=round(settings.read_out_ms * MILLISECOND_NS),
@@ -101,6 +105,29 @@ def terms(settings: Settings, context: Context) -> Terms:
         max_rate_ppm=settings.max_camera_rate_ppm,
         page_bound_ns=max((log.offset_bound_ns for log in context.logs), default=0),
     )
+
+
+def _with_read_out(usual: Terms, item: Video) -> Terms:
+    """The read-out time that the file itself tells; streams and most cameras tell none."""
+    if item.clips[0].path.suffix.lower() == STREAM_SUFFIX:
+        return usual
+    try:
+        read_out_ms = gpmf.read_camera(item.clips[0].path).read_out_ms
+    except UnreadableError:
+        return usual
+    if read_out_ms is None:
+        return usual
+    read_out_ns = round(read_out_ms * MILLISECOND_NS)
+    return replace(usual, read_out_ns=read_out_ns, read_out_error_ns=round(TOLD_READ_OUT_ERROR * read_out_ns))
+
+
+def _display_latency_ms(settings: Settings, context: Context) -> tuple[float, float]:
+    """With its half-width: as asked for, else as measured of the phone that showed the page, else the usual."""
+    asked = settings.display_latency_ms, settings.display_latency_error_ms
+    agents = {log.user_agent for log in context.logs}
+    if asked != UNMEASURED_LATENCY_MS or len(agents) != 1:
+        return asked
+    return stored_latency(settings.output, agents.pop()) or asked
 
 
 # --- where to look ----------------------------------------------------------------------------------------------------

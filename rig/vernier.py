@@ -36,7 +36,7 @@ MIN_LIKENESS = 0.6  # correlation of a picture's modules with the code that was 
 TRUNCATION = 0.25  # of full brightness: modules further from the model are glare, fingers, edges
 EXPOSURES_MS = (1.0, 2.0, 4.0, 8.0, 12.0, 16.0)  # where the search begins
 MAX_SEARCH_STEPS = 40
-FLOOR_NS = 400_000  # what a box-shaped exposure leaves out: 0.13 ms in rendered films, more on a real screen
+FLOOR_NS = 300_000  # what a box-shaped exposure leaves out: 0.15 ms in rendered films, more on a real screen
 
 
 @dataclass(frozen=True, slots=True)

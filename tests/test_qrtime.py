@@ -103,3 +103,29 @@ def test_a_mixture_of_two_codes_never_gives_a_third_time() -> None:
         mixed = cv2.addWeighted(scene(qrtime.encode(old, 1)), 1 - share, scene(qrtime.encode(new, 2)), share, 0)
         reading = CodeReader().read(mixed.astype(np.uint8))
         assert reading is None or reading.code.utc_ns in (old, new)
+
+
+def test_two_codes_in_a_picture_are_both_followed() -> None:
+    reader = CodeReader()
+    for step in range(4):
+        picture = scene(qrtime.encode(UTC_NS + step * 40_000_000, step))
+        other = drawn(qrtime.encode(UTC_NS + 7_000_000_000 + step * 40_000_000, step))
+        picture[500 : 500 + other.shape[0], 1500 : 1500 + other.shape[1]] = other
+        readings = reader.read_all(picture)
+        assert [reading.screen for reading in sorted(readings, key=lambda r: r.code.utc_ns)] == [
+            reading.screen for reading in sorted(readings, key=lambda r: np.mean(r.corners, axis=0)[0])
+        ]
+        assert len({reading.screen for reading in readings}) == 2
+
+
+def test_the_mask_of_our_codes_is_told_and_of_others_not() -> None:
+    ours = segno.make_qr(qrtime.encode(UTC_NS, 1), error="h", version=1, mask=5, boost_error=False)
+    for matrix, mask in (
+        (ours.matrix, 5),
+        (segno.make_qr(qrtime.encode(UTC_NS, 1), error="l", version=2).matrix, None),
+    ):
+        modules = np.pad(np.array([list(row) for row in matrix], dtype=np.uint8), 4)
+        picture = np.kron(255 * (1 - modules), np.ones((6, 6))).astype(np.uint8)
+        reading = CodeReader().read(picture)
+        assert reading is not None
+        assert reading.mask == mask

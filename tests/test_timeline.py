@@ -128,3 +128,41 @@ def test_anchors_say_how_many_codes_agreed() -> None:
     anchor: Anchor = timeline.calibrate(readings, TERMS).anchors[0]
     assert anchor.codes + anchor.rejected == len(readings)
     assert anchor.rejected > 0
+
+
+@pytest.mark.parametrize("hiccups", [0.1, 0.3])
+def test_a_page_that_misses_many_refreshes_still_has_an_honest_bar(hiccups: float) -> None:
+    rng = np.random.default_rng(14)
+    outcomes = np.array([error_ms(film(rng, fps=25.0, hiccups=hiccups), 4.5) for _ in range(100)])
+    errors, bars = np.abs(outcomes[:, 0]), outcomes[:, 1]
+    assert np.mean(errors <= bars) >= 0.98
+    assert np.median(bars) <= 3.0
+
+
+def test_two_films_of_two_clocks_as_long_as_each_other_are_not_guessed_at() -> None:
+    rng = np.random.default_rng(15)
+    stale = shifted(film(rng, first_pts_s=60.0), -40 * SECOND_NS)
+    with pytest.raises(NoCalibrationError, match="two clocks"):
+        timeline.calibrate(film(rng) + stale, TERMS)
+
+
+def test_three_films_bend_the_line() -> None:
+    rng = np.random.default_rng(16)
+    middle = shifted(film(rng, fps=25.0, first_pts_s=3600.0), 6_000_000)
+    readings = film(rng, fps=25.0) + middle + film(rng, fps=25.0, first_pts_s=7200.0)
+    assert abs(error_ms(readings, 4.5)[0]) < 2
+    assert error_ms(readings, 3601.5)[0] == pytest.approx(6, abs=2)
+    assert abs(error_ms(readings, 7201.5)[0]) < 2
+
+
+def test_bars_add_as_they_are_or_by_their_squares() -> None:
+    def bar(*terms: float) -> float:
+        return float(timeline.combined(np.array([[term] for term in terms]))[0])
+
+    assert bar(25.0, 1.0) == 26.0
+    assert bar(5.0) == 5.0
+    assert bar(*[1.0] * 9) == pytest.approx(3 * 1.487)
+    rng = np.random.default_rng(17)
+    for terms in ([1.0] * 3, [1.0] * 6, [5.0, 1.0, 1.0], [3.0, 2.0, 1.0, 0.5]):
+        total = np.abs(sum(rng.uniform(-term, term, 200_000) for term in terms))
+        assert np.mean(total <= bar(*terms)) >= 0.99

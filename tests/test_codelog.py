@@ -1,0 +1,76 @@
+"""The page's draw log, as the server keeps it and a power cut leaves it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rig import codelog
+from rig.qrtime import TICK_NS
+
+TENTHS = 17_953_561_920_000
+
+
+def write(folder: Path, *lines: str, page: str = "p1") -> None:
+    (folder / "codes").mkdir(exist_ok=True)
+    (folder / "codes" / f"{page}.jsonl").write_text("\n".join(lines))
+
+
+def post(first: int, count: int, bound_ms: float | None = 0.4) -> str:
+    draws = [[number, TENTHS + 167 * number] for number in range(first, first + count)]
+    values = {"page": "p1", "user_agent": "Phone/1", "refresh_hz": 60.0, "offset_bound_ms": bound_ms, "missed": 0}
+    return json.dumps({**values, "draws": draws})
+
+
+def utc_ns(number: int) -> int:
+    return (TENTHS + 167 * number) * TICK_NS
+
+
+def test_posts_are_joined_and_a_code_sent_twice_counts_once(tmp_path: Path) -> None:
+    write(tmp_path, post(0, 30), post(20, 30, 0.9), post(50, 10, None))
+    (log,) = codelog.read_logs(tmp_path)
+    assert log.utc_ns.tolist() == [utc_ns(number) for number in range(60)]
+    assert log.sequence.tolist() == list(range(60))
+    assert (log.page, log.user_agent, log.offset_bound_ns) == ("p1", "Phone/1", 900_000)
+
+
+def test_the_next_code_is_the_one_really_drawn(tmp_path: Path) -> None:
+    write(tmp_path, post(0, 10), post(12, 10))
+    (log,) = codelog.read_logs(tmp_path)
+    assert log.next_ns(utc_ns(3)) == utc_ns(4)
+    assert log.next_ns(utc_ns(9)) == utc_ns(12)  # two refreshes were missed
+    assert log.next_ns(utc_ns(21)) is None  # the last one: nobody knows
+    assert log.next_ns(utc_ns(3) + TICK_NS) is None
+
+
+def test_a_pause_ends_a_span(tmp_path: Path) -> None:
+    write(tmp_path, post(0, 60), post(6000, 60))
+    (log,) = codelog.read_logs(tmp_path)
+    assert log.spans() == [(utc_ns(0), utc_ns(59)), (utc_ns(6000), utc_ns(6059))]
+    assert log.next_ns(utc_ns(59)) is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ['{"page": "p1", "dra', "", "[]", "3", '{"draws": [[1]]}', '{"draws": [["a", 2]]}', '{"draws": 5}', "\0\0\0"],
+)
+def test_torn_and_odd_lines_are_skipped(tmp_path: Path, damage: str) -> None:
+    write(tmp_path, post(0, 5), damage, post(5, 5), damage)
+    (log,) = codelog.read_logs(tmp_path)
+    assert len(log.utc_ns) == 10
+
+
+def test_no_log_is_no_error(tmp_path: Path) -> None:
+    assert codelog.read_logs(tmp_path) == []
+    write(tmp_path, "nothing")
+    assert codelog.read_logs(tmp_path) == []
+
+
+def test_a_code_is_known_to_the_page_that_drew_it(tmp_path: Path) -> None:
+    write(tmp_path, post(0, 5))
+    write(tmp_path, post(100, 5), page="p2")
+    logs = codelog.read_logs(tmp_path)
+    found = codelog.holder(logs, utc_ns(102))
+    assert found is not None
+    assert found.page == "p2"
+    assert codelog.holder(logs, utc_ns(50)) is None
