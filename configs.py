@@ -4,6 +4,7 @@ A value comes from the environment (`EDENCAR_<NAME>`), else from `edencar.toml` 
 here. Lists are separated by commas in the environment.
 """
 
+import math
 import os
 import tomllib
 import types
@@ -14,6 +15,22 @@ from typing import Any, get_type_hints
 
 ENVIRONMENT_PREFIX = "EDENCAR_"
 FILE_NAME = "edencar.toml"
+
+LEAST = {  # of the numbers that zero would make nonsense; all others may be zero, none negative
+    "photo_interval_s": 0.01,
+    "sharpest_of": 1,
+    "jpeg_quality": 1,
+    "max_gap_s": 0.001,
+    "segment_s": 1,
+    "sync_interval_s": 0.05,
+    "discover_interval_s": 0.1,
+    "display_refresh_hz": 1,
+    "camera_bit_rate_mbps": 0.1,
+}
+CHOICES = {
+    "webcam_resolution": ("480", "720", "1080"),
+    "webcam_lens": ("wide", "narrow", "superview", "linear"),
+}
 
 
 class SettingError(ValueError):
@@ -102,15 +119,33 @@ class Settings:
 def load(environ: Mapping[str, str] = os.environ, file: Path = Path(FILE_NAME)) -> Settings:
     """Settings from the environment, `edencar.toml` and the defaults, in this order.
 
-    Raises SettingError for an unknown name or a value of the wrong type.
+    Raises SettingError for an unknown name or a value that cannot be.
     """
     kinds = get_type_hints(Settings)
+    named = {name.removeprefix(ENVIRONMENT_PREFIX).lower() for name in environ if name.startswith(ENVIRONMENT_PREFIX)}
+    for name in sorted(named - set(kinds)):
+        raise SettingError(f"unknown setting {name!r} in the environment: `python configs.py` lists them")
     values = {name: _parse(name, kinds, value) for name, value in _file_values(file).items()}
     for name in kinds:
         text = environ.get(ENVIRONMENT_PREFIX + name.upper())
         if text is not None:
             values[name] = _parse(name, kinds, text)
-    return Settings(**values)
+    settings = Settings(**values)
+    _check(settings)
+    return settings
+
+
+def _check(settings: Settings) -> None:
+    """Refuse what no device and no clock can do, before a day is driven with it."""
+    for name in (item.name for item in fields(settings)):
+        value = getattr(settings, name)
+        least = LEAST.get(name, 0.0)
+        if isinstance(value, int | float) and not (math.isfinite(value) and value >= least):
+            raise SettingError(f"setting {name} is {value}: it must be {least:g} or more")
+        if name in CHOICES and value not in CHOICES[name]:
+            raise SettingError(f"setting {name} is {value!r}: it must be one of {', '.join(CHOICES[name])}")
+    if len(settings.lever_arm_m) != 3 or not all(map(math.isfinite, settings.lever_arm_m)):
+        raise SettingError("setting lever_arm_m needs three numbers of metres: forward, right, up")
 
 
 def _file_values(file: Path) -> dict[str, Any]:

@@ -1,17 +1,17 @@
 """Photos with a time get a place: the nearest fix of the receiver, and the camera's position at that very instant."""
 
 import argparse
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-from rig.positions import Track
 
 import configs
 from configs import Settings
 from rig import cli, photos
 from rig.errors import NoPositionError, UnreadableError, UsageError
 from rig.locate import Rule, locate
+from rig.positions import Track
 
 METHODS = {"interpolate": "hermite", "nearest": "nearest"}
 
@@ -74,7 +74,7 @@ def _parser(settings: Settings) -> argparse.ArgumentParser:
     parser.add_argument("--positions", type=Path, action="append", default=[], metavar="FILE", help="CSV or NMEA log")
     parser.add_argument("--method", choices=sorted(METHODS), default="interpolate", help="default: interpolate")
     parser.add_argument("--max-gap", default=f"{settings.max_gap_s:g}s", metavar="1s", help="no fix further than this")
-    parser.add_argument("--lever-arm", metavar="FORWARD,RIGHT,UP", help="camera minus antenna, in metres")
+    parser.add_argument("--lever-arm", metavar="FORWARD,RIGHT,UP", help="camera minus antenna, m; --lever-arm=-1,0,0")
     parser.add_argument("--dry-run", action="store_true", help="only say what would come out")
     return parser
 
@@ -91,10 +91,12 @@ def _seconds(text: str) -> float:
 
 def _metres(text: str) -> tuple[float, ...]:
     try:
-        forward, right, up = (float(part) for part in text.split(","))
-    except ValueError as error:
-        raise UsageError(f"--lever-arm {text!r} is no offset", cure="say for instance 1.2,-0.3,0.1") from error
-    return forward, right, up
+        arm = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        arm = ()
+    if len(arm) != 3 or not all(map(math.isfinite, arm)):
+        raise UsageError(f"--lever-arm {text!r} is no offset", cure="say for instance --lever-arm=-1.2,0.3,0.1")
+    return arm
 
 
 def _run(options: argparse.Namespace) -> PhotoSummary:

@@ -324,18 +324,19 @@ def extract(item: _Work, part: Path, wish: Wish) -> Iterator[Photo]:
 
 
 def _sharpest(clip: Clip, picks: Sequence[_Pick]) -> Iterator[tuple[int, av.VideoFrame, float, float]]:
-    """Of each pick the sharpest picture: its number, itself, its sharpness and luminance."""
-    last_of = {frame: pick for pick in picks for frame in pick.frames}
+    """Of each pick the sharpest whole picture (a damaged one only at need): number, picture, sharpness, luminance."""
+    pick_of = {frame: pick for pick in picks for frame in pick.frames}
     best: tuple[int, av.VideoFrame, float, float] | None = None
+    rank = (False, 0.0)
     current: _Pick | None = None
-    for number, picture in video.pictures(clip, sorted(last_of)):
-        if last_of[number] is not current:
+    for number, picture in video.pictures(clip, sorted(pick_of)):
+        if pick_of[number] is not current:
             if best is not None:
                 yield best
-            best, current = None, last_of[number]
+            best, current = None, pick_of[number]
         sharpness, luminance = photos.measure(video.luma(picture))
-        if best is None or sharpness > best[2]:
-            best = (number, picture, sharpness, luminance)
+        if best is None or (number not in clip.damaged, sharpness) > rank:
+            best, rank = (number, picture, sharpness, luminance), (number not in clip.damaged, sharpness)
     if best is not None:
         yield best
 
@@ -343,7 +344,7 @@ def _sharpest(clip: Clip, picks: Sequence[_Pick]) -> Iterator[tuple[int, av.Vide
 def _photo(item: _Work, clip: Clip, number: int, sharpness: float, luminance: float) -> Photo:
     clock_ns = clip.clock_ns[number : number + 1]
     utc = iso_utc(int(item.clock.utc_ns(clock_ns)[0]))
-    flags = ["dark"] * (luminance < DARK) + ["bright"] * (luminance > BRIGHT)
+    doubts = {"dark": luminance < DARK, "bright": luminance > BRIGHT, "damaged": number in clip.damaged}
     return Photo(
         photo=f"photos/{item.video.camera}/{_file_name(utc)}",
         camera=item.video.camera,
@@ -354,7 +355,7 @@ def _photo(item: _Work, clip: Clip, number: int, sharpness: float, luminance: fl
         frame=number,
         sharpness=sharpness,
         luminance=luminance,
-        flags=" ".join(flags),
+        flags=" ".join(word for word, applies in doubts.items() if applies),
     )
 
 
@@ -425,6 +426,8 @@ def _with_latency(settings: Settings, text: str | None) -> Settings:
         return settings
     latency, _, error = text.partition(":")
     try:
+        if error and not 0 <= float(error) < math.inf:
+            raise ValueError(error)
         return replace(
             settings,
             display_latency_ms=float(latency),

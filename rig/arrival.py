@@ -9,7 +9,7 @@ import pandas as pd
 
 from rig.clock import ClockCurve, fit_clock
 from rig.timeline import CameraClock
-from rig.video import MPEG_TS_CLOCK_HZ, Video
+from rig.video import MPEG_TS_CLOCK_HZ, Video, read_index
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
@@ -77,16 +77,10 @@ def arrivals(item: Video) -> tuple[Int64, Int64]:
     pts: list[Int64] = []
     came: list[Int64] = []
     for clip in item.clips:
-        try:
-            table = pd.read_csv(
-                clip.path.with_suffix(".idx"), usecols=["pts_90khz", "arrival_monotonic_ns"], on_bad_lines="skip"
-            ).dropna()
-            ticks = table["pts_90khz"].to_numpy(np.int64)
-            arrived = table["arrival_monotonic_ns"].to_numpy(np.int64)
-        except (OSError, ValueError):
-            continue
-        pts.append(ticks * SECOND_NS // MPEG_TS_CLOCK_HZ + clip.clock_offset_ns)
-        came.append(arrived)
+        index = read_index(clip.path)
+        if index is not None:
+            pts.append(index.pts * SECOND_NS // MPEG_TS_CLOCK_HZ + clip.clock_offset_ns)
+            came.append(index.arrival_ns)
     if not pts:
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
     order = np.argsort(np.concatenate(came), kind="stable")

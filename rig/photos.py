@@ -11,12 +11,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from rig.clock import parse_utc
 from rig.errors import UnreadableError
 from rig.recordings import write_atomically
 
 Luma = npt.NDArray[np.uint8]
 
 TABLE_NAME = "photos.csv"
+REMAKE = "move it away and make it again with parseVideo.py"
 DECIMALS = {  # digits after the point in the table: what the value is good for
     "time_error_ms": 3,
     "pts_s": 9,
@@ -105,14 +107,14 @@ def read_table(folder: Path) -> list[Photo]:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise UnreadableError(f"{path} has other columns than ours", cure="make it with parseVideo.py")
+                raise UnreadableError(f"{path} has other columns than ours", cure=REMAKE)
             return [_photo(row) for row in reader]
     except FileNotFoundError as error:
         raise UnreadableError(f"{folder} has no {TABLE_NAME}", cure="make it with parseVideo.py") from error
     except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
         if isinstance(error, UnreadableError):
             raise
-        raise UnreadableError(f"{path} cannot be read ({error})", cure="make it again with parseVideo.py") from error
+        raise UnreadableError(f"{path} cannot be read ({error})", cure=REMAKE) from error
 
 
 def with_flags(flags: str, words: Sequence[str]) -> str:
@@ -127,6 +129,7 @@ def _cell(name: str, value: Any) -> str:
 
 
 def _photo(row: dict[str, str]) -> Photo:
+    parse_utc(row["utc"])  # a time that is none shall be told here, with the file's name
     kinds = get_type_hints(Photo)
     return Photo(**{name: _value(kinds[name], text) for name, text in row.items()})
 

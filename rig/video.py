@@ -26,7 +26,9 @@ Luma = npt.NDArray[np.uint8]
 
 SECOND_NS = 1_000_000_000
 MPEG_TS_CLOCK_HZ = 90_000
-PTS_WRAP_NS = 2**33 * SECOND_NS // MPEG_TS_CLOCK_HZ  # the 33 bits of an MPEG-TS PTS last 26.5 h
+PTS_WRAP = 2**33  # ticks; the 33 bits of an MPEG-TS PTS last 26.5 h
+PTS_WRAP_NS = PTS_WRAP * SECOND_NS // MPEG_TS_CLOCK_HZ
+INDEX_COLUMNS = ("pts_90khz", "arrival_monotonic_ns", "key", "continuity_errors")
 SAME_CLOCK_NS = SECOND_NS  # PTS and arrival go on together within this as long as the camera's clock was not reset
 VIDEO_SUFFIXES = {".mp4", ".ts", ".mov", ".mkv", ".360"}
 STREAM_SUFFIX = ".ts"
@@ -48,6 +50,7 @@ class Clip:
     packet_key: npt.NDArray[np.bool_]
     end_ns: int  # where the next picture would stand
     clock_offset_ns: int = 0  # clock of the video minus PTS of the file
+    damaged: frozenset[int] = frozenset()  # numbers of pictures between a loss and the next whole key frame
 
     @property
     def pts_ns(self) -> Int64:
@@ -58,6 +61,16 @@ class Clip:
     def clock_ns(self) -> Int64:
         """PTS of the pictures on the clock that all clips of the video share."""
         return self.pts_ns + self.clock_offset_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """What the recorder noted of a segment's pictures, in the order of their arrival; see rig/stream.py."""
+
+    pts: Int64  # ticks of 90 kHz
+    arrival_ns: Int64  # CLOCK_MONOTONIC
+    key: npt.NDArray[np.bool_]
+    continuity_errors: Int64
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +116,9 @@ def scan(path: Path) -> Clip:
     if not pts:
         raise UnreadableError(f"{path} holds no pictures", cure="choose another file")
     end_ns = end * SECOND_NS * time_base.numerator // time_base.denominator
-    return Clip(path, time_base, np.unique(pts), np.array(pts, dtype=np.int64), np.array(keys), end_ns)
+    shown = np.unique(pts)
+    damaged = _damaged(shown, read_index(path) if path.suffix.lower() == STREAM_SUFFIX else None)
+    return Clip(path, time_base, shown, np.array(pts, dtype=np.int64), np.array(keys), end_ns, damaged=damaged)
 
 
 def find_videos(paths: Sequence[Path], camera: str | None = None) -> list[Video]:
@@ -260,11 +275,29 @@ def _same_clock(before: Clip, arrival: int | None, clip: Clip, next_arrival: int
 
 def _arrival_offset_ns(clip: Clip) -> int | None:
     """Arrival minus PTS of the fastest pictures of a segment, from the index beside it; None without one."""
+    index = read_index(clip.path)
+    if index is None or not len(index.pts):
+        return None
+    return int((index.arrival_ns - index.pts * SECOND_NS // MPEG_TS_CLOCK_HZ).min())
+
+
+def read_index(path: Path) -> Index | None:
+    """The index beside a segment; a line that a crash cut short is left out. None where there is none of ours."""
     try:
-        table = pd.read_csv(
-            clip.path.with_suffix(".idx"), usecols=["pts_90khz", "arrival_monotonic_ns"], on_bad_lines="skip"
-        ).dropna()
-        pts_ns = table["pts_90khz"].to_numpy(np.int64) * SECOND_NS // MPEG_TS_CLOCK_HZ
-        return int((table["arrival_monotonic_ns"].to_numpy(np.int64) - pts_ns).min())
+        table = pd.read_csv(path.with_suffix(".idx"), usecols=list(INDEX_COLUMNS), on_bad_lines="skip").dropna()
+        pts, arrival_ns, key, errors = (table[name].to_numpy(np.int64) for name in INDEX_COLUMNS)
     except (OSError, ValueError):
         return None
+    return Index(pts, arrival_ns, key > 0, errors)
+
+
+def _damaged(pts: Int64, index: Index | None) -> frozenset[int]:
+    """Numbers of the pictures that something lost spoils: from a loss to the next key frame that came whole."""
+    if index is None:
+        return frozenset()
+    spoilt, lost = set(), False
+    for tick, key, errors in zip(index.pts.tolist(), index.key.tolist(), index.continuity_errors.tolist(), strict=True):
+        lost = errors > 0 or (lost and not key)
+        if lost:
+            spoilt.add(tick)
+    return frozenset(np.flatnonzero(np.isin(pts % PTS_WRAP, np.array(sorted(spoilt), dtype=np.int64))).tolist())

@@ -163,6 +163,7 @@ def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
         (["good", "--max-gap", "long"], 2),
         (["good", "--max-gap", "-1"], 2),
         (["good", "--lever-arm", "1,2"], 2),
+        (["good", "--lever-arm", "nan,2,3"], 2),
     ],
 )
 def test_bad_input_is_told_in_one_line_and_the_table_stays(
@@ -182,6 +183,18 @@ def test_bad_input_is_told_in_one_line_and_the_table_stays(
     assert run(*arguments) == code
     assert capsys.readouterr().err.count("\n") == 1
     assert Path("good/photos.csv").read_bytes() == before
+
+
+def test_a_table_with_a_time_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recording(tmp_path, INSTANTS[:3])
+    table = tmp_path / "photos.csv"
+    table.write_text(table.read_text().replace(iso_utc(INSTANTS[1]), "yesterday"))
+    assert run(tmp_path) == 3
+    assert "photos.csv" in capsys.readouterr().err
+
+
+def test_a_camera_behind_the_antenna_has_a_negative_arm(tmp_path: Path) -> None:
+    assert run(recording(tmp_path, INSTANTS[:3]), "--lever-arm=-1,0,0") == 0
 
 
 def test_a_table_that_is_not_ours_is_refused(tmp_path: Path) -> None:

@@ -136,6 +136,23 @@ def test_a_stream_that_was_started_anew_is_dated_by_its_arrival(film: Path, tmp_
     assert calibration["left/stream-002.ts"]["source"] == "qr+arrival"
 
 
+def test_a_damaged_picture_is_taken_only_at_need_and_then_flagged(film: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "videos" / "left"
+    folder.mkdir(parents=True)
+    (folder / "stream-001.ts").write_bytes(film.read_bytes())
+    clip = video.scan(folder / "stream-001.ts")
+    keys = set(clip.packet_pts[clip.packet_key].tolist())
+    lost = range(61, 75)  # a whole group of pictures from its second one on
+    rows = [f"{pts},{index},0,{int(pts in keys)},{int(index == 61)}" for index, pts in enumerate(clip.pts.tolist())]
+    header = "pts_90khz,arrival_monotonic_ns,byte_offset,key,continuity_errors"
+    (folder / "stream-001.idx").write_text("\n".join([header, *rows]))
+    assert run(tmp_path, "--every", "0.1s") == 0
+    for row in photos.read_table(tmp_path):
+        assert ("damaged" in row.flags) == (row.frame in lost)
+    assert run(tmp_path, "--every", "1s", "--sharpest-of", "29") == 0
+    assert "damaged" not in {row.flags for row in photos.read_table(tmp_path)}
+
+
 def test_a_camera_without_a_code_is_named_and_the_others_give_photos(
     film: Path, codeless: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -189,6 +206,7 @@ def test_a_threshold_drops_photos_and_says_how_many(
         (["film.ts", "--quality", "101"], 2),
         (["film.ts", "--start-utc", "yesterday"], 2),
         (["film.ts", "--display-latency", "slow"], 2),
+        (["film.ts", "--display-latency", "35:-5"], 2),
         (["film.ts", "--calibration", "text.mp4"], 3),
         (["film.ts", "--every", "5m", "--positions", "text.mp4"], 3),
         (["film.ts", "--every", "5m"], 2),

@@ -1,0 +1,53 @@
+"""Settings come from the environment, a file and the defaults, and nonsense is refused."""
+
+from pathlib import Path
+
+import pytest
+
+import configs
+from configs import SettingError, Settings
+
+NO_FILE = Path("no such file")
+
+
+def test_the_environment_wins_over_the_file_and_the_file_over_the_default(tmp_path: Path) -> None:
+    file = tmp_path / "edencar.toml"
+    file.write_text('port = 5001\njpeg_quality = 80\ncameras = ["a:1", "b:2"]\n')
+    settings = configs.load({"EDENCAR_PORT": "5002", "HOME": "/"}, file)
+    assert (settings.port, settings.jpeg_quality, settings.cameras) == (5002, 80, ("a:1", "b:2"))
+    assert settings.max_gap_s == Settings().max_gap_s
+
+
+def test_lists_are_separated_by_commas_in_the_environment() -> None:
+    settings = configs.load({"EDENCAR_LEVER_ARM_M": "1.5,-0.2,0", "EDENCAR_CAMERAS": ""}, NO_FILE)
+    assert (settings.lever_arm_m, settings.cameras) == ((1.5, -0.2, 0.0), ())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PHOTO_INTERVAL_S", "-1"),
+        ("PHOTO_INTERVAL_S", "nan"),
+        ("PORT", "http"),
+        ("WEBCAM_RESOLUTION", "999"),
+        ("LEVER_ARM_M", "1,2"),
+        ("NOSUCH", "1"),
+    ],
+)
+def test_nonsense_is_refused_by_name(name: str, value: str) -> None:
+    with pytest.raises(SettingError, match=name.lower()):
+        configs.load({f"EDENCAR_{name}": value}, NO_FILE)
+
+
+@pytest.mark.parametrize("text", ["nosuch = 1", "port = ", "port = [1]"])
+def test_a_bad_file_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "edencar.toml"
+    file.write_text(text)
+    with pytest.raises(SettingError):
+        configs.load({}, file)
+
+
+def test_the_table_lists_every_setting_with_its_reason() -> None:
+    table = configs.table()
+    for name in Settings.__dataclass_fields__:
+        assert f"| `{name}` |" in table
