@@ -27,7 +27,7 @@ from simulator.verdict import Figures, Verdict, VerdictError, judge, table
 from simulator.world import Street, World
 
 LOCALHOST = "127.0.0.1"
-USUAL_PORT = 5000
+USUAL_PORT, MOST_PORT = 5000, 65535
 PHONE_S = 4.0  # how long the code is shown, at the start and at the end
 SHORTEST_S = 2 * PHONE_S + 2
 CAR_START_S, SERVER_START_S, FETCHING_S, JOB_S = 60.0, 60.0, 300.0, 900.0
@@ -237,6 +237,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.seconds < SHORTEST_S:
         parser.error(f"--seconds {options.seconds:g} is too short: the phone alone needs {SHORTEST_S:g}")
+    if not 0 <= options.port <= MOST_PORT:
+        parser.error(f"--port {options.port} is no TCP port")
     stream = sys.stderr if options.json else sys.stdout
 
     def say(text: str) -> None:
@@ -262,7 +264,11 @@ def _terminable() -> Iterator[None]:
 
 def _run(options: argparse.Namespace, say: Say) -> int:
     output: Path = options.output.resolve()
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        print(f"demo: {output} cannot be written ({error.strerror}): name another --output", file=sys.stderr)
+        return 1
     log_path = output / "demo-server.log"
     scratch = Path(tempfile.mkdtemp(prefix="edencar-demo-"))
     try:
