@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from rig.errors import DeviceNotFoundError
 
-CURE = "run this on a Raspberry Pi with python3-gpiozero and python3-lgpio installed, in the group gpio"
+CURE = "run this on a Raspberry Pi with gpiozero and lgpio, as a member of the group gpio (docs/display-latency.md)"
 
 
 class Pin(Protocol):

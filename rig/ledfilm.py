@@ -33,6 +33,7 @@ BLOCK_ROWS = 135  # of a picture: 8 pixels each at 1080 rows; where the LED is l
 REACHES = (1, 2, 3)  # blocks on each side of the middle one that are summed: room for an LED that moves
 EARLIEST_NS, LATEST_NS = -30 * MILLISECOND_NS, 220 * MILLISECOND_NS  # where the latency is looked for
 PLAUSIBLE_NS = (0, 150 * MILLISECOND_NS)  # no light comes before its frame
+WIDEST_NS = 4 * MILLISECOND_NS  # a wider bar is hardly better than what the page itself can tell (8 ms)
 SEARCH_STEP_NS = 4 * MILLISECOND_NS
 USUAL_EXPOSURE_NS = 8.0 * MILLISECOND_NS
 MARGIN_NS = 300 * MILLISECOND_NS  # of darkness before and after the blinking that is used
@@ -104,7 +105,7 @@ def estimate(path: Path, edges: LedLog, settings: Settings, logs: Sequence[CodeL
 def compare(
     codes: CodeFilm, led: Lit, span: tuple[int, int], edges: LedLog, settings: Settings, logs: Sequence[CodeLog]
 ) -> Latency:
-    """Code against LED in the middle of `span` (PTS in ns). Raises NoCalibrationError when no phone can be so late."""
+    """Code against LED in the middle of `span` (PTS in ns). Raises NoCalibrationError when that is no measurement."""
     clock = _code_clock(codes, edges, settings, logs, led.down, vernier=True)
     middle = np.array([sum(span) // 2], dtype=np.int64)
     utc_ns = int(middle[0]) + led.offset_ns
@@ -115,6 +116,12 @@ def compare(
         raise NoCalibrationError(
             f"the code's light would come {latency / MILLISECOND_NS:.0f} ms after its frame, which no phone does",
             cure="load the page /qrcode again, from the Pi that blinks the LED, and wait until it says its offset",
+        )
+    if error > WIDEST_NS:
+        raise NoCalibrationError(
+            f"screen and camera keep their phase in this film: it tells the latency within {error / MILLISECOND_NS:.0f}"
+            " ms only",
+            cure="film again for 10 s, best at 25 or 50 frames a second (anti-flicker 50 Hz)",
         )
     return Latency(
         latency_ns=latency,
