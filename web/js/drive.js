@@ -50,17 +50,32 @@ function describeCamera(camera) {
   if (camera.card_seconds_left != null) parts.push(say('camera.card', { time: sayRoom(camera.card_seconds_left) }));
   if (camera.fps) parts.push(say('camera.fps', { fps: number(camera.fps, 1) }));
   if (camera.lost_datagrams) parts.push(say('camera.drops', { count: number(camera.lost_datagrams) }));
+  if (camera.delay_ms != null) parts.push(say('camera.delay', { ms: number(camera.delay_ms) }));
   if (camera.state === 'fetching') parts.push(say('camera.fetched', { done: sayBytes(camera.fetched_bytes), total: sayBytes(camera.fetch_total_bytes) }));
   return row(parts);
 }
 
+/** What a camera reads of the time code, with what to do when it reads none. */
+function describeCode({ calibration }) {
+  if (!calibration) return '';
+  const { codes, error_ms, done, hint, problem } = calibration;
+  const parts = [codes ? say('code.read', { count: number(codes) }) : say('code.unread')];
+  if (codes && error_ms != null) parts.push(`±${number(error_ms, 1)} ms`);
+  if (done) parts.push(say('code.done'));
+  return [row(parts), hint && say(`hint.${problem || 'none_seen'}`)].filter(Boolean).join(' – ');
+}
+
+const nameOf = (camera) => camera.label || camera.serial.slice(-4);
+
 function showDevices() {
-  const { cameras, receiver, storage } = status;
-  replace($('cameras'), cameras.map((camera) => [camera.serial, camera.state, describeCamera(camera)]), () => cameras.length
+  const { cameras, receiver, storage, calibrating } = status;
+  const word = ({ state }) => say(calibrating && !status.recording && state === 'streaming' ? 'camera.calibrating' : `camera.${state}`);
+  replace($('cameras'), cameras.map((camera) => [nameOf(camera), word(camera), describeCamera(camera), describeCode(camera)]), () => cameras.length
     ? cameras.map((camera) => make('li', { 'data-state': camera.state },
-      make('span', { class: 'figure' }, say(`camera.${camera.state}`)),
-      make('span', { class: 'name' }, camera.label || camera.serial.slice(-4), ' ', make('small', {}, camera.model)),
-      make('span', { class: 'details' }, describeCamera(camera))))
+      make('span', { class: 'figure' }, word(camera)),
+      make('span', { class: 'name' }, nameOf(camera), ' ', make('small', {}, camera.model)),
+      make('span', { class: 'details' }, describeCamera(camera)),
+      make('span', { class: 'code', 'data-done': camera.calibration?.done }, describeCode(camera))))
     : [make('li', { 'data-state': 'lost' }, make('span', { class: 'figure' }, say('cameras.none')))]);
   const listening = receiver.state === 'listening';
   $('quality').dataset.quality = listening ? receiver.quality : 'none';
@@ -104,6 +119,55 @@ function showRecording(recording, working) {
       make('button', { type: 'button', class: 'button danger small', disabled: open || working, onclick: () => trash(recording, refresh) }, say('delete'))));
 }
 
+// --- Live pictures: while streams are recorded and somebody sees them ------------------------------------------------
+
+const PICTURE_TIMEOUT_MS = 7000, OLD_PICTURE_MS = 3000;
+const pictures = new Map(); // serial -> { figure, image, words, asking, at }
+
+function showPictures() {
+  const live = status?.recording?.mode === 'video' ? status.cameras.filter(({ records }) => records) : [];
+  for (const [serial, { figure, image }] of pictures) {
+    if (live.some((camera) => camera.serial === serial)) continue;
+    URL.revokeObjectURL(image.src);
+    figure.remove();
+    pictures.delete(serial);
+  }
+  $('pictures').hidden = !live.length;
+  for (const camera of live) askPicture(camera);
+}
+
+function pictureOf(serial) {
+  if (!pictures.has(serial)) {
+    const image = make('img', { alt: '', hidden: true }), words = make('figcaption');
+    const figure = $('pictures').appendChild(make('figure', {}, image, words));
+    pictures.set(serial, { figure, image, words, asking: false, at: null });
+  }
+  return pictures.get(serial);
+}
+
+async function askPicture(camera) {
+  const picture = pictureOf(camera.serial);
+  if (picture.asking || document.hidden) return;
+  picture.asking = true;
+  try {
+    const url = `/api/cameras/${encodeURIComponent(camera.serial)}/preview.jpg?wait`;
+    const response = await fetch(url, { cache: 'no-store', signal: AbortSignal.timeout(PICTURE_TIMEOUT_MS) });
+    if (response.ok) {
+      picture.at = performance.now() - Number(response.headers.get('X-Picture-Age-Ms'));
+      URL.revokeObjectURL(picture.image.src);
+      picture.image.src = URL.createObjectURL(await response.blob());
+      picture.image.hidden = false;
+      picture.image.alt = say('picture', { camera: nameOf(camera) });
+    }
+  } catch { // its age says so
+  } finally {
+    picture.asking = false;
+  }
+  const age = picture.at === null ? null : performance.now() - picture.at;
+  picture.figure.toggleAttribute('data-old', age === null || age > OLD_PICTURE_MS);
+  write(picture.words, row([nameOf(camera), age === null ? say('picture.none') : say('picture.age', { seconds: number(age / 1000, 1) })]));
+}
+
 // --- Asking ------------------------------------------------------------------------------------------------------
 
 async function look() {
@@ -113,6 +177,7 @@ async function look() {
     clockOffset = Date.parse(status.time.utc) - (sent + Date.now()) / 2;
     showProblems();
     showDevices();
+    showPictures();
     await lookAtRecordings();
     showJobs();
   } catch (error) {
