@@ -278,6 +278,10 @@ class Car:
         self._known(serial)
         return self._lookout.picture(serial)
 
+    def streams(self, serial: str) -> bool:
+        """Whether there is a stream of this camera that can be watched."""
+        return serial in self._streams
+
     def name_camera(self, serial: str, label: str) -> CameraNow:
         """Give a camera a name, or take it away (empty); the next recording has it as the name of a folder.
 
@@ -587,8 +591,12 @@ class Car:
             threading.Thread(target=self.stop, args=("the disk is full",), name="full disk", daemon=True).start()
 
     def _look_out(self) -> None:
+        self._lookout.tend(self._streams)
+
+    @property
+    def _streams(self) -> dict[str, Path]:
         running = self._running
-        self._lookout.tend(running.streams if running else {**self._scratch})
+        return running.streams if running else {**self._scratch}
 
     def _calibrate_running(self, running: _Running, seconds: float) -> list[dict[str, Any]]:
         if running.mode != "video":

@@ -49,6 +49,7 @@ CODE_POLICY = POLICY.replace("'self'", "'self' 'unsafe-inline'", 1)  # one file 
 MIME_TYPES = {".ts": "video/mp2t", ".nmea": "text/plain", ".idx": "text/plain", ".log": "text/plain"}
 
 CALIBRATE_S = 10
+PREVIEW_WAIT_S, PREVIEW_POLL_S = 5.0, 0.1
 EVERY = {"type": "string", "pattern": r"^\d{1,4}(\.\d{1,3})?(s|m)$", "description": "0.5s or 5m"}
 TEXT = {"type": "string", "maxLength": 200}
 DRAW = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 10**15}, "minItems": 2, "maxItems": 2}
@@ -187,8 +188,15 @@ def change_camera(serial: str) -> Response:
 
 @api.get("/api/cameras/<serial>/preview.jpg")
 def show_preview(serial: str) -> Response:
-    """The newest key frame of a camera's stream; X-Picture-Age-Ms counts from its arrival. Answers 200, 404, 503."""
+    """The newest key frame of a camera's stream; X-Picture-Age-Ms counts from its arrival.
+
+    There is none until somebody has asked for one; ?wait has it waited for up to 5 s. Answers 200, 404, 503.
+    """
+    deadline_s = time.monotonic() + (PREVIEW_WAIT_S if "wait" in request.args else 0.0)
     picture = _car().picture(serial)
+    while picture is None and time.monotonic() < deadline_s and _car().streams(serial):
+        time.sleep(PREVIEW_POLL_S)
+        picture = _car().picture(serial)
     if picture is None:
         raise ServiceUnavailable("no picture has come yet; there is one only while streams run", retry_after=1)
     age_ms = (time.monotonic_ns() - picture.arrival_monotonic_ns) / NS_PER_MS

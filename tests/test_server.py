@@ -25,7 +25,9 @@ import server
 from car import Car
 from configs import Settings
 from jobs import Done, Jobs, Progress, Task
-from rig.errors import NoPositionError
+from rig.camerabook import CameraBook, Delay
+from rig.drawlog import DrawLogs
+from rig.errors import ConflictError, NoPositionError
 from rig.recordings import FETCHING, FINISHED, Recordings
 from rig.workers import Link
 from tests.test_car import a_car, wait_for
@@ -382,6 +384,118 @@ def test_bad_uploads_are_refused(client: FlaskClient, recording: str, monkeypatc
     problem(client.post(where, json={"positions": ["../../recording.json"]}), 404)
     monkeypatch.setattr(server, "UPLOAD_BYTES", 1000)
     problem(client.post(where, data={"positions": (io.BytesIO(b"$" * 2000), "a.nmea")}), 413)
+
+
+# Codes, pictures and names; what the streams show is in test_watch.py
+
+
+LOG = {"page": "0a1b2c3d", "draws": [[7, 17953561920000]]}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"page": "../../etc"},
+        {"page": "abc"},
+        {"page": "0a1b2c3d\n"},
+        {"page": 12345},
+        {"page": None},
+        {"draws": [[1, 2, 3]]},
+        {"draws": [[1]]},
+        {"draws": [[1, -5]]},
+        {"draws": [[1, 2.5]]},
+        {"draws": [[True, 5]]},
+        {"draws": [[1, 10**16]]},
+        {"draws": [[1, 5]] * 2001},
+        {"draws": {}},
+        {"refresh_hz": "60"},
+        {"missed": -1},
+        {"offset_bound_ms": float("nan")},
+        {"user_agent": "x" * 1001},
+        {"more": 1},
+    ],
+)
+def test_draw_logs_that_are_refused(client: FlaskClient, wrong: dict[str, Any]) -> None:
+    problem(client.post("/api/qrcode/log", data=json.dumps({**LOG, **wrong})), 400)
+
+
+@pytest.mark.parametrize("missing", LOG)
+def test_draw_logs_that_lack_something(client: FlaskClient, missing: str) -> None:
+    problem(client.post("/api/qrcode/log", json={key: LOG[key] for key in LOG if key != missing}), 400)
+
+
+def test_draw_logs_are_kept_with_the_recording(client: FlaskClient, store: Recordings) -> None:
+    first = {**LOG, "page": "first", "refresh_hz": None, "user_agent": "Zoé's phone"}
+    assert client.post("/api/qrcode/log", json={**LOG, "page": "early"}).status_code == 204
+    recording_id = str(client.post("/api/start").json["recording"]["id"])  # type: ignore[index]
+    folder = store.folder(recording_id) / "codes"
+    for _ in range(2):
+        assert client.post("/api/qrcode/log", json=first).status_code == 204
+    assert [json.loads(line) for line in (folder / "first.jsonl").read_text().splitlines()] == [first, first]
+    for number in range(15):
+        assert client.post("/api/qrcode/log", json={**LOG, "page": f"page{number}"}).status_code == 204
+    problem(client.post("/api/qrcode/log", json={**LOG, "page": "early"}), 409)
+    assert client.post("/api/qrcode/log", json=first).status_code == 204
+    assert len(list(folder.iterdir())) == 16
+    client.post("/api/stop")
+    assert "codes/first.jsonl" in [file.path for file in store.files(recording_id)]
+
+
+def test_idle_pages_are_remembered_for_a_minute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    logs = DrawLogs()
+    for number in range(16):
+        logs.add(f"page{number}", LOG, None)
+    with pytest.raises(ConflictError):
+        logs.add("page16", LOG, None)
+    monkeypatch.setattr("rig.drawlog.MEMORY_S", -1.0)
+    logs.add("page16", LOG, None)
+    logs.add("page16", {**LOG, "missed": 1}, tmp_path)
+    assert len((tmp_path / "codes" / "page16.jsonl").read_text().splitlines()) == 1
+
+
+def test_pictures_only_while_there_is_a_stream(client: FlaskClient) -> None:
+    problem(client.get("/api/cameras/C9/preview.jpg"), 404)
+    begun_s = time.monotonic()
+    response = client.get("/api/cameras/C1/preview.jpg?wait")
+    problem(response, 503)
+    assert response.headers["Retry-After"] == "1"
+    assert time.monotonic() - begun_s < 2.0
+
+
+def test_cameras_have_names(client: FlaskClient, app: Flask) -> None:
+    car: Car = app.extensions["car"]
+    named = client.patch("/api/cameras/C1", json={"label": "  left   side "})
+    assert json.loads(named.data)["camera"]["label"] == "left side"
+    assert json.loads(client.get("/api/status").data)["cameras"][0]["label"] == "left side"
+    written = car.recordings.output / "cameras.json"
+    assert json.loads(written.read_text()) == {"C1": {"label": "left side"}}
+    assert CameraBook(car.recordings.output).label("C1") == "left side"
+    manifest, _ = car.start()
+    car.stop()
+    assert [path.name for path in (car.recordings.folder(manifest.id) / "videos").iterdir()] == ["left_side"]
+    problem(client.patch("/api/cameras/C9", json={"label": "left"}), 404)
+    for wrong in ({}, {"label": 5}, {"label": "x" * 41}, {"label": "a\u0000b"}, {"fps": "30"}):
+        problem(client.patch("/api/cameras/C1", json=wrong), 400)
+    assert json.loads(client.patch("/api/cameras/C1", json={"label": ""}).data)["camera"]["label"] is None
+
+
+def test_the_book_of_cameras_survives_damage(tmp_path: Path) -> None:
+    (tmp_path / "cameras.json").write_text("[1]")
+    (tmp_path / "delays.json").write_text('{"C1": {"delay_ms": "much"}, "C2": 5, "C3": {')
+    book = CameraBook(tmp_path)
+    assert (book.label("C1"), book.delay("C1")) == (None, None)
+    book.set_label("C1", "left")
+    with pytest.raises(ConflictError, match="C1 is called left"):
+        book.set_label("C2", "left")
+    delay = Delay(231.4, 14.5, 87, "2026-11-22T14:03:12.345Z")
+    book.set_delay("C1", delay)
+    again = CameraBook(tmp_path)
+    assert (again.label("C1"), again.delay("C1")) == ("left", delay)
+
+
+@pytest.mark.parametrize("seconds", ["0", "61", '"10"', "true", "null", "NaN"])
+def test_calibrations_that_are_refused(client: FlaskClient, seconds: str) -> None:
+    problem(client.post("/api/calibrate", data=f'{{"seconds": {seconds}}}'), 400)
 
 
 # Manners
