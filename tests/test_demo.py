@@ -128,8 +128,18 @@ def test_a_taken_port_is_replaced_and_said() -> None:
     assert str(wanted) in said[0]
 
 
-def test_too_short_a_demo_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "message"), [(["--seconds", "3"], "too short"), (["--port", "99999"], "no TCP port")]
+)
+def test_options_that_cannot_be_are_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as refused:
-        demo.main(["--seconds", "3"])
+        demo.main(arguments)
     assert refused.value.code == 2
-    assert "too short" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert demo.main(["--output", "/proc/nowhere"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
