@@ -21,6 +21,9 @@ EARLIEST_NS = (date(2024, 1, 1) - date(1970, 1, 1)).days * DAY_NS  # older: a cl
 REMEMBERED_EPOCHS = 12_000  # 10 minutes at 20 Hz: how far back a replayed buffer is recognised
 CONFLICT_M = 2.0  # between GGA and RMC of one epoch: most formats round by 0.2 m, damage mostly moves further
 CONFLICT_RATIO = 3.0
+STEADY_EPOCHS = (
+    30  # of new places in a row, on which GGA and RMC agreed to the last digit: then any difference is damage
+)
 METRES_PER_DEGREE = 111_195.0  # of a sphere: enough to compare distances
 POSITION_KINDS = ("GGA", "RMC", "GNS", "GLL")  # in order of trust
 TIME_FIELD = {"GGA": 0, "RMC": 0, "GNS": 0, "GST": 0, "GLL": 4}
@@ -205,7 +208,9 @@ class Epochs:
         self._last_ns: int | None = None  # UTC of the last epoch, of 1970 while no date is known
         self._dated = False
         self._usual: frozenset[str] = frozenset()
+        self._closed_day_ns: int | None = None
         self._last_place: _Place | None = None
+        self._agreed = 0
         self._order_ns: int | None = None
         self._seen: dict[int, bool] = {}
         self._marks: list[str] = []
@@ -245,9 +250,12 @@ class Epochs:
         """Close the open epoch because the line has been idle, or is at its end."""
         epoch, self._open = self._open, None
         self._early = {}
-        if epoch is not None:
-            self._usual = frozenset(epoch.sentences)
-        return [] if epoch is None else self._finish(epoch)
+        if epoch is None:
+            return []
+        continues = epoch.day_ns is not None and epoch.day_ns == self._closed_day_ns  # closed too early: learn from it
+        self._usual = frozenset(epoch.sentences) | (self._usual if continues else frozenset())
+        self._closed_day_ns = epoch.day_ns
+        return self._finish(epoch)
 
     def _take(
         self,
@@ -272,7 +280,10 @@ class Epochs:
     def _finish(self, epoch: _Epoch) -> list[Fix]:
         if not any(kind in epoch.sentences for kind in POSITION_KINDS):
             return []
-        values, doubts = _compose(epoch.sentences, self._last_place)
+        places = _places(epoch.sentences)
+        values, doubts = _compose(epoch.sentences, places, self._last_place, self._agreed >= STEADY_EPOCHS)
+        if "RMC" in places and "GGA" in places and places["GGA"] != self._last_place:
+            self._agreed = self._agreed + 1 if places["RMC"] == places["GGA"] else 0
         values |= {"arrival_monotonic_ns": epoch.arrival_monotonic_ns, "arrival_utc_ns": epoch.arrival_utc_ns}
         if epoch.day_ns is None:
             return [Fix(**values, flags=self._flags(["no-time"], doubts))]
@@ -343,12 +354,13 @@ def _belongs(epoch: _Epoch, kind: str, values: tuple[str, ...], day_ns: int | No
     return min(apart_ns, DAY_NS - apart_ns) <= SAME_EPOCH_NS
 
 
-def _compose(said: _Said, last: _Place | None) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _compose(
+    said: _Said, places: dict[str, _Place], last: _Place | None, steady: bool
+) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The columns that the sentences of one epoch fill, without its times, and what is doubtful about them."""
     gga, gsa = said.get("GGA", ()), said.get("GSA", ())
     quality = _integer(gga, 5)
-    places = {} if quality == 0 else _places(said)
-    kind, doubts = _choose(places, gga, last)
+    kind, doubts = _choose(places, gga, last, steady)
     source = gga or said.get("GNS", ())
     age, station = (12, 13) if gga else (10, 11)
     hdop = _number(source, 7)
@@ -368,6 +380,8 @@ def _compose(said: _Said, last: _Place | None) -> tuple[dict[str, Any], tuple[st
 def _places(said: _Said) -> dict[str, _Place]:
     """The positions that the sentences state; of the less trusted kinds only where it is needed."""
     places: dict[str, _Place] = {}
+    if _integer(said.get("GGA", ()), 5) == 0:
+        return places
     for kind in POSITION_KINDS:
         if kind in said and (kind == "RMC" or not places):
             place = _place(kind, said[kind])
@@ -421,13 +435,18 @@ def _mode(said: _Said) -> str | None:
     return None
 
 
-def _choose(places: dict[str, _Place], gga: tuple[str, ...], last: _Place | None) -> tuple[str, tuple[str, ...]]:
+def _choose(
+    places: dict[str, _Place], gga: tuple[str, ...], last: _Place | None, steady: bool
+) -> tuple[str, tuple[str, ...]]:
     """The kind of sentence whose position is taken, empty for none, and why that is in doubt."""
     kind = next(iter(places), "")
     if kind == "GGA" and _integer(gga, 5) in SATELLITE_QUALITIES and _integer(gga, 6) == 0:
         return "", ("no-satellites",)  # Hemisphere repeats such a position until it has its first fix
-    if kind != "GGA" or "RMC" not in places or _apart_m(places["GGA"], places["RMC"]) <= CONFLICT_M:
+    apart_m = _apart_m(places["GGA"], places["RMC"]) if kind == "GGA" and "RMC" in places else 0.0
+    if apart_m <= (0.0 if steady else CONFLICT_M):
         return kind, ()
+    if steady:
+        return "", ("conflict",)  # one of the two is damaged, and nothing tells which
     # Damage that the checksum did not see, or a receiver that rounds: the last position tells them apart.
     strayed = last and _apart_m(last, places["GGA"]) > CONFLICT_RATIO * _apart_m(last, places["RMC"])
     return "RMC" if strayed else "GGA", ("conflict",)

@@ -1,5 +1,6 @@
 """A track of fixes from any number of logs: the nearest fix to an instant, and the place between two of them."""
 
+import bisect
 import csv
 import math
 import re
@@ -21,7 +22,8 @@ GAP_INTERVALS = 2.5  # neighbours further apart than so many usual intervals of 
 STANDING_MPS = 0.5  # below it the course is noise (p50 55 degrees on a real drive): the last heading is held
 JUMP_M, JUMP_MPS2 = 0.5, 1.0  # a step is a jump when it strays by JUMP_M + JUMP_MPS2 dt^2 from what the speed says
 IMPOSSIBLE_MPS = 100.0  # there and back at such a speed is one damaged fix
-RUN_EPOCHS = 5  # fewer at another time are damage, more are a receiver that has set its clock
+RARE_SHARE = 0.1
+RUN_EPOCHS = 12  # fewer at another time are damage, more are a receiver that has set its clock
 CURVE_ERROR_SHARE = 0.25  # of the way between line and curve, left as error of the curve (Arrow drive, 1 Hz: 0.23)
 UNKNOWN_ACCELERATION_MPS2 = 3.0  # of a car in town, where no speeds are known
 HEADING_SIGMA_RAD = math.radians(2.0)
@@ -254,17 +256,19 @@ def _settle(log: Sequence[Fix]) -> list[Fix]:
     it goes on for a while. A few fixes at another time are damage that the checksum did not see.
     """
     kept: list[Fix] = []
-    for run in _runs(log):
-        if len(run) >= RUN_EPOCHS:
-            while kept and _time(kept[-1]) >= _time(run[0]):
-                kept.pop()
+    for run in filter(None, _runs(log)):
+        agreed = bisect.bisect_left(kept, _time(run[0]), key=_time)
+        if len(run) >= min(RUN_EPOCHS, len(kept) - agreed + 1):
+            del kept[agreed:]
         kept += [fix for fix in run if not kept or _time(fix) > _time(kept[-1])]
     return kept
 
 
 def _runs(log: Sequence[Fix]) -> Iterator[list[Fix]]:
     """Parts of a log in which the time goes forward in the usual steps."""
-    dated = [fix for fix in log if fix.utc_ns is not None and _is_place(fix) and "leap" not in fix.flags]
+    often = sum("conflict" in fix.flags for fix in log) > RARE_SHARE * len(log)  # a receiver that rounds one of the two
+    doubtful = {"leap"} if often else {"leap", "conflict"}
+    dated = [fix for fix in log if fix.utc_ns is not None and _is_place(fix) and doubtful.isdisjoint(fix.flags)]
     steps_ns = np.diff([_time(fix) for fix in dated])
     usual_ns = float(np.median(steps_ns[steps_ns > 0])) if np.any(steps_ns > 0) else 0.0
     ends = np.flatnonzero((steps_ns <= 0) | (steps_ns > GAP_INTERVALS * usual_ns)) + 1
@@ -304,8 +308,9 @@ def _build(fixes: Sequence[Fix], intervals_ns: Floats) -> Track:
         segment=np.zeros(len(fixes), dtype=np.int64),
     )
     track, intervals_ns = _take(track, order), intervals_ns[order]
-    sane = ~_strays(track)
-    track, intervals_ns = _take(track, sane), intervals_ns[sane]
+    for strays in (_strays, _excursions):
+        sane = ~strays(track)
+        track, intervals_ns = _take(track, sane), intervals_ns[sane]
     if len(track) < 2:
         return track
     gaps = np.diff(track.utc_ns) > GAP_INTERVALS * np.maximum(intervals_ns[1:], intervals_ns[:-1])
@@ -337,7 +342,19 @@ def _strays(track: Track) -> npt.NDArray[np.bool_]:
         fast = np.hypot(north_m, east_m) > IMPOSSIBLE_MPS * seconds
         north_m, east_m, seconds = _moves(track, slice(None, -2), slice(2, None))
         strays[1:-1] = fast[:-1] & fast[1:] & (np.hypot(north_m, east_m) < IMPOSSIBLE_MPS * seconds)
+        strays[[0, -1]] = fast[0] and not fast[1], fast[-1] and not fast[-2]
     return strays
+
+
+def _excursions(track: Track) -> npt.NDArray[np.bool_]:
+    """Single fixes that jump away and back again, while the way past them is smooth."""
+    away = np.zeros(len(track), dtype=np.bool_)
+    if len(track) > 4:
+        jumps = _jumps(track)
+        for number in np.flatnonzero(jumps[:-1] & jumps[1:]) + 1:
+            around = _take(track, np.array([n for n in range(number - 2, number + 3) if n != number]) % len(track))
+            away[number] = 2 <= number < len(track) - 2 and not _jumps(around)[1] and not away[number - 1]
+    return away
 
 
 def _jumps(track: Track) -> npt.NDArray[np.bool_]:

@@ -13,9 +13,9 @@ import termios
 import threading
 import time
 import tty
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
@@ -43,7 +43,10 @@ STATION = "0123"
 USUAL_BAUDS = (1200, 2400, 4800, 9600, 19200, 38400, 57600, 115_200, 230_400, 460_800)
 SPEEDS = MappingProxyType({getattr(termios, f"B{baud}"): baud for baud in USUAL_BAUDS})
 
-FIX_HEADER = "utc_ns,latitude,longitude,altitude_m,speed_mps,heading_deg\n"
+FIX_HEADER = "utc_ns,latitude,longitude,altitude_m,speed_mps,heading_deg,said_utc_ns,said_latitude,said_longitude\n"
+DAY_NS = 86_400 * SECOND_NS
+ROLLOVER_NS = 1024 * 7 * DAY_NS
+LEAP_NS = 1_798_761_600 * SECOND_NS  # 2027-01-01: the leap second is the one before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,14 @@ FAULTS: Mapping[str, tuple[float, str]] = MappingProxyType(
         "unplug": (5.0, "cable out for so many seconds, then a new port under the same name"),
         "checksum": (0.05, "share of the sentences with one damaged character"),
         "noise": (0.05, "share of the sentences with bytes of rubbish before them"),
+        "cut": (0.05, "share of the sentences that end too early, without their line end"),
+        "order": (1.0, "share of the epochs with their sentences in any order"),
+        "jump": (3.0, "all positions so many metres further north"),
+        "replug": (1.0, "as unplug, but it comes back as another device"),
+        "midnight": (2.0, "its clock is set so that midnight comes in so many seconds"),
+        "leap": (2.0, "the same with a leap second before that midnight, on 31 December"),
+        "rollover": (1.0, "its date is 1024 weeks too early"),
+        "back": (2.0, "its clock goes back by so many seconds"),
     }
 )
 
@@ -131,6 +142,13 @@ class Port:
         os.close(slave)
         self._master = master
 
+    def plug_elsewhere(self) -> None:
+        """The same link to a device of another number than the last one."""
+        placeholder = os.openpty()  # has the number that the last one left
+        self.plug()
+        for number in placeholder:
+            os.close(number)
+
     def unplug(self) -> None:
         """Take the device away; whoever reads it gets an error."""
         with suppress(FileNotFoundError):
@@ -181,7 +199,9 @@ class _Solution:
     def believe(self, utc_ns: int, pose: Pose, quality: Quality, timeless: bool) -> Epoch:
         """The epoch at `utc_ns`; to be called once for each, in order."""
         self._wander()
-        latitude, longitude = _moved(pose, self._east * quality.sigma_m, self._north * quality.sigma_m)
+        latitude, longitude = _moved(
+            pose.latitude, pose.longitude, self._east * quality.sigma_m, self._north * quality.sigma_m
+        )
         speed_mps, course_deg = self._velocity(pose)
         spread = max(-1.0, min(1.0, self._sky / 2))
         return Epoch(
@@ -216,14 +236,14 @@ class _Solution:
         return math.hypot(east, north), math.degrees(math.atan2(east, north)) % 360
 
 
-def _moved(pose: Pose, east_m: float, north_m: float) -> tuple[float, float]:
+def _moved(from_latitude: float, from_longitude: float, east_m: float, north_m: float) -> tuple[float, float]:
     """Latitude and longitude a few metres away; a sphere would do at this distance, the radii only set the scale."""
-    latitude = math.radians(pose.latitude)
+    latitude = math.radians(from_latitude)
     across = EQUATOR_RADIUS_M**2 / math.hypot(EQUATOR_RADIUS_M * math.cos(latitude), POLE_RADIUS_M * math.sin(latitude))
     along = across**3 * POLE_RADIUS_M**2 / EQUATOR_RADIUS_M**4
     return (
-        pose.latitude + math.degrees(north_m / along),
-        pose.longitude + math.degrees(east_m / (across * math.cos(latitude))),
+        from_latitude + math.degrees(north_m / along),
+        from_longitude + math.degrees(east_m / (across * math.cos(latitude))),
     )
 
 
@@ -259,6 +279,7 @@ class Receiver:
         self._random = random.Random(seed)
         self._truth = truth
         self._faults: dict[str, float] = {}
+        self._shifts_ns: dict[str, int] = {}  # what faults add to the receiver's clock
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="receiver", daemon=True)
 
@@ -288,9 +309,12 @@ class Receiver:
         self._faults[name] = usual if value is None else value
         if not self._faults[name]:
             self.clear_fault(name)
+        elif name in ("midnight", "leap", "rollover", "back"):
+            self._shifts_ns[name] = self._shift_ns(name, round(self._faults[name] * SECOND_NS))
 
     def clear_fault(self, name: str) -> None:
         """Switch a fault off; nothing happens when it is not on."""
+        self._shifts_ns.pop(name, None)
         self._faults.pop(name, None)
 
     @property
@@ -305,18 +329,39 @@ class Receiver:
             truth.write(FIX_HEADER)
             while not self._stopping.is_set():
                 pose = self._street.at(utc_ns)
+                epoch = self._believe(utc_ns, pose)
                 truth.write(
                     f"{utc_ns},{pose.latitude:.10f},{pose.longitude:.10f},{pose.altitude_m:.4f},"
-                    f"{pose.speed_mps:.4f},{pose.heading_deg % 360:.4f}\n"
+                    f"{pose.speed_mps:.4f},{pose.heading_deg % 360:.4f},"
+                    f"{epoch.utc_ns},{epoch.latitude:.10f},{epoch.longitude:.10f}\n"
                 )
-                self._emit(utc_ns, pose)
+                self._emit(utc_ns, epoch)
                 utc_ns += self._period_ns
 
-    def _emit(self, utc_ns: int, pose: Pose) -> None:
+    def _shift_ns(self, name: str, value_ns: int) -> int:
+        if name == "rollover":
+            return -ROLLOVER_NS
+        if name == "back":
+            return -(value_ns // self._period_ns * self._period_ns)
+        soon_ns = (self._world.utc_ns() + value_ns) // self._period_ns * self._period_ns
+        return (LEAP_NS if name == "leap" else (soon_ns // DAY_NS + 1) * DAY_NS) - soon_ns
+
+    def _believe(self, utc_ns: int, pose: Pose) -> Epoch:
+        """The solution, with what faults do to its place and to the receiver's clock."""
         epoch = self._solution.believe(utc_ns, pose, self._quality(), "no_time" in self._faults)
+        said_ns = utc_ns + sum(self._shifts_ns.values())
+        leap = "leap" in self._shifts_ns and LEAP_NS <= said_ns < LEAP_NS + SECOND_NS
+        if "leap" in self._shifts_ns and said_ns >= LEAP_NS + SECOND_NS:
+            said_ns -= SECOND_NS
+        latitude, longitude = _moved(epoch.latitude, epoch.longitude, 0.0, self._faults.get("jump", 0.0))
+        return replace(epoch, utc_ns=said_ns, leap=leap, latitude=latitude, longitude=longitude)
+
+    def _emit(self, utc_ns: int, epoch: Epoch) -> None:
         due_s = (self._world.monotonic_ns(utc_ns) + round(self._delay_ms() * 1e6)) / SECOND_NS
         if "unplug" in self._faults:
-            self._stay_unplugged(self._faults.pop("unplug"))
+            self._stay_unplugged(self._faults.pop("unplug"), self._port.plug)
+        if "replug" in self._faults:
+            self._stay_unplugged(self._faults.pop("replug"), self._port.plug_elsewhere)
         late_s = time.monotonic() - due_s
         # A line that is too slow for its sentences fills the sender's memory; then whole epochs are lost.
         if late_s < self._period_ns / SECOND_NS:
@@ -332,15 +377,17 @@ class Receiver:
         stall = STALL_MS if self._random.random() < STALL_SHARE else 0.0
         return self._latency_ms + self._random.expovariate(1 / MEAN_JITTER_MS) + stall
 
-    def _stay_unplugged(self, seconds: float) -> None:
+    def _stay_unplugged(self, seconds: float, plug: Callable[[], None]) -> None:
         self._port.unplug()
         if not self._stopping.wait(seconds):
-            self._port.plug()
+            plug()
 
     def _bytes(self, epoch: Epoch) -> bytes:
         if "silent" in self._faults:
             return b""
         due = [kind for kind, rate in self._sentences if rate is None or epoch.utc_ns % (SECOND_NS // rate) == 0]
+        if self._random.random() < self._faults.get("order", 0.0):
+            self._random.shuffle(due)
         return b"".join(self._spoilt(text.encode()) for kind in due for text in write(kind, epoch, self._talker))
 
     def _spoilt(self, sentence: bytes) -> bytes:
@@ -350,6 +397,8 @@ class Receiver:
             sentence = sentence[:at] + bytes([48 + (sentence[at] - 47) % 10]) + sentence[at + 1 :]
         if self._random.random() < self._faults.get("noise", 0.0):
             sentence = self._random.randbytes(self._random.randint(1, 40)) + sentence
+        if self._random.random() < self._faults.get("cut", 0.0):
+            sentence = sentence[: self._random.randrange(len(sentence) - 2)]
         return sentence
 
     def _send(self, data: bytes) -> None:

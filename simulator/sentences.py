@@ -43,6 +43,7 @@ class Epoch:
     age_s: float
     station: str
     timeless: bool = False
+    leap: bool = False  # within the second 23:59:60; `utc_ns` is then that of the second after it
 
 
 def write(kind: str, epoch: Epoch, talker: str) -> list[str]:
@@ -63,16 +64,17 @@ def frame(body: str) -> str:
 
 
 def _date(epoch: Epoch) -> datetime:
-    return datetime.fromtimestamp(epoch.utc_ns // 1_000_000_000, UTC)
+    return datetime.fromtimestamp(epoch.utc_ns // 1_000_000_000 - epoch.leap, UTC)
 
 
 def _time(epoch: Epoch) -> str:
     if epoch.timeless:
         return ""
     below_second = epoch.utc_ns % 1_000_000_000
+    second = "235960" if epoch.leap else f"{_date(epoch):%H%M%S}"
     if below_second % CENTISECOND_NS:  # 8 Hz
-        return f"{_date(epoch):%H%M%S}.{below_second // 1_000_000:03d}"
-    return f"{_date(epoch):%H%M%S}.{below_second // CENTISECOND_NS:02d}"
+        return f"{second}.{below_second // 1_000_000:03d}"
+    return f"{second}.{below_second // CENTISECOND_NS:02d}"
 
 
 def _angle(degrees: float, digits: int, positive: str, negative: str) -> str:
