@@ -3,9 +3,11 @@
 import argparse
 import json
 import logging
+import math
 import re
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +29,7 @@ from rig.errors import (
     EdencarError,
     NoSpaceError,
     UnknownError,
+    UnreadableError,
     UsageError,
 )
 from rig.opengopro import UNKNOWN_MODEL, CameraState, GoPro, Media, added, missing, parse_setting, split_address
@@ -748,7 +751,22 @@ def _build_parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> Mapping[str, Any]:
+    seconds = getattr(options, "seconds", None)
+    if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
+        raise UsageError(f"--seconds {seconds:g} is no length of time", cure="give a number above 0")
+    if hasattr(options, "output"):
+        _require_writable(options.output)
     return VERBS[options.verb][0](options, configs.load())
+
+
+def _require_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        why = f"{folder} cannot be written ({error.strerror})"
+        raise UnreadableError(why, cure="name another folder with --output") from error
 
 
 Verb = Callable[[argparse.Namespace, Settings], Mapping[str, Any]]
@@ -835,7 +853,6 @@ def _capture_on_card(camera: GoPro, settings: Settings, capture: Callable[[], No
 
 
 def _stream(camera: GoPro, options: argparse.Namespace, settings: Settings) -> Mapping[str, Any]:
-    options.output.mkdir(parents=True, exist_ok=True)
     capture = _StreamCapture(camera, camera.identify()[1], options.output, settings)
     capture.start()
     try:
@@ -857,7 +874,6 @@ def _download(camera: GoPro, options: argparse.Namespace, settings: Settings) ->
     for name in options.items:
         if not any(name in (media.name, media.path) for media in card):
             raise UnknownError(f"{name} is not on the card of {camera.address}", cure="gopro.py media lists its files")
-    options.output.mkdir(parents=True, exist_ok=True)
     return {"files": [str(camera.download(media, options.output, _Meter(media.name))) for media in chosen]}
 
 

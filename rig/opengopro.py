@@ -231,8 +231,9 @@ class GoPro:
         """The files on the card, each member of a group by itself."""
         try:
             answer = self._ask("/gopro/media/list")
-        except RefusedError as refusal:  # 404, until it is started anew (issues 592, 639)
-            cure = "switch it off and on, look at its card"
+        except RefusedError as refusal:
+            broken = "switch it off and on, look at its card"  # 404, until it is started anew (issues 592, 639)
+            cure = "it is recording: stop first" if self.state().encoding else broken
             raise DeviceError(f"{self.address} does not list its files", cure=cure) from refusal
         try:
             items = [

@@ -476,6 +476,20 @@ def test_download_of_what_is_not_there_is_told(capsys: pytest.CaptureFixture[str
     assert "not on the card" in errors
 
 
+def test_a_folder_that_cannot_be_written_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for verb in ("stream", "download"):
+        for folder in ("/proc/x", "/proc", str(tmp_path / "file")):
+            code, _, errors = run(capsys, verb, "--output", folder, "--address", f"127.0.0.1:{free_port()}")
+            assert (code, errors.count("\n")) == (3, 1)
+            assert f"{folder} cannot be written" in errors
+
+
+def test_a_length_of_time_is_above_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb, seconds in (("record", "-3"), ("stream", "0"), ("record", "nan"), ("stream", "inf")):
+        assert run(capsys, verb, "--seconds", seconds, "--address", f"127.0.0.1:{free_port()}")[0] == 2
+
+
 # The virtual camera
 
 
@@ -504,6 +518,17 @@ def test_commands_work_on_a_camera(camera: Camera, capsys: pytest.CaptureFixture
     streamed = run(capsys, "stream", "--output", str(tmp_path), "--seconds", "1", *at)[1]
     assert streamed["lost_datagrams"] == 0
     assert Path(streamed["files"][0]).stat().st_size > 50_000
+
+
+def test_card_of_a_camera_that_records_is_told_to_wait(camera: Camera, capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.closing(GoPro(camera.address)) as client:
+        client.start_recording()
+        try:
+            code, _, errors = run(capsys, "media", "--address", camera.address)
+        finally:
+            client.stop_recording()
+    assert code == 7
+    assert "it is recording: stop first" in errors
 
 
 class Driver:
