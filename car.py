@@ -22,7 +22,7 @@ from rig.camerabook import CameraBook, Delay
 from rig.clock import CRYSTAL_PPM, NS_PER_MS, NS_PER_S, UtcClock, iso_utc, system_clock
 from rig.drawlog import DrawLogs
 from rig.errors import ConflictError, DeviceNotFoundError, EdencarError, NoSpaceError, UnknownError, UsageError
-from rig.lookout import Lookout, calibration
+from rig.lookout import Lookout, calibration, figures
 from rig.recordings import (
     FETCHING,
     FINISHED,
@@ -53,7 +53,7 @@ from rig.status import (
     receiver_problems,
 )
 from rig.supervision import Kept
-from rig.watch import SEARCHING, Picture, Sight, watch_worker
+from rig.watch import Picture, Sight, watch_worker
 from rig.workers import StartCapture, Target, Worker
 
 MODES = ("video", "camera")  # recorded here as a stream, or on the camera's card and fetched after the stop
@@ -71,7 +71,6 @@ SAVE_AGAIN_S = 10.0
 START_ROOM_S = 300  # nothing is started that could not go on for so long
 CLOCK_STEP_NS = NS_PER_S
 SCRATCH = ".calibration"  # below the output folder: streams that are watched but not kept
-FIRST_PICTURE_S = 8.0  # how long a calibration waits for it
 STILL_ON_CARD = "files are still on the card: they come when the camera is back"
 CAMERA_FIGURES = (
     "battery_percent",
@@ -641,25 +640,17 @@ class Car:
     def _watch_codes(
         self, cameras: Sequence[tuple[_Camera, EdencarError | None]], seconds: float, check: Callable[[], None]
     ) -> list[dict[str, Any]]:
-        """What codes the streams show in so many seconds from the first pictures on; `check` may raise meanwhile.
-
-        With each camera comes why it does not stream.
-        """
-        streaming = [camera for camera, failure in cameras if failure is None]
-        with self._lookout.calibrating():
-            patience_s = time.monotonic() + FIRST_PICTURE_S
-            while not all(self._has_picture(camera) for camera in streaming) and time.monotonic() < patience_s:
-                check()
-                self._closing.wait(0.05)
-            deadline_s = time.monotonic() + seconds
-            while time.monotonic() < deadline_s:
-                check()
-                self._closing.wait(0.05)
-            return [self._calibrated(camera, failure) for camera, failure in cameras]
-
-    def _has_picture(self, camera: _Camera) -> bool:
-        sight = self._lookout.live(camera.found.serial)
-        return sight is not None and sight.pictures > 0
+        """What codes the streams show; with each camera comes why it does not stream."""
+        streaming = [camera.found.serial for camera, failure in cameras if failure is None]
+        seen = self._lookout.watch(streaming, seconds, check, self._closing)
+        return [
+            {
+                "serial": camera.found.serial,
+                "label": self._book.label(camera.found.serial),
+                **figures(seen.get(camera.found.serial), failure),
+            }
+            for camera, failure in cameras
+        ]
 
     def _follow_files(self) -> None:
         for running in [one for one in self._unsaved if time.monotonic() >= one.due_s]:
@@ -695,24 +686,6 @@ class Car:
             if manifest.state == FETCHING:
                 warnings = dict.fromkeys((*manifest.warnings, STILL_ON_CARD))
                 self.recordings.update(recording_id, state=INTERRUPTED, warnings=tuple(warnings))
-
-    def _calibrated(self, camera: _Camera, failure: EdencarError | None) -> dict[str, Any]:
-        """What a calibration says of one camera."""
-        serial = camera.found.serial
-        sight = self._lookout.live(serial) or Sight(state=SEARCHING)
-        seen = calibration(sight)
-        assert seen is not None
-        figures = ("codes", "error_ms", "whole_error_ms", "offset_ns", "pts_90khz", "delay_ms", "delay_sigma_ms")
-        trouble = str(failure or "") or ("" if sight.pictures else "no picture came")
-        return {
-            "serial": serial,
-            "label": self._book.label(serial),
-            "state": sight.state,
-            **{name: getattr(sight, name) for name in figures},
-            "text": trouble or seen.text,
-            "hint": "" if trouble else seen.hint,
-            "problem": sight.hint,
-        }
 
     def _note_delay(self, serial: str, sight: Sight) -> None:
         if sight.delay_ms is not None and sight.delay_sigma_ms is not None:

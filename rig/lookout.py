@@ -3,26 +3,30 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from configs import Settings
 from rig.clock import NS_PER_MS, UtcClock
-from rig.errors import DeviceError
+from rig.errors import DeviceError, EdencarError
 from rig.status import CalibrationNow
-from rig.watch import DONE, OFF, READING, Look, Picture, Sight, TakePicture, watch_worker
+from rig.watch import DONE, OFF, READING, SEARCHING, Look, Picture, Sight, TakePicture, watch_worker
 from rig.workers import Target, Worker
 
 PREVIEW_S = 10.0  # from a request for a picture
 PAGE_S = 5.0  # from a post of a page that shows the code
 TOLD_S = 5.0  # between two times that a watcher is told what the clock is
+FIRST_PICTURE_S = 8.0  # how long a calibration waits for it
+WATCH_POLL_S = 0.05
 RESTART_S = 2.0
 ASK_S = 3.0
 STOP_S = 1.0
 KEPT_S = 600.0  # a result that is older gives way to a new search
 NOTHING_TO_MEND = "none_seen"  # the code is simply not there: a page that shows it need not be told so
+FIGURES = ("codes", "error_ms", "whole_error_ms", "offset_ns", "pts_90khz", "delay_ms", "delay_sigma_ms")
 
 log = logging.getLogger(__name__)
 
@@ -77,16 +81,20 @@ class Lookout:
         self._codes_until_s = time.monotonic() + PAGE_S
         self._page_bound_ns = round((page_bound_ms or 0.0) * NS_PER_MS)
 
-    @contextmanager
-    def calibrating(self) -> Iterator[None]:
-        """Look for codes meanwhile."""
-        with self._lock:
-            self._calibrations += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._calibrations -= 1
+    def watch(
+        self, serials: Sequence[str], seconds: float, check: Callable[[], None], ending: threading.Event
+    ) -> dict[str, Sight]:
+        """Look for codes for so long, from the first pictures of these streams on; `check` may raise meanwhile."""
+        with self._calibrating():
+            patience_s = time.monotonic() + FIRST_PICTURE_S
+            while not all(self._has_picture(serial) for serial in serials) and time.monotonic() < patience_s:
+                check()
+                ending.wait(WATCH_POLL_S)
+            deadline_s = time.monotonic() + seconds
+            while time.monotonic() < deadline_s:
+                check()
+                ending.wait(WATCH_POLL_S)
+            return {serial: sight for serial in serials if (sight := self.live(serial)) is not None}
 
     @property
     def wants_codes(self) -> bool:
@@ -136,6 +144,20 @@ class Lookout:
 
     def _is_wanted(self, serial: str) -> bool:
         return self.wants_codes or time.monotonic() < self._previews.get(serial, 0.0)
+
+    @contextmanager
+    def _calibrating(self) -> Iterator[None]:
+        with self._lock:
+            self._calibrations += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._calibrations -= 1
+
+    def _has_picture(self, serial: str) -> bool:
+        sight = self.live(serial)
+        return sight is not None and sight.pictures > 0
 
     def _live(self, serial: str) -> Sight | None:
         watched = self._watched.get(serial)
@@ -203,3 +225,17 @@ def calibration(sight: Sight | None) -> CalibrationNow | None:
         done=sight.state == DONE,
         problem="" if sight.hint == NOTHING_TO_MEND else sight.hint,
     )
+
+
+def figures(sight: Sight | None, failure: EdencarError | None) -> dict[str, Any]:
+    """What a calibration says of one stream, which did not even begin after a failure."""
+    sight = sight or Sight(state=SEARCHING)
+    seen = calibration(sight)
+    trouble = str(failure or "") or ("" if sight.pictures else "no picture came")
+    return {
+        "state": sight.state,
+        **{name: getattr(sight, name) for name in FIGURES},
+        "text": trouble or (seen.text if seen else ""),
+        "hint": "" if trouble else sight.hint_text,
+        "problem": sight.hint,
+    }

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -237,7 +238,7 @@ def run_watcher(link: Link, folder: Path, _settings: Settings, asked: Look) -> N
 
     def report() -> Sight:
         return (
-            Sight(state=DONE, codes=30, error_ms=2.1, delay_ms=231.0, delay_sigma_ms=14.0)
+            Sight(state=DONE, codes=30, pictures=9, error_ms=2.1, delay_ms=231.0, delay_sigma_ms=14.0)
             if asks[-1].codes
             else Sight()
         )
@@ -271,8 +272,15 @@ def test_watchers_run_only_while_somebody_looks(tmp_path: Path, monkeypatch: pyt
 
         wait_for(has_picture)
         assert lookout.sight("A") is None
-        with lookout.calibrating():
-            wait_for(lambda: lookout.tend(streams) or (lookout.live("A") and lookout.live("B")))  # type: ignore[func-returns-value]
+
+        def seen() -> bool:
+            lookout.tend(streams)
+            return lookout.live("A") is not None and lookout.live("B") is not None
+
+        with ThreadPoolExecutor(1) as threads:
+            watching = threads.submit(lookout.watch, ["A", "B"], 0.5, lambda: None, threading.Event())
+            wait_for(seen)
+            assert {serial: sight.codes for serial, sight in watching.result(20.0).items()} == {"A": 30, "B": 30}
         time.sleep(0.7)
         lookout.tend(streams)
         assert lookout._watched == {}
@@ -292,7 +300,12 @@ def test_a_dead_watcher_is_started_again(tmp_path: Path, monkeypatch: pytest.Mon
         lookout.tend({"A": tmp_path / "dies"})
         first = lookout._watched["A"].worker
         first.join(10.0)
-        wait_for(lambda: lookout.tend({"A": tmp_path / "dies"}) or lookout._watched["A"].worker is not first)  # type: ignore[func-returns-value]
+
+        def is_another() -> bool:
+            lookout.tend({"A": tmp_path / "dies"})
+            return lookout._watched["A"].worker is not first
+
+        wait_for(is_another)
         assert lookout.live("A") is None
 
 
