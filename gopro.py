@@ -33,7 +33,7 @@ from rig.errors import (
     UsageError,
 )
 from rig.opengopro import UNKNOWN_MODEL, CameraState, GoPro, Media, added, missing, parse_setting, split_address
-from rig.recordings import free_bytes, write_atomically
+from rig.recordings import TRASH, free_bytes, write_atomically
 from rig.stream import StreamRecorder
 from rig.workers import Link, StartCapture, StopCapture
 
@@ -56,9 +56,10 @@ SILENCE_S = 3.0  # without a datagram: the webcam is started anew
 QUIET_S = 1.0  # worth a word
 STILL_POLLS = 2  # a recording camera that says so often that it does not is started again
 STILL_PAUSE_POLLS = 5  # before the next try
-ORPHAN_S = 30.0  # how long a recording that a dead worker left behind waits for the server to claim it
+ORPHAN_S = 5.0  # how long a recording that a dead worker left behind waits for the server to claim it
 LOCK_S = 5.0
 LEDGER = ".fetch.json"
+LEDGERS = (f"[!.]*/videos/*/{LEDGER}", f"{TRASH}/*/videos/*/{LEDGER}")
 FIRST_FETCH_PAUSE_S, LONGEST_FETCH_PAUSE_S = 1.0, 30.0
 NO_CAMERA_CURE = "switch it on, choose USB Connection: GoPro Connect in its menu, look at its cable"
 
@@ -347,6 +348,10 @@ class _Ledger:
         return self.folder / LEDGER
 
     @property
+    def trashed(self) -> bool:
+        return self.folder.parents[2].name == TRASH
+
+    @property
     def names(self) -> tuple[str, ...]:
         return tuple(Path(path).name for path in self.wanted or ())
 
@@ -426,7 +431,7 @@ class _CardCapture:
         """Stop it, wait until its file is closed, and note what is to be fetched."""
         ledger = self._ledger
         if ledger is None:
-            raise UnknownError(f"nothing was recorded into {self.folder}")
+            raise DeviceError(f"{self.folder} was moved away while its video was being stopped", cure="try again")
         self._camera.stop_recording()
         wanted = added(ledger.before, self._camera.media())
         return replace(ledger, wanted=tuple(media.path for media in wanted)).save()
@@ -524,6 +529,7 @@ class _Worker:
         self._capture: _StreamCapture | _CardCapture | None = None
         self._files: tuple[str, ...] = ()
         self._ledgers: list[_Ledger] = []
+        self._looked_ns: list[int] = []  # when the folders that hold them had changed, at the last look
         self._claim_by_s = 0.0
         self._welcome_at_s: float | None = None
         self._fetch: _Fetch | None = None
@@ -553,8 +559,8 @@ class _Worker:
                 raise ConflictError(f"{self._address} records into {running.folder} already", cure="stop that first")
             self._know()
             self._pause_fetch()
-            for ledger in [ledger for ledger in self._orphans() if ledger.folder != request.folder]:
-                self._finish(_CardCapture(self._camera, ledger.serial, ledger.folder, self._settings))
+            self._look_for_ledgers()
+            self._finish_orphans(request.folder)
             capture = self._new_capture(request)
             capture.start()
             self._ledgers = [ledger for ledger in self._ledgers if ledger.folder != request.folder]
@@ -568,10 +574,8 @@ class _Worker:
             if capture is not None:
                 self._capture = None
                 return self._finish(capture)
-            orphans = self._orphans()
-            for ledger in orphans:
-                self._files = self._finish(_CardCapture(self._camera, ledger.serial, ledger.folder, self._settings))
-            return self._files if orphans else ()
+            self._look_for_ledgers()
+            return self._finish_orphans()
 
     def _report(self) -> CameraStatus:
         capture, fetch, ready = self._capture, self._fetch, self._ready()
@@ -654,9 +658,18 @@ class _Worker:
             return
         serial, self._model = self._camera.identify()
         self._serial = serial or usb_serial_at(self._camera.host) or self._address
-        left = (_Ledger.load(path.parent) for path in self._settings.output.glob(f"[!.]*/videos/*/{LEDGER}"))
-        self._ledgers += [ledger for ledger in left if ledger and ledger.serial == self._serial]
+        self._look_for_ledgers()
         self._claim_by_s = time.monotonic() + ORPHAN_S
+
+    def _look_for_ledgers(self) -> None:
+        """Learn what is left to be done; recordings may have come into the trash or out of it since the last look."""
+        output = self._settings.output
+        changed_ns = [folder.stat().st_mtime_ns for folder in (output, output / TRASH) if folder.is_dir()]
+        if self._serial is None or changed_ns == self._looked_ns:
+            return
+        self._looked_ns = changed_ns
+        found = [_Ledger.load(path.parent) for pattern in LEDGERS for path in output.glob(pattern)]
+        self._ledgers = [ledger for ledger in found if ledger and ledger.serial == self._serial]
 
     def _look_after(self) -> None:
         if not self._answering or not self._control.acquire(blocking=False):
@@ -672,9 +685,9 @@ class _Worker:
     def _work_off(self) -> None:
         """Finish recordings that nobody claimed, set up a camera that is new, fetch what has been recorded."""
         now_s = time.monotonic()
+        self._look_for_ledgers()
         if now_s >= self._claim_by_s:
-            for ledger in self._orphans():
-                self._finish(_CardCapture(self._camera, ledger.serial, ledger.folder, self._settings))
+            self._finish_orphans()
         if self._welcome_at_s is not None and now_s >= self._welcome_at_s and not self._orphans():
             self._welcome_at_s = None
             self._camera.leave_webcam()
@@ -685,7 +698,9 @@ class _Worker:
             self._fetch.start()
 
     def _ready(self) -> list[_Ledger]:
-        return [ledger for ledger in self._ledgers if ledger.wanted is not None and ledger.file.exists()]
+        """What can be fetched now; a recording in the trash waits until it is restored."""
+        known = [ledger for ledger in self._ledgers if ledger.wanted is not None and not ledger.trashed]
+        return [ledger for ledger in known if ledger.file.exists()]
 
     def _orphans(self) -> list[_Ledger]:
         return [ledger for ledger in self._ledgers if ledger.wanted is None]
@@ -707,12 +722,21 @@ class _Worker:
         self._capture = None
         return self._files
 
+    def _finish_orphans(self, besides: Path | None = None) -> tuple[str, ...]:
+        """Stop what an earlier worker began; the files of the last one. It may lie in the trash: its files are noted,
+        lest those of the next recording be taken for them when it is restored.
+        """
+        orphans = [ledger for ledger in self._orphans() if ledger.folder != besides]
+        for ledger in orphans:
+            self._files = self._finish(_CardCapture(self._camera, ledger.serial, ledger.folder, self._settings))
+        return self._files if orphans else ()
+
     def _finish(self, capture: _CardCapture) -> tuple[str, ...]:
         """Stop a recording on the card and have it fetched; when that fails now, it is done later."""
         others = [ledger for ledger in self._ledgers if ledger.folder != capture.folder]
         try:
             ledger = capture.finish()
-        except _TROUBLE as error:
+        except OSError as error:  # the camera's, or the disk's
             left = _Ledger.load(capture.folder)
             self._ledgers = [*others, left] if left else others
             self._problem = f"the video on {self._address} could not be stopped ({error})"

@@ -22,6 +22,7 @@ from gopro import CameraStatus, GoPro, camera_worker, discover
 from rig import opengopro
 from rig.errors import ConflictError, DeviceError, DeviceNotFoundError, UsageError
 from rig.opengopro import Media, RefusedError, added
+from rig.recordings import INTERRUPTED, Recordings
 from rig.workers import StartCapture, StopCapture, Worker
 from simulator.camera import Camera
 from simulator.world import Street, World
@@ -541,7 +542,7 @@ class Driver:
 
     def folder(self, name: str) -> Path:
         folder = self.output / name / "videos" / "left"
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def wait(self, wanted: Callable[[CameraStatus], bool], timeout_s: float = 10.0) -> CameraStatus:
@@ -627,6 +628,44 @@ def test_recording_of_a_killed_worker_is_stopped_by_the_next(camera: Camera, dri
     finally:
         other.worker.stop()
     assert [path.suffix for path in folder.iterdir()] == [".MP4"]
+
+
+def test_recording_in_the_trash_is_stopped_and_fetched_when_restored(camera: Camera, driver: Driver) -> None:
+    store = Recordings(driver.output)
+    names = [store.create(utc_ns, "camera").id for utc_ns in (0, 10**9)]
+    folders = [driver.folder(name) for name in names]
+    driver.ask(StartCapture(folders[0], "camera"))
+    time.sleep(0.7)
+    driver.worker.stop(0.0)
+    store.update(names[0], state=INTERRUPTED)
+    other = Driver(camera, driver.output)
+    try:
+        other.wait(lambda status: status.state == "recording")
+        store.trash(names[0])
+        other.ask(StartCapture(folders[1], "camera"))
+        time.sleep(0.7)
+        (second,) = other.ask(StopCapture())
+        other.wait(lambda status: status.state == "idle" and (folders[1] / second).exists())
+        store.restore(names[0])
+        other.wait(lambda status: status.state == "idle" and [*folders[0].glob("*.MP4")] != [])
+    finally:
+        other.worker.stop()
+    (first,) = (path.name for path in folders[0].iterdir())
+    assert first < second
+
+
+def test_recording_that_nobody_claims_is_soon_stopped_and_fetched(camera: Camera, driver: Driver) -> None:
+    folder = driver.folder("2026-11-22_14-03-17")
+    driver.ask(StartCapture(folder, "camera"))
+    time.sleep(0.7)
+    driver.worker.stop(0.0)
+    other = Driver(camera, driver.output)
+    try:
+        other.wait(lambda status: status.state == "recording")
+        other.wait(lambda status: status.state == "idle" and bool(status.files))
+    finally:
+        other.worker.stop()
+    assert not GoPro(camera.address).state().encoding
 
 
 def test_camera_that_vanishes_comes_back(tmp_path: Path) -> None:
