@@ -361,10 +361,11 @@ def test_calibrate_without_a_recording(rig: Rig) -> None:
     assert result["delay_ms"] == pytest.approx(LATENCY_MS + 7000.0, abs=20.0)
     assert result["text"].startswith("code read, ")
     assert not (rig.output / SCRATCH).exists()
-    assert rig.first["delay_ms"] == result["delay_ms"]
+    # The watcher reads on for a moment after the answer.
+    assert rig.first["delay_ms"] == pytest.approx(result["delay_ms"], abs=2.0)
     wait_for(lambda: rig.first["calibration"] is None)
     delay = json.loads((rig.output / "delays.json").read_text())[rig.camera.serial]
-    assert delay["delay_ms"] == result["delay_ms"]
+    assert delay["delay_ms"] == pytest.approx(result["delay_ms"], abs=2.0)
     wait_for(lambda: rig.first["state"] == "idle")
 
 
