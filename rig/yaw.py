@@ -18,6 +18,7 @@ from rig.clock import NS_PER_S
 from rig.errors import UnreadableError
 from rig.gpmf import NO_GPMF, Telemetry
 from rig.positions import Track
+from rig.video import STREAM_SUFFIX, Video
 
 RTK_FIXED = 4
 MIN_RTK_SHARE = 0.7
@@ -95,6 +96,17 @@ def _read(path: Path, offset_ns: int) -> Turning | None:
         return None
     up = forces.values.mean(axis=0)
     return Turning(gyro.pts_ns + offset_ns, gyro.values @ (up / max(float(np.linalg.norm(up)), 1e-9)))
+
+
+def check_video(item: Video, track: Track, clock: Callable[[Integers], Integers]) -> DriveCheck | None:
+    """`check_drive` of a video's files; None for a stream and for films without telemetry."""
+    if any(clip.path.suffix.lower() == STREAM_SUFFIX for clip in item.clips):
+        return None
+    try:
+        turning = read_turning([(clip.path, clip.clock_offset_ns) for clip in item.clips])
+    except UnreadableError:
+        return None
+    return check_drive(turning, track, clock)
 
 
 def check_drive(gyro: Turning, track: Track, clock: Callable[[Integers], Integers]) -> DriveCheck:

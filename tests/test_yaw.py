@@ -13,9 +13,10 @@ import pytest
 from rig.clock import NS_PER_S
 from rig.errors import UnreadableError
 from rig.positions import Track
-from rig.yaw import DriveCheck, Turning, check_drive, read_turning
+from rig.video import find_videos
+from rig.yaw import DriveCheck, Turning, check_drive, check_video, read_turning
 from simulator.world import Street
-from tests.test_simulator_telemetry import film
+from tests.test_simulator_telemetry import empty_film, film
 
 START_NS = 1_795_000_000 * NS_PER_S
 METRES_PER_DEGREE = 111_195.0
@@ -186,7 +187,9 @@ def test_the_file_of_a_virtual_camera_turns_when_the_street_does(tmp_path: Path)
     drive = Drive(lever_arm_m=0.0, slip=0.0, seed=3)
     path, _, _ = film(tmp_path / "film.mp4", "HERO12 Black", drive.seconds)
     turning = read_turning([(path, 0)])
-    found = check_drive(turning, drive.track(), lambda pts_ns: START_NS + 60_000_000 + pts_ns)
+    [item] = find_videos([path])
+    found = check_video(item, drive.track(), lambda pts_ns: START_NS + 60_000_000 + pts_ns)
+    assert found is not None
     assert found.offset_ms is not None
     assert abs(found.offset_ms - 60.0) < (found.bar_ms or 0.0)
     course, _, _ = drive.heading(START_NS + turning.pts_ns)
@@ -195,6 +198,13 @@ def test_the_file_of_a_virtual_camera_turns_when_the_street_does(tmp_path: Path)
     left = turning.rate_rad_s - truth
     left -= left.mean()
     assert abs(np.sum(change * left) / np.sum(change**2)) < 0.003
+
+
+def test_a_film_without_telemetry_is_not_checked(tmp_path: Path) -> None:
+    for name in ("film.mp4", "stream-001.ts"):
+        empty_film(tmp_path / name)
+        [item] = find_videos([tmp_path / name])
+        assert check_video(item, Drive(seconds=5.0).track(), lambda pts_ns: pts_ns) is None
 
 
 def test_files_without_a_gyro_are_refused(tmp_path: Path) -> None:
