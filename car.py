@@ -49,6 +49,8 @@ from rig.status import (
     StorageNow,
     TimeNow,
     camera_problems,
+    disk_full,
+    interruption,
     other_problems,
     receiver_problems,
 )
@@ -71,6 +73,8 @@ SAVE_AGAIN_S = 10.0
 START_ROOM_S = 300  # nothing is started that could not go on for so long
 CLOCK_STEP_NS = NS_PER_S
 SCRATCH = ".calibration"  # below the output folder: streams that are watched but not kept
+DISK_FULL = "the disk is full"
+LISTENING = "listening"  # the state of a receiver that sends
 STILL_ON_CARD = "files are still on the card: they come when the camera is back"
 CAMERA_FIGURES = (
     "battery_percent",
@@ -177,6 +181,7 @@ class Car:
         self._phase = IDLE
         self._running: _Running | None = None
         self._unsaved: list[_Running] = []
+        self._ended_early: list[Problem] = []  # what befell recordings, until the next start
         self._fetches: dict[str, float] = {}  # recordings with files on the cards, and since when none is coming
         self._cameras: dict[str, _Camera] = {}
         self._gnss: UtcClock | None = None
@@ -249,6 +254,8 @@ class Car:
         if self._calibrating.locked() and self._running is None:
             return None
         with self._changing:
+            if self._running is None:
+                self._stop_strays()
             return self._stop(reason, self._settings.stop_wait_s)
 
     def calibrate(self, seconds: float) -> list[dict[str, Any]]:
@@ -321,6 +328,7 @@ class Car:
             *camera_problems(cameras, running is not None),
             *receiver_problems(receiver, running is not None),
             *other_problems(time_now, storage, [*self._fetches]),
+            *self._ended_early,
         )
         return CarStatus(
             state=self._state(running, problems),
@@ -392,7 +400,11 @@ class Car:
             failures = self._begin(running, chosen)
             if chosen and len(failures) == len(chosen) and allow != POSITIONS_ONLY:
                 raise failures[0]
-            return self._save(running)
+            if len(failures) == len(chosen) and not self._receives:
+                self._note("neither a camera nor a receiver answers: nothing is recorded until one does")
+            manifest = self._save(running)
+            self._ended_early = []
+            return manifest
         except Exception:
             self._give_up(running)
             raise
@@ -409,6 +421,11 @@ class Car:
                 "no camera answers", cure=f"switch them on and check the USB cables, or allow {POSITIONS_ONLY}"
             )
         return [present[serial] for serial in wanted]
+
+    @property
+    def _receives(self) -> bool:
+        status: capturePositions.ReceiverStatus | None = self._receiver.status
+        return status is not None and status.state == LISTENING
 
     def _check_room(self, cameras: int) -> None:
         if self._storage(cameras).seconds_left < START_ROOM_S:
@@ -438,6 +455,23 @@ class Car:
         finally:
             self._running = None
 
+    def _stop_strays(self) -> None:
+        """Stop cameras that still record for an earlier server."""
+        strays = [camera.kept for camera in self._listed() if camera.state == RECORDING]
+        for error in _at_once(lambda kept: kept.end(STOP_TIMEOUT_S), strays):
+            if isinstance(error, EdencarError):
+                log.warning("%s", error)
+
+    def restore(self, recording_id: str) -> Manifest:
+        """Take a recording out of the trash, and have its files fetched that are still on the cards.
+
+        Raises UnknownError, ConflictError.
+        """
+        manifest = self.recordings.restore(recording_id)
+        if manifest.mode == "camera" and _on_cards(self.recordings.folder(recording_id)):
+            self._fetches[recording_id] = time.monotonic() - FETCH_PATIENCE_S
+        return manifest
+
     def _stop(self, reason: str, wait_s: float) -> Manifest | None:
         running = self._running
         if running is None:
@@ -446,6 +480,8 @@ class Car:
         try:
             if reason:
                 self._note(f"stopped: {reason}")
+            if reason == DISK_FULL:
+                self._ended_early.append(disk_full(running.id))
             self._end(running)
             state = self._await_files(running, wait_s)
             manifest = self._save(running, state=state)
@@ -467,6 +503,8 @@ class Car:
                 self._note(f"{one.worker.name} did not stop in order: {answer}")
             elif isinstance(answer, capturePositions.ReceiverStatus):
                 running.epochs = answer.epochs_logged
+                if not running.epochs:
+                    self._note("no position was logged: the receiver said nothing")
 
     def _detach(self, running: _Running) -> list[Kept]:
         with self._members:
@@ -519,8 +557,11 @@ class Car:
 
     def _close_interrupted(self) -> None:
         """Close what an earlier server left open, and look out for files that it left on the cards."""
-        for manifest in self.recordings.list():
+        for age, manifest in enumerate(self.recordings.list()):
             with suppress(EdencarError, OSError):
+                told_by = OPEN_STATES if age else (*OPEN_STATES, INTERRUPTED)  # the newest even by a later server
+                if manifest.stopped is None and manifest.state in told_by:
+                    self._ended_early.append(interruption(manifest.id))
                 if manifest.state in OPEN_STATES:
                     warnings = (*manifest.warnings, f"the server ended while this was in state {manifest.state}")
                     self.recordings.update(manifest.id, state=INTERRUPTED, warnings=warnings)
@@ -587,7 +628,7 @@ class Car:
             kept.tend()
         self._join_late()
         if self._running and self._phase == IDLE and free_bytes(self.recordings.output) < self._settings.reserve_bytes:
-            threading.Thread(target=self.stop, args=("the disk is full",), name="full disk", daemon=True).start()
+            threading.Thread(target=self.stop, args=(DISK_FULL,), name="full disk", daemon=True).start()
 
     def _look_out(self) -> None:
         self._lookout.tend(self._streams)

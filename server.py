@@ -272,7 +272,7 @@ def trash_recording(recording_id: str) -> Response:
 @api.post("/api/recordings/<recording_id>/restore")
 def restore_recording(recording_id: str) -> Response:
     """Take a recording out of the trash. Answers 200, 404, 409."""
-    return answer({"recording": _shown(_recordings().restore(recording_id))})
+    return answer({"recording": _shown(_car().restore(recording_id))})
 
 
 @api.get("/api/recordings/<recording_id>/files/<path:path>")

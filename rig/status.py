@@ -164,6 +164,18 @@ def receiver_problems(receiver: ReceiverNow, recording: bool) -> Iterator[Proble
         yield Problem("receiver", WARNING, sentence)
 
 
+def interruption(recording_id: str) -> Problem:
+    """A recording that ended with the server, which nobody had asked for."""
+    text = f"Recording {recording_id} was interrupted: the server ended"
+    return Problem("interrupted", ERROR, text, "Start anew; what came until then is kept", recording_id)
+
+
+def disk_full(recording_id: str) -> Problem:
+    """A recording that was stopped because the room that is left is needed to close it."""
+    text = f"Recording {recording_id} was stopped: the disk is full"
+    return Problem("disk_full", ERROR, text, "Delete recordings or change the disk, then start anew", recording_id)
+
+
 def other_problems(time: TimeNow, storage: StorageNow, fetching: Sequence[str]) -> Iterator[Problem]:
     """What is wrong with the time and the disk; `fetching` are recordings whose files are still on the cards."""
     if time.source == "system":

@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ import pytest
 from capturePositions import ReceiverStatus
 from car import Car, Devices
 from configs import Settings
-from gopro import LEDGER, CameraStatus, FoundCamera
+from gopro import LEDGER, CameraStatus, FoundCamera, GoPro, camera_worker, discover
 from rig.clock import UtcClock
 from rig.errors import ConflictError, DeviceError, DeviceNotFoundError, NoSpaceError, UsageError
 from rig.recordings import FETCHING, FINISHED, INTERRUPTED, RECORDING, Recordings
 from rig.status import CarStatus
-from rig.workers import Link, StartCapture, StopCapture
+from rig.workers import Link, StartCapture, StopCapture, Worker
+from tests.test_gopro import make_camera
 
 PROMPT_S = 10.0  # this machine is shared; a quiet one needs a tenth
 GNSS_AHEAD_NS = 7_000_000_000
@@ -58,11 +59,12 @@ def run_camera(link: Link, address: str, _settings: Settings) -> None:
 def run_receiver(link: Link, settings: Settings) -> None:
     """A receiver with a fix, whose time is 7 s ahead of this machine's; `receiver_port` may say `nothing`."""
     there = settings.receiver_port != "nothing"
+    epochs = 42 if there else 0
     capture: list[StartCapture] = []
 
     def stop(_request: StopCapture) -> ReceiverStatus:
         capture.clear()
-        return ReceiverStatus(epochs_logged=42)
+        return ReceiverStatus(epochs_logged=epochs)
 
     def status() -> ReceiverStatus:
         now_ns = time.monotonic_ns()
@@ -199,6 +201,16 @@ def test_without_a_camera_positions_alone_must_be_allowed(tmp_path: Path) -> Non
         assert car.recordings.get(manifest.id).cameras == ()
 
 
+def test_positions_only_without_a_receiver_says_so(tmp_path: Path) -> None:
+    with a_car(tmp_path, receiver_port="nothing") as (car, _):
+        manifest, _ = car.start(allow="positions-only")
+        assert "neither a camera nor a receiver answers" in manifest.warnings[0]
+        assert car.status().state == "degraded"
+        stopped = car.stop()
+        assert stopped is not None
+        assert "no position was logged" in stopped.warnings[1]
+
+
 def test_nothing_starts_without_room(tmp_path: Path) -> None:
     with a_car(tmp_path, "C1", reserve_bytes=1 << 60) as (car, _):
         with pytest.raises(NoSpaceError):
@@ -213,6 +225,11 @@ def test_a_full_disk_ends_the_recording_in_order(tmp_path: Path, monkeypatch: py
         monkeypatch.setattr("car.free_bytes", lambda _path: 0)
         wait_for(lambda: car.recordings.get(manifest.id).state == FINISHED)
         assert "the disk is full" in car.recordings.get(manifest.id).warnings[0]
+        monkeypatch.undo()
+        (problem,) = (problem for problem in car.status().problems if problem.code == "disk_full")
+        assert (problem.level, problem.subject) == ("error", manifest.id)
+        car.start()
+        assert "disk_full" not in codes(car.status())
 
 
 def test_a_killed_worker_goes_on_with_the_same_recording(tmp_path: Path) -> None:
@@ -284,6 +301,66 @@ def test_what_a_dead_server_left_open_is_closed(tmp_path: Path) -> None:
     with a_car(tmp_path) as (car, _):
         assert car.recordings.get(left).state == INTERRUPTED
         assert "server ended" in car.recordings.get(left).warnings[0]
+    (tmp_path / "2026-01-01_00-00-00").rmdir()
+    with a_car(tmp_path, "C1") as (car, _):  # nor does another server forget it before the next start
+        (problem,) = (problem for problem in car.status().problems if problem.code == "interrupted")
+        assert (problem.level, problem.subject) == ("error", left)
+        assert left in problem.text
+        car.start()
+        assert "interrupted" not in codes(car.status())
+
+
+def recording_of_a_dead_server(output: Path, address: str) -> str:
+    """A recording on the card of a camera, which goes on."""
+    left = Recordings(output).create(0, "camera").id
+    folder = output / left / "videos" / "C1"
+    folder.mkdir(parents=True)
+    worker = Worker("camera", camera_worker, address, Settings(output=output))
+    worker.start()
+    worker.ask(StartCapture(folder, "camera"), 20.0)
+    time.sleep(0.7)  # a camera needs a moment for its first picture
+    worker.stop(0.0)
+    return left
+
+
+def records(address: str) -> bool:
+    with closing(GoPro(address)) as client:
+        return client.state().encoding
+
+
+@contextmanager
+def a_car_with(output: Path, address: str) -> Iterator[Car]:
+    settings = Settings(output=output, cameras=(address,), reserve_bytes=1 << 20)
+    with Car(settings, Devices(discover, camera_worker, run_receiver)) as car:
+        wait_for(lambda: [camera.state for camera in car.status().cameras] == ["recording"])
+        yield car
+
+
+def test_what_a_dead_server_left_on_a_card_may_go_to_the_trash(tmp_path: Path) -> None:
+    with make_camera() as camera:
+        left = recording_of_a_dead_server(tmp_path, camera.address)
+        with a_car_with(tmp_path, camera.address) as car:
+            assert "interrupted" in codes(car.status())
+            car.recordings.trash(left)
+            for mode in ("camera", "video"):
+                manifest, _ = car.start(mode)
+                time.sleep(0.7)
+                assert car.stop() is not None
+                assert car.recordings.get(manifest.id).state == FINISHED
+            assert list(car.recordings.list_trash()) == [left]
+            assert not records(camera.address)
+            car.restore(left)
+            wait_for(lambda: car.recordings.get(left).state == FINISHED)
+            assert len(list(tmp_path.glob(f"{left}/videos/*/*.MP4"))) == 1
+
+
+def test_stop_ends_what_a_dead_server_left_on_a_card(tmp_path: Path) -> None:
+    with make_camera() as camera:
+        left = recording_of_a_dead_server(tmp_path, camera.address)
+        with a_car_with(tmp_path, camera.address) as car:
+            assert car.stop() is None
+            assert not records(camera.address)
+            wait_for(lambda: car.recordings.get(left).state == FINISHED)
 
 
 def test_closing_stops_the_recording_and_all_workers(tmp_path: Path) -> None:

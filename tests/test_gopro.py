@@ -665,7 +665,8 @@ def test_recording_that_nobody_claims_is_soon_stopped_and_fetched(camera: Camera
         other.wait(lambda status: status.state == "idle" and bool(status.files))
     finally:
         other.worker.stop()
-    assert not GoPro(camera.address).state().encoding
+    with contextlib.closing(GoPro(camera.address)) as client:
+        assert not client.state().encoding
 
 
 def test_camera_that_vanishes_comes_back(tmp_path: Path) -> None:
