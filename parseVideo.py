@@ -28,12 +28,13 @@ from configs import Settings
 from rig import calibration, cli, photos, video
 from rig.calibration import Context
 from rig.clock import iso_utc
-from rig.errors import NoCalibrationError, NoSpaceError, UnreadableError, UsageError
+from rig.errors import NoCalibrationError, NoPositionError, NoSpaceError, UnreadableError, UsageError
 from rig.photos import Photo
 from rig.positions import Track
 from rig.recordings import write_atomically
 from rig.timeline import CameraClock
 from rig.video import Clip, Video
+from rig.yaw import check_video
 
 Int64 = npt.NDArray[np.int64]
 
@@ -120,6 +121,7 @@ def parse_videos(
     clocks, warnings = _clocks(videos, settings, context, wish)
     work = [_Work(video, clock, _pick(video, clock, wish, track)) for video, clock in clocks]
     table = calibration.table(clocks, context.logs)
+    warnings += _check_drives(clocks, table, wish)
     if wish.dry_run:
         count = sum(len(item.picks) for item in work)
         return VideoSummary(photos=count, dropped=0, output=str(output), calibration=table, warnings=tuple(warnings))
@@ -144,6 +146,24 @@ class _Work:
     video: Video
     clock: CameraClock
     picks: tuple[_Pick, ...]
+
+
+def _check_drives(clocks: Sequence[tuple[Video, CameraClock]], table: dict[str, Any], wish: Wish) -> list[str]:
+    """Note in the calibration whether cameras turn when the fixes do, where their films tell; a warning for each alarm.
+
+    A check only: an offset it finds is never applied. A log without positions says nothing here.
+    """
+    try:
+        track = Track.load(wish.positions) if wish.positions else None
+    except NoPositionError:
+        track = None
+    alarms = []
+    for key, (item, clock) in zip(table, clocks, strict=True):
+        check = check_video(item, track, clock.utc_ns) if track is not None else None
+        if check is not None:
+            table[key]["drive_check"] = check.to_json()
+            alarms += [f"{key}: {check.why}"] if check.verdict == "alarm" else []
+    return alarms
 
 
 def _collect(sources: Sequence[Path]) -> tuple[list[Video], Context]:

@@ -247,6 +247,14 @@ def test_a_full_disk_is_told_and_leaves_nothing_half(
     assert all((tmp_path / row.photo).exists() for row in before)
 
 
+def test_a_film_with_a_gyro_is_checked_against_the_fixes(shared_data: Path, tmp_path: Path) -> None:
+    path = shared_data / "gopro" / "max-heromode.mp4"
+    assert run(path, "--output", tmp_path, "--start-utc", "2020-01-01T15:45:32Z", "--positions", path) == 0
+    check = json.loads((tmp_path / "calibration.json").read_text())["max-heromode"]["drive_check"]
+    assert check["verdict"] == "unknown"  # ten seconds at walking speed say nothing, and the date is another
+    assert check["why"]
+
+
 def test_a_real_gopro_file_gives_photos_of_its_own_pts(shared_data: Path, tmp_path: Path) -> None:
     path = shared_data / "gopro" / "max-heromode.mp4"
     assert run(path, "--output", tmp_path, "--start-utc", "2020-01-01T15:45:32Z", "--every", "0.5s") == 0
