@@ -18,9 +18,6 @@ import pytest
 
 import capturePositions
 from capturePositions import (
-    CSV_HEADER,
-    INDEX_HEADER,
-    PositionLog,
     Receiver,
     ReceiverStatus,
     capture_positions,
@@ -33,6 +30,7 @@ from configs import Settings
 from rig.clock import NS_PER_S
 from rig.errors import ConflictError, DeviceError, DeviceNotFoundError, NoSpaceError
 from rig.nmea import read_log
+from rig.positionlog import CSV_HEADER, INDEX_HEADER, PositionLog
 from rig.positions import Track
 from rig.workers import StartCapture, StopCapture, Worker
 from simulator.receiver import Receiver as SimulatedReceiver

@@ -2,12 +2,11 @@
 
 import csv
 import random
-from functools import reduce
-from operator import xor
 from pathlib import Path
 
 import pytest
 
+from benchmarks.damage import damage, measure, sentence, swap
 from rig.clock import parse_utc
 from rig.nmea import FIX_COLUMNS, Epochs, Fix, Framer, assemble, csv_line, horizontal_sigma_m, quality_of, read_log
 
@@ -42,10 +41,6 @@ GPSD_ALONE = {"bu303-moving.gpsdecode322": 12, "bu303-moving.gpsd_chk": 12, "eXp
 GPSD_ALONE |= {"rst39.gpsd_chk": 40, "tcp-torture.gpsd_chk": 1}
 GPSD_OTHER = {"ublox-zed-f9r.gpsdecode322": 1}
 ARROW_EPOCHS = 10_140
-
-
-def sentence(body: str) -> bytes:
-    return f"${body}*{reduce(xor, body.encode()):02X}\r\n".encode()
 
 
 def log(*bodies: str) -> list[Fix]:
@@ -294,25 +289,6 @@ def test_csv_line_has_a_cell_for_each_column_and_nothing_for_nothing() -> None:
     assert csv_line(Fix()).count(",") == len(FIX_COLUMNS) - 1
 
 
-def damage(whole: bytes, luck: random.Random) -> bytes:
-    """One sentence after the kind of accident that lines and buffers have."""
-    kind = luck.randrange(6)
-    at, until = sorted((luck.randrange(len(whole)), luck.randrange(len(whole))))
-    if kind == 0:
-        return whole[:at] + luck.randbytes(luck.randint(0, 9)) + whole[at:]
-    if kind == 1:
-        return whole[:at] + whole[until:]
-    if kind == 2:
-        return whole[:until] + whole[at:]
-    if kind == 3:
-        return whole[:at]
-    changed = bytearray(whole)
-    for _ in range(luck.randint(1, 4)):
-        spot = luck.randrange(len(whole))
-        changed[spot] = luck.choice(b"0123456789.,NSEWAV*$") if kind == 4 else changed[spot] ^ 1 << luck.randrange(8)
-    return bytes(changed)
-
-
 def test_20_000_damaged_sentences_give_no_fix_that_was_not_there() -> None:
     luck = random.Random(20_261_122)
     damaged = foreign = 0
@@ -333,6 +309,26 @@ def test_20_000_damaged_sentences_give_no_fix_that_was_not_there() -> None:
         assert all(abs(latitude or 0) <= 90 and abs(longitude or 0) <= 180 for _, latitude, longitude in wrong)
     assert damaged == 20_000
     assert foreign <= damaged / 256
+
+
+def test_no_damaged_fix_stays_in_the_track_where_gga_and_rmc_agree() -> None:
+    result = measure(5_000, 0.1, damage)
+    assert (result.wrong_in_track, result.wrong_rows <= 25) == (0, True)
+    swapped = measure(200, 0.01, swap)  # no checksum sees these
+    assert swapped.furthest_m < 1.0
+
+
+def test_after_thirty_equal_places_a_difference_is_damage() -> None:
+    def epochs(count: int, slip: str) -> list[Fix]:
+        norths = [f"4710.1{number:07}" for number in range(count)]
+        clocks = [f"1535{number // 10:02}.{number % 10}0" for number in range(count)]
+        bodies = [part(clock, north=north) for clock, north in zip(clocks, norths, strict=True) for part in (gga, rmc)]
+        bodies[-1] = rmc(clocks[-1], north=slip)
+        return log(*bodies)
+
+    assert epochs(20, "4710.20000000")[-1].latitude is not None
+    last = epochs(32, "4710.20000000")[-1]
+    assert (last.latitude, last.flags) == (None, ("conflict",))
 
 
 def test_any_bytes_are_survived() -> None:
