@@ -349,8 +349,8 @@ def test_status_tells_what_the_crew_must_know(
     simulate: Simulate, reader: Callable[..., Receiver], tmp_path: Path
 ) -> None:
     simulated = simulate()
+    assert Receiver(str(tmp_path / "gnss")).status().state == "searching"
     receiver = reader(tmp_path / "gnss")
-    assert receiver.status().state == "searching"
     until(lambda: receiver.status().clock)
     status = receiver.status()
     assert (status.quality, status.port, status.problems) == ("RTK fixed", str(tmp_path / "gnss"), ())
