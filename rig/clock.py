@@ -21,12 +21,12 @@ SYSTEM_SIGMA_NS = 1_000_000_000  # a Pi has no battery behind its clock: anythin
 WINDOW_NS = 60 * NS_PER_S  # a crystal that is 20 ppm off moves 1.2 ms in it
 MINIMUM_SPAN_NS = 3 * NS_PER_S
 CRYSTAL_PPM = 20  # how fast an estimate grows old
-CURVE_WINDOW_NS = 20 * NS_PER_S  # of a finished recording (facts: 0.23 ms between windows of 20 s, 0.64 of 10 s)
+CURVE_WINDOW_NS = 20 * NS_PER_S  # of a finished recording (measured: 0.23 ms between windows of 20 s, 0.64 of 10 s)
 MAJORITY_NS = NS_PER_S  # half-width around what most epochs say: 100 ppm move 0.36 s in an hour
 STEP_NS = NS_PER_S // 2  # arrivals jitter by less; a receiver that sets its clock jumps by more
 STEP_EPOCHS = 5  # so many in a row are a new clock, fewer are damage
 EARLY_SHARE = (
-    0.1  # the 10th percentile: single early arrivals make the plain minimum worse (facts: 0.64 against 3.4 ms)
+    0.1  # the 10th percentile: single early arrivals make the plain minimum worse (measured: 0.64 against 3.4 ms)
 )
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ISO = re.compile(
