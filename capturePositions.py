@@ -253,7 +253,7 @@ class Receiver:
         self._marks: deque[Mark] = deque(maxlen=512)
         self._unread: list[tuple[bytes, bool, list[Mark]]] = []
         self._interpreted_ns = 0
-        self._heard_ns = 0
+        self._heard_ns = self._connected_ns = 0
         self._fix: Fix | None = None
         self._placed_ns: int | None = None
         self._arrivals: deque[int] = deque()
@@ -366,7 +366,8 @@ class Receiver:
         with open_port(found.device, found.baud) as port:
             log.info("receiver on %s at %d baud", found.device, found.baud)
             with self._changing:
-                self._found, self._state, self._heard_ns = found, "listening", time.monotonic_ns()
+                self._found, self._state = found, "listening"
+                self._heard_ns = self._connected_ns = time.monotonic_ns()
                 self.framer.drop_half()
                 self._read_ns = 0
             self._listen(port)
@@ -403,7 +404,8 @@ class Receiver:
             self._interpret()
             self._keep(self._epochs.flush())
             self._closed.set()
-        if self._found and not self._baud and time.monotonic_ns() - self._heard_ns > LOST_NS:
+        patience_ns = LOST_NS if self._heard_ns > self._connected_ns else SILENT_NS  # another device may have its name
+        if self._found and not self._baud and time.monotonic_ns() - self._heard_ns > patience_ns:
             device, self._found = self._found.device, None
             raise DeviceError(f"nothing comes from {device} any more", cure="is the receiver on?")
 
