@@ -352,7 +352,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 def test_calibrate_without_a_recording(rig: Rig) -> None:
     assert not (rig.output / SCRATCH).exists()
     rig.camera.phone = ALWAYS
-    [result] = rig.calibrate(2)
+    [result] = rig.calibrate(6)
     assert result["state"] == "done"
     assert result["serial"] == rig.camera.serial
     assert result["codes"] >= 20
