@@ -28,9 +28,9 @@ from rig.errors import (
     UnreadableError,
     UsageError,
 )
+from rig.files import write_atomically
 from rig.nmea import Epochs, Fix, Framer, Sentence, csv_line, horizontal_sigma_m, quality_of
 from rig.positionlog import CSV_HEADER, CSV_NAME, INDEX_HEADER, INDEX_NAME, RAW_NAME, Arrivals, Mark, PositionLog, Stamp
-from rig.recordings import write_atomically
 from rig.workers import Link, StartCapture, StopCapture
 
 if TYPE_CHECKING:

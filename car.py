@@ -22,6 +22,7 @@ from rig.camerabook import CameraBook, Delay
 from rig.clock import CRYSTAL_PPM, NS_PER_MS, NS_PER_S, UtcClock, iso_utc, system_clock
 from rig.drawlog import DrawLogs
 from rig.errors import ConflictError, DeviceNotFoundError, EdencarError, NoSpaceError, UnknownError, UsageError
+from rig.files import free_bytes
 from rig.lookout import Lookout, calibration, figures
 from rig.recordings import (
     FETCHING,
@@ -32,7 +33,6 @@ from rig.recordings import (
     RecordedCamera,
     RecordedReceiver,
     Recordings,
-    free_bytes,
 )
 from rig.status import (
     DEGRADED,

@@ -32,8 +32,9 @@ from rig.errors import (
     UnreadableError,
     UsageError,
 )
+from rig.files import free_bytes, write_atomically
 from rig.opengopro import UNKNOWN_MODEL, CameraState, GoPro, Media, added, missing, parse_setting, split_address
-from rig.recordings import TRASH, free_bytes, write_atomically
+from rig.recordings import TRASH
 from rig.stream import StreamRecorder
 from rig.workers import Link, StartCapture, StopCapture
 

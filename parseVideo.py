@@ -29,9 +29,9 @@ from rig import calibration, cli, photos, video
 from rig.calibration import Context
 from rig.clock import iso_utc
 from rig.errors import NoCalibrationError, NoPositionError, NoSpaceError, UnreadableError, UsageError
+from rig.files import write_atomically
 from rig.photos import Photo
 from rig.positions import Track
-from rig.recordings import write_atomically
 from rig.timeline import CameraClock
 from rig.video import Clip, Video
 from rig.yaw import check_video

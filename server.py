@@ -27,7 +27,8 @@ from jobs import GEOTAG, PROCESS, Job, Jobs
 from rig import cli
 from rig.clock import NS_PER_MS, iso_utc
 from rig.errors import ConflictError, NoSpaceError, UnknownError, UsageError
-from rig.recordings import OPEN_STATES, RECORDING, Manifest, Recordings, free_bytes
+from rig.files import free_bytes
+from rig.recordings import OPEN_STATES, RECORDING, Manifest, Recordings
 from rig.web import POLICY, Rules, answer, describe, install, problem, read_body
 
 ROOT = Path(__file__).parent

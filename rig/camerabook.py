@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rig.errors import ConflictError
-from rig.recordings import write_atomically
+from rig.files import write_atomically
 
 LABELS, DELAYS = "cameras.json", "delays.json"
 

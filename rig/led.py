@@ -24,8 +24,8 @@ from configs import Settings
 from rig import cli
 from rig.clock import UtcClock, iso_utc, system_clock
 from rig.errors import DeviceNotFoundError, UnreadableError
+from rig.files import write_atomically
 from rig.gpio import HeaderPin, Pin
-from rig.recordings import write_atomically
 from rig.workers import Link
 
 if TYPE_CHECKING:

@@ -20,8 +20,7 @@ from urllib3.exceptions import MaxRetryError
 
 from rig.clock import system_clock
 from rig.errors import DeviceError, DeviceNotFoundError, EdencarError, NoSpaceError, UsageError
-from rig.recordings import free_bytes
-from rig.stream import sync_folder
+from rig.files import free_bytes, sync_folder
 
 UNKNOWN_MODEL = "GoPro"
 HTTP_PORT = 8080

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from rig.clock import parse_utc
 from rig.errors import UnreadableError
-from rig.recordings import write_atomically
+from rig.files import write_atomically
 
 Luma = npt.NDArray[np.uint8]
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from rig.files import sync_folder
 from rig.nmea import FIX_COLUMNS, Epochs, Fix, Framer, csv_line
 
 CSV_NAME, RAW_NAME, INDEX_NAME = "positions.csv", "raw.nmea", "raw.idx"
@@ -42,7 +43,7 @@ class PositionLog:
         for fix in _unwritten(folder):
             self.add_fix(fix)
         self.sync()
-        _sync_folder(folder)
+        sync_folder(folder)
 
     def add_bytes(self, data: bytes, marks: Sequence[Mark]) -> None:
         """Keep bytes as they came; the offsets of their marks are within `data`."""
@@ -125,11 +126,3 @@ def _unwritten(folder: Path) -> list[Fix]:
     written = {row[0].decode() for row in rows}
     known = [number for number, fix in enumerate(fixes) if fix.utc in written]
     return fixes[known[-1] + 1 :] if known else [] if written else fixes
-
-
-def _sync_folder(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

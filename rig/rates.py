@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from rig.recordings import write_atomically
+from rig.files import write_atomically
 
 NAME = "rates.json"
 

@@ -16,10 +16,10 @@ from typing import Any
 
 from rig.clock import NS_PER_S, UtcClock, iso_utc
 from rig.errors import ConflictError, NoSpaceError, UnknownError, UnreadableError
+from rig.files import UNSYNCED_SUFFIX, sync_folder, write_atomically
 
 MANIFEST = "recording.json"
 TRASH = ".trash"
-UNSYNCED_SUFFIX = ".tmp"  # of a file that is being written
 ID_FORMAT = "%Y-%m-%d_%H-%M-%S"
 ID = re.compile(r"(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:-(\d{1,4}))?", re.ASCII)
 
@@ -123,7 +123,7 @@ class Recordings:
             folder = self._make_folder(stamp)
             manifest = Manifest(id=folder.name, mode=mode, state=RECORDING, started=iso_utc(started_utc_ns), **values)
             _write(folder, manifest)
-            _sync_folder(self.output)
+            sync_folder(self.output)
         return manifest
 
     def folder(self, recording_id: str) -> Path:
@@ -223,29 +223,8 @@ class Recordings:
         if target.exists():
             raise ConflictError(f"{target} exists already", cure="move it away by hand")
         source.rename(target)
-        _sync_folder(source.parent)
-        _sync_folder(target.parent)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that after a power cut either the old or the whole new one is there."""
-    temporary = path.with_name(path.name + UNSYNCED_SUFFIX)
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def free_bytes(path: Path) -> int:
-    """Room on the disk of `path` for a user without privileges."""
-    disk = os.statvfs(path)
-    return disk.f_bavail * disk.f_frsize
+        sync_folder(source.parent)
+        sync_folder(target.parent)
 
 
 @contextmanager
@@ -310,11 +289,3 @@ def _walk(folder: Path, prefix: str) -> Iterator[StoredFile]:
 
 def _is_internal(name: str) -> bool:
     return name.startswith(".") or name.endswith(UNSYNCED_SUFFIX)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rig.errors import DeviceError, EdencarError, NoSpaceError
+from rig.files import sync_folder
 from rig.transport import PACKET_BYTES, PTS_HZ, Picture, Transport, find_packets, pts_after
 
 INDEX_HEADER = "pts_90khz,arrival_monotonic_ns,byte_offset,key,continuity_errors\n"
@@ -489,14 +490,6 @@ def _write_all(descriptor: int, data: bytes | bytearray) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
-
-
-def sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _explain(error: OSError, folder: Path) -> EdencarError:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from rig.clock import UtcClock, parse_utc
 from rig.errors import ConflictError, NoSpaceError, UnknownError, UnreadableError
+from rig.files import free_bytes, write_atomically
 from rig.recordings import (
     BROKEN,
     FINISHED,
@@ -21,8 +22,6 @@ from rig.recordings import (
     RecordedReceiver,
     Recordings,
     StoredFile,
-    free_bytes,
-    write_atomically,
 )
 
 STARTED_NS = parse_utc("2026-11-22T14:03:12.345Z")
