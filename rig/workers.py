@@ -5,10 +5,14 @@ up. The end of the pipe is also the end of the worker: no worker outlives its se
 """
 
 import ctypes
+import faulthandler
 import logging
 import multiprocessing
+import os
 import queue
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -23,9 +27,11 @@ from rig.errors import DeviceError, EdencarError
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 STOP_GRACE_S = 5.0
+# A fresh interpreter, and not multiprocessing's: that one would load the server's own module again in each worker, and
+# forbid workers to have processes of their own. The name is for people who look at the list of processes.
+LIFE = "import sys; from rig.workers import live; live(int(sys.argv[1]), int(sys.argv[2]))"
 
 log = logging.getLogger(__name__)
-_spawn = multiprocessing.get_context("spawn")
 # PR_SET_PDEATHSIG means the thread that started the child, not its process (prctl(2)): a worker started from a thread
 # that ends would end with it. So one thread, which lives as long as the process, starts them all.
 _starter = ThreadPoolExecutor(1, thread_name_prefix="starter")
@@ -148,7 +154,8 @@ class Worker:
         self.name = name
         self._target = target
         self._args = args
-        self._process: Any = None
+        self.on_end: Callable[[], None] = lambda: None  # called once each time that a process has ended
+        self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._status: object = None
         self._status_monotonic_s = 0.0
@@ -161,23 +168,22 @@ class Worker:
 
     def start(self) -> None:
         """Start the process, or start it again when it has died."""
-        ours, theirs = _spawn.Pipe()
+        ours, theirs = multiprocessing.Pipe()
         self._status, self._status_monotonic_s, self._error = None, time.monotonic(), None
         self._connection = ours
-        self._process = _spawn.Process(
-            target=_run, args=(theirs, self._target, self._args), name=self.name, daemon=True
-        )
         try:
-            _starter.submit(self._process.start).result()
+            self._process = _starter.submit(_launch, self.name, theirs.fileno()).result()
         finally:
             theirs.close()
+        with suppress(OSError):  # it is dead already
+            ours.send((self.name, self._target, self._args))
         self._listener = threading.Thread(target=self._listen, args=(ours,), name=f"{self.name} listener", daemon=True)
         self._listener.start()
 
     @property
     def alive(self) -> bool:
         """Whether the process runs."""
-        return self._process is not None and self._process.is_alive()
+        return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int | None:
@@ -222,19 +228,21 @@ class Worker:
             return
         with suppress(DeviceError):
             self._send(_Stop())
-        for end in (lambda: None, self._process.terminate, self._process.kill):
-            end()
-            self._process.join(grace_s)
-            if not self._process.is_alive():
+        for number in (0, signal.SIGTERM, signal.SIGKILL):  # 0: none yet
+            self._process.send_signal(number)
+            if self._is_over(grace_s):
                 break
 
     def join(self, timeout_s: float | None = None) -> None:
         """Wait until the process has ended and all that it said has been heard."""
-        if self._process is None:
-            return
-        self._process.join(timeout_s)
-        if self._listener is not None and not self._process.is_alive():
+        if self._is_over(timeout_s) and self._listener is not None:
             self._listener.join(STOP_GRACE_S)
+
+    def _is_over(self, timeout_s: float | None) -> bool:
+        with suppress(subprocess.TimeoutExpired):
+            if self._process is not None:
+                self._process.wait(timeout_s)
+        return not self.alive
 
     def _send(self, message: object) -> None:
         try:
@@ -261,6 +269,7 @@ class Worker:
                 message = connection.recv()
             except (EOFError, OSError):
                 connection.close()
+                self.on_end()
                 return
             if connection is not self._connection:
                 continue  # from a process that has been replaced
@@ -272,13 +281,24 @@ class Worker:
                 self._error = message.error
 
 
-def _run(connection: Connection, target: Target, args: tuple[object, ...]) -> None:
-    _end_with_parent()
+def _launch(name: str, descriptor: int) -> "subprocess.Popen[bytes]":
+    # -P: what lies in the working directory is not a module of ours; sys.path goes down instead.
+    command = [sys.executable, "-P", "-c", LIFE, str(descriptor), str(os.getpid()), name]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment, pass_fds=(descriptor,))
+
+
+def live(descriptor: int, parent: int) -> None:
+    """The life of a worker's process; only `Worker.start` begins one."""
+    _end_with(parent)
+    faulthandler.enable()
     # Ctrl-C reaches the whole terminal; the server stops its workers in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(processName)s %(levelname)s %(message)s")
+    connection = Connection(descriptor)
     link = Link(connection)
     try:
+        multiprocessing.current_process().name, target, args = connection.recv()
         target(link, *args)
     except EdencarError as error:
         log.error("%s", error)
@@ -290,7 +310,9 @@ def _run(connection: Connection, target: Target, args: tuple[object, ...]) -> No
         link._send(_Ended(None))
 
 
-def _end_with_parent() -> None:
+def _end_with(parent: int) -> None:
     """Have the kernel end this process when its parent dies, even by SIGKILL (Linux only)."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it died before it could be watched
+        raise SystemExit
