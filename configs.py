@@ -54,6 +54,12 @@ class Settings:
     host_names: tuple[str, ...] = _tunable(
         ("localhost", "edencar", "edencar.local", "edencar.lan"), "names", "others are refused: DNS rebinding"
     )
+    pin_file: str = _tunable("", "file, empty = open", "holds the PIN that changing, downloading and deleting ask for")
+    map_tiles: str = _tunable(
+        "",
+        "address or file",
+        "ground of the maps: http://.../{z}/{x}/{y}.png or a PMTiles file of pictures; empty: none",
+    )
     cameras: tuple[str, ...] = _tunable((), "HOST[:PORT], ...", "empty: found on USB; named: only these are used")
     receiver_port: str = _tunable("auto", "device or auto", "auto: found by name, then by listening")
     receiver_baud: int = _tunable(0, "baud, 0 = auto", "USB-CDC ignores it; a real UART is tried at the usual rates")
@@ -68,7 +74,11 @@ class Settings:
     chrony_socket: str = _tunable("", "path, empty = off", "sets the Pi's own clock by the receiver (docs/chrony.md)")
     display_latency_ms: float = _tunable(35.0, "ms", "animation frame to light; phones lie between 10 and 60")
     display_latency_error_ms: float = _tunable(25.0, "ms", "half-width of that, for a phone never measured")
-    led_pin: int = _tunable(17, "GPIO (BCM)", "the LED that measures a phone's display latency; header pin 11")
+    led_pin: str = _tunable(
+        "17",
+        "GPIO (BCM) or file",
+        "the LED that measures a phone's display latency; header pin 11, or what takes 1 and 0",
+    )
     display_refresh_hz: float = _tunable(
         60.0, "Hz", "refresh rate of the screen that shows the code, without a draw log"
     )
@@ -98,6 +108,18 @@ class Settings:
     jpeg_quality: int = _tunable(92, "1-100", "letters stay free of ringing; 100 doubles the size for nothing readable")
     max_gap_s: float = _tunable(1.0, "s", "a fix further away than this says nothing about the photo")
     lever_arm_m: tuple[float, ...] = _tunable((0.0, 0.0, 0.0), "m", "camera minus antenna: forward, right, up")
+    camera_directions: tuple[str, ...] = _tunable(
+        ("left=-90", "right=90", "front=0", "back=180"),
+        "camera=degrees, ...",
+        "where a camera looks, clockwise from ahead; one not named here looks ahead",
+    )
+    photo_formats: tuple[str, ...] = _tunable(
+        ("geojson", "gpx", "gpkg", "kml", "panoramax", "report"), "names", "what is made beside photos.csv"
+    )
+    privacy_command: tuple[str, ...] = _tunable(
+        (), "words, ...", "sees each photo before it is final (faces, plates); {} is its file; a failure keeps it out"
+    )
+    privacy_timeout_s: float = _tunable(60.0, "s", "a privacy command that takes longer has failed")
 
     # Recording
     segment_s: float = _tunable(60.0, "s", "length of a stream segment: what a damaged file can cost")

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from xml.sax.saxutils import quoteattr, unescape
 
 from rig.clock import EPOCH, NS_PER_MS
 
@@ -44,7 +45,8 @@ class PhotoTags:
     """What is written into a photo. Degrees of WGS 84, metres, m/s; None where nothing is known.
 
     `heading_deg` is where the car drives, `direction_deg` where the camera looks; `sigma_m` is horizontal, one sigma;
-    `quality` as in GGA; `camera_time` is what the camera's own clock said, where that was not UTC.
+    `quality` as in GGA; `camera_time` is what the camera's own clock said, where that was not UTC; `privacy` the
+    command that made faces and plates unreadable.
     """
 
     utc_ns: int
@@ -68,6 +70,7 @@ class PhotoTags:
     focal_length_mm: float | None = None
     focal_length_35mm: int | None = None
     camera_time: str = ""
+    privacy: str = ""
 
 
 @dataclass(slots=True)
@@ -103,8 +106,16 @@ class Block:
     @property
     def camera_time(self) -> str:
         """What the camera's own clock had said before this program wrote UTC, `YYYY:MM:DD HH:MM:SS[.fff][+HH:MM]`."""
-        match = re.search(rb"edenCar:CameraTime='([^']*)'", self.xmp)
-        return match[1].decode("ascii", errors="replace") if match else ""
+        return self._own("CameraTime")
+
+    @property
+    def privacy(self) -> str:
+        """The command that made faces and plates unreadable, empty where none did."""
+        return self._own("Privacy")
+
+    def _own(self, name: str) -> str:
+        match = re.search(f" edenCar:{name}=(\"[^\"]*\"|'[^']*')".encode(), self.xmp)
+        return unescape(match[1][1:-1].decode(errors="replace"), {"&quot;": '"'}) if match else ""
 
 
 def app_segments(tags: PhotoTags, kept: Block | None = None) -> bytes:
@@ -302,12 +313,9 @@ def _degrees(value: float) -> tuple[tuple[float, int], ...]:
 
 def _xmp(tags: PhotoTags, known: bytes) -> bytes:
     """The XMP packet: known ones keep what they say and get one description more."""
-    own = {"Software": PROGRAM}
-    if tags.time_error_ms is not None:
-        own["TimeErrorMs"] = f"{tags.time_error_ms:.3f}"
-    if tags.camera_time:
-        own["CameraTime"] = tags.camera_time
-    words = [f"edenCar:{name}='{value}'" for name, value in own.items()]
+    error = "" if tags.time_error_ms is None else f"{tags.time_error_ms:.3f}"
+    own = {"Software": PROGRAM, "TimeErrorMs": error, "CameraTime": tags.camera_time, "Privacy": tags.privacy}
+    words = [f"edenCar:{name}={quoteattr(value)}" for name, value in own.items() if value]
     if tags.latitude is not None:
         for name, sigma_m in (("GPSXYAccuracy", tags.sigma_m), ("GPSZAccuracy", tags.sigma_alt_m)):
             if sigma_m is not None:

@@ -103,11 +103,14 @@ def test_the_xmp_of_others_stays_and_ours_is_there_once() -> None:
     theirs = b"<x:xmpmeta><rdf:RDF><rdf:Description GPano:Type='flat'/></rdf:RDF></x:xmpmeta>"
     photo = with_segments(jpeg(), exif._segment(exif.XMP_HEADER + theirs))
     for time in ("2026:11:22 15:00:00.123", "2026:11:22 15:00:00.456"):
-        photo = with_segments(photo, app_segments(replace(TAGS, camera_time=time), read_block(photo)))
+        photo = with_segments(
+            photo, app_segments(replace(TAGS, camera_time=time, privacy="b'<&>\"l"), read_block(photo))
+        )
         xmp = read_block(photo).xmp
         assert xmp.count(b"edenCar:CameraTime=") == 1
         assert xmp.count(b"GPano:Type='flat'") == 1
         assert read_block(photo).camera_time == time
+        assert read_block(photo).privacy == "b'<&>\"l"
 
 
 def test_a_place_that_is_no_longer_known_goes_only_where_it_was_ours() -> None:

@@ -1,0 +1,50 @@
+"""Where the privacy command fails, in whatever way, the photo does not come through."""
+
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from rig.privacy import PrivacyError, make_private
+
+GREY = np.full((40, 60, 3), 200, dtype=np.uint8)
+BLACKEN = "import cv2, sys; p = cv2.imread(sys.argv[1]); p[:] = 0; cv2.imwrite(sys.argv[1], p)"
+SHRINK = "import cv2, sys; cv2.imwrite(sys.argv[1], cv2.imread(sys.argv[1])[:20])"
+
+
+def jpeg() -> bytes:
+    return bytes(cv2.imencode(".jpg", GREY)[1].tobytes())
+
+
+def brightness(data: bytes) -> float:
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert picture is not None
+    return float(picture.mean())
+
+
+@pytest.mark.parametrize("place", [["{}"], []])
+def test_what_comes_out_is_what_the_command_left(place: list[str]) -> None:
+    assert brightness(make_private(jpeg(), [sys.executable, "-c", BLACKEN, *place], 30)) < 5
+    assert make_private(jpeg(), (), 30) == jpeg()
+
+
+@pytest.mark.parametrize(
+    ("program", "why"),
+    [
+        ("import sys; sys.exit('no faces found')", "ended with 1: no faces found"),
+        ("import time; time.sleep(60)", "longer than 2 s"),
+        ("import os, sys; os.remove(sys.argv[1])", "left no JPEG"),
+        ("import sys; open(sys.argv[1], 'w').write('gone')", "left no JPEG"),
+        (SHRINK, "changed the size"),
+    ],
+)
+def test_a_failure_of_any_kind_is_told(program: str, why: str) -> None:
+    with pytest.raises(PrivacyError, match=why):
+        make_private(jpeg(), [sys.executable, "-c", program], 2 if "sleep" in program else 30)
+
+
+def test_a_command_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(PrivacyError, match="cannot be run"):
+        make_private(jpeg(), [str(tmp_path / "nothing")], 30)
