@@ -212,10 +212,11 @@ class Worker:
         """
         with self._asking:
             self._number += 1
+            asked = self._connection
             self._send(_Request(self._number, request))
             deadline = time.monotonic() + timeout_s
             while True:
-                answer = self._next_answer(deadline)
+                answer = self._next_answer(asked, deadline)
                 if answer.number == self._number:  # else: late, to a question nobody waits for any more
                     break
         if isinstance(answer.body, EdencarError):
@@ -253,11 +254,12 @@ class Worker:
         except OSError as error:
             raise DeviceError(f"{self.name} is not running", cure="it is started again by itself; try again") from error
 
-    def _next_answer(self, deadline: float) -> _Answer:
+    def _next_answer(self, asked: Connection | None, deadline: float) -> _Answer:
         while (left := deadline - time.monotonic()) > 0:
             with suppress(queue.Empty):
                 return self._answers.get(timeout=min(left, 0.2))
-            if not self.alive and not (self._listener and self._listener.is_alive()) and self._answers.empty():
+            heard_all = not self.alive and not (self._listener and self._listener.is_alive())
+            if (heard_all or self._connection is not asked) and self._answers.empty():
                 raise DeviceError(
                     f"{self.name} ended while it was asked", cure="it is started again by itself; try again"
                 )
