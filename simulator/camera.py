@@ -11,19 +11,21 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from simulator import camera_faults
+from simulator import camera_control, camera_faults
 from simulator.camera_faults import Faults
 from simulator.hero import api, models
-from simulator.hero.device import RESET, SLEEP, Device
+from simulator.hero.device import Absence, Device
 from simulator.hero.httpd import Answer, Request, Server
 from simulator.hero.rtc import Rtc
 from simulator.hero.sensor import Sensor, Size, Truth
 from simulator.hero.stream import Counts
 from simulator.hero.webcam import Outlet
+from simulator.led import Led
 from simulator.phone import Phone
 from simulator.world import Crystal, Street, World
 
@@ -33,16 +35,15 @@ DEFAULT_SERIAL = "C3501324500711"
 DEFAULT_MODEL = "HERO12 Black"
 CHAPTER_BYTES = 12_000_000_000  # HERO11 to 13 (OpenGoPro issue 887)
 TYPICAL_RATE_PPM, TYPICAL_OFFSET_S = 20.0, 3.0  # of crystals and of clocks that somebody has set
-POWER_CHECK_S = 0.2
-RESET_S = 3.0
+WATCH_S = 0.2
 
 
 class Camera:
     """A camera that is plugged in between `start` and `stop`; a context manager does both.
 
     `crystal` stamps the frames, None is a typical one; `size` is the height of the largest picture it can draw.
-    `truth` is a folder that gets `frames-<serial>.csv`. `phone` and `faults` may be changed while it runs. Raises
-    ValueError for an unknown model, FaultError for an unknown fault, OSError when the port is taken.
+    `truth` is a folder that gets `frames-<serial>.csv`. `phone`, `led` and `faults` may be changed while it runs.
+    Raises ValueError for an unknown model, FaultError for an unknown fault, OSError when the port is taken.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class Camera:
         self._host = host
         self._server = Server(host, http_port, self._handle)
         self._stopping = threading.Event()
-        self._power = threading.Thread(target=self._watch_power, name="camera power", daemon=True)
+        self._watcher = threading.Thread(target=self._watch, name="camera power", daemon=True)
 
     def __enter__(self) -> Self:
         self.start()
@@ -100,13 +101,13 @@ class Camera:
         """Draw the street, then answer."""
         self._sensor.load(self._size)
         self._server.start()
-        self._power.start()
+        self._watcher.start()
 
     def stop(self) -> None:
         """Pull the plug: no thread, socket or file is left."""
         self._stopping.set()
-        if self._power.is_alive():
-            self._power.join()
+        if self._watcher.is_alive():
+            self._watcher.join()
         self._server.close()
         self._device.close()
         self._truth.close()
@@ -125,19 +126,37 @@ class Camera:
     def phone(self, phone: Phone | None) -> None:
         self._sensor.phone = phone
 
+    @property
+    def led(self) -> Led | None:
+        """The LED that lies beside the phone."""
+        return self._sensor.led
+
+    @led.setter
+    def led(self, led: Led | None) -> None:
+        self._sensor.led = led
+
+    def cycle_power(self, off_s: float) -> None:
+        """Somebody takes battery and cable out, and puts them in after so long; that also wakes a sleeping camera."""
+        self._device.absence = Absence(off_s)
+
     def _handle(self, request: Request) -> Answer:
         return api.handle(self._device, request)
 
-    def _watch_power(self) -> None:
-        while not self._stopping.wait(POWER_CHECK_S):
-            wanted = SLEEP if self._device.check_timers() else self._device.wanted_power
-            if wanted is not None:
-                self._stopping.wait(POWER_CHECK_S)  # the command is answered first
-                self._server.close()
-                self._device.power_off()
-            if wanted == RESET and not self._stopping.wait(RESET_S):
-                self._server = Server(self._host, self._server.port, self._handle)
-                self._server.start()
+    def _watch(self) -> None:
+        while not self._stopping.wait(WATCH_S):
+            absence = self._device.tick()
+            if absence is not None:
+                self._stopping.wait(WATCH_S)  # the command is answered first
+                self._be_absent(absence)
+
+    def _be_absent(self, absence: Absence) -> None:
+        self._server.close()
+        if absence.is_off:
+            self._device.power_off()
+        if absence.seconds is not None and not self._stopping.wait(absence.seconds):
+            self._device.power_on()
+            self._server = Server(self._host, self._server.port, self._handle)
+            self._server.start()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -148,12 +167,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     try:
         camera = _build(options)
+        control = camera_control.serve(camera.faults, camera.cycle_power, options.host, options.control_port)
     except (ValueError, OSError) as error:
         print(f"camera: {error}", file=sys.stderr)
         return 2
-    with camera:
+    with camera, closing(control):
+        control.start()
         ready = {"serial": camera.serial, "model": camera.model, "address": camera.address}
-        print(json.dumps(ready), flush=True)
+        print(json.dumps(ready | {"control": f"http://{options.host}:{control.port}"}), flush=True)
         signal.sigwait(ends)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return 0
@@ -195,6 +216,12 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address it listens on")
     add("--http-port", type=int, default=0, help="0 takes a free one (default)")
+    add(
+        "--control-port",
+        type=int,
+        default=0,
+        help="where faults are switched: see docs/simulator.md; 0 takes a free one",
+    )
     add("--udp-port", type=int, default=DEFAULT_UDP_PORT, help="where streams go when the request names no port")
     add("--serial", default=DEFAULT_SERIAL, help="default %(default)s")
     add("--model", default=DEFAULT_MODEL, help=f"one of {', '.join(models.names())}")

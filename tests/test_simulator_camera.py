@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,23 +22,36 @@ import av
 import pytest
 from av.container import InputContainer
 
-from simulator import camera as camera_module
 from simulator.camera import Camera
-from simulator.camera_faults import FAULTS, FaultError, Faults, parse
+from simulator.camera_faults import Faults
 from simulator.film import read_number
-from simulator.hero import device, models
+from simulator.hero import api, device, models
+from simulator.hero.device import Absence
 from simulator.hero.httpd import parse_range
 from simulator.hero.rtc import Rtc
 from simulator.hero.settings import UNKNOWN_OPTION, UNKNOWN_SETTING, Settings
-from simulator.world import SECOND_NS, Crystal, Street, World
+from simulator.world import SECOND_NS, World
+from tests.gopros import (
+    CRYSTAL_PPM,
+    HEIGHT,
+    LATENCY_MS,
+    SERIAL,
+    VIDEO_PID,
+    Caught,
+    Client,
+    Reply,
+    await_connection,
+    catch,
+    clock_reference,
+    now_world,
+    pid,
+    running,
+    split,
+)
 
 ROOT = Path(__file__).parents[1]
-SERIAL = "C3501324500711"
 TICKS_30, TICKS_25 = 3003, 3600
-PROGRAM_PID, VIDEO_PID, NULL_PID = 0x100, 0x1011, 0x1FFF
-LATENCY_MS = 120.0
-HEIGHT = 360  # the smallest in which a picture's number can be read back
-CRYSTAL_PPM = 80.0
+PROGRAM_PID, NULL_PID = 0x100, 0x1FFF
 
 
 @pytest.fixture(scope="module")
@@ -49,72 +61,6 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("GoPro's documents are not beside the project (../shared/data)")
     return folder
-
-
-@dataclass(frozen=True)
-class Reply:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-class Client:
-    """A client of its own for the tests: one connection for each request."""
-
-    def __init__(self, camera: Camera) -> None:
-        self._address = camera.address
-
-    def __call__(self, path: str, method: str = "GET", **headers: str) -> Reply:
-        connection = http.client.HTTPConnection(self._address, timeout=5)
-        try:
-            connection.request(method, path, headers=headers)
-            answer = connection.getresponse()
-            return Reply(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
-        finally:
-            connection.close()
-
-    def status(self, number: int) -> Any:
-        return self("/gopro/camera/state").json["status"][str(number)]
-
-    def wait(self, number: int, value: int, seconds: float = 5.0) -> None:
-        deadline = time.monotonic() + seconds
-        while self.status(number) != value:
-            assert time.monotonic() < deadline, f"status {number} did not become {value}"
-            time.sleep(0.02)
-
-    def record(self, seconds: float) -> None:
-        assert self("/gopro/camera/shutter/start").status == 200
-        time.sleep(seconds)
-        assert self("/gopro/camera/shutter/stop").status == 200
-        self.wait(10, 0)
-        self.wait(8, 0)
-
-    def files(self) -> list[dict[str, str]]:
-        return [item for folder in self("/gopro/media/list").json["media"] for item in folder["fs"]]
-
-
-def now_world() -> World:
-    return World(time.time_ns(), time.monotonic_ns())
-
-
-@contextmanager
-def running(**options: Any) -> Iterator[Camera]:
-    world = now_world()
-    settings: dict[str, Any] = {
-        "world": world,
-        "street": Street(seed=1, start_utc_ns=world.epoch_utc_ns - 20 * SECOND_NS),
-        "serial": SERIAL,
-        "size": HEIGHT,
-        "latency_ms": LATENCY_MS,
-        "crystal": Crystal(CRYSTAL_PPM, 0.0, world.epoch_utc_ns),
-        "clock_offset_s": 0.0,
-    }
-    with Camera(**(settings | options)) as camera:
-        yield camera
 
 
 @pytest.fixture(scope="module")
@@ -328,59 +274,6 @@ def test_wired_control_is_told_and_500_when_it_is_so_already() -> None:
         assert get("/gopro/camera/control/wired_usb?p=1").status == 500
         assert get.status(116) == 1
         assert get("/gopro/camera/control/wired_usb?p=2").status == 400
-
-
-@dataclass(frozen=True)
-class Caught:
-    datagrams: list[bytes]
-    arrivals_ns: list[int]
-
-    @property
-    def data(self) -> bytes:
-        return b"".join(self.datagrams)
-
-    def pictures(self) -> list[tuple[int, int, bool]]:
-        """PTS, arrival of the first byte and whether it is a key frame, for each picture."""
-        return [
-            (pts(packet), arrival, bool(packet[5] & 0x40))
-            for datagram, arrival in zip(self.datagrams, self.arrivals_ns, strict=True)
-            for packet in split(datagram)
-            if pid(packet) == VIDEO_PID and packet[1] & 0x40
-        ]
-
-
-def split(data: bytes) -> list[bytes]:
-    return [data[at : at + 188] for at in range(0, len(data), 188)]
-
-
-def pid(packet: bytes) -> int:
-    return int.from_bytes(packet[1:3]) & 0x1FFF
-
-
-def pts(packet: bytes) -> int:
-    pes = packet[5 + packet[4] :] if packet[3] & 0x20 else packet[4:]
-    assert pes[:4] == b"\x00\x00\x01\xe0"
-    high, middle, low = pes[9], int.from_bytes(pes[10:12]), int.from_bytes(pes[12:14])
-    return (high >> 1 & 7) << 30 | middle >> 1 << 15 | low >> 1
-
-
-def clock_reference(packet: bytes) -> int | None:
-    if packet[3] & 0x20 and packet[4] and packet[5] & 0x10:
-        return int.from_bytes(packet[6:10]) << 1 | packet[10] >> 7
-    return None
-
-
-def catch(camera: Camera, path: str, seconds: float) -> Caught:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-        udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-        udp.bind(("127.0.0.1", 0))
-        udp.settimeout(3)
-        assert Client(camera)(f"{path}port={udp.getsockname()[1]}").status == 200
-        datagrams, arrivals = [udp.recv(2000)], [time.monotonic_ns()]
-        while time.monotonic_ns() - arrivals[0] < seconds * SECOND_NS:
-            datagrams.append(udp.recv(2000))
-            arrivals.append(time.monotonic_ns())
-    return Caught(datagrams, arrivals)
 
 
 @pytest.fixture(scope="module")
@@ -693,54 +586,8 @@ def test_deleted_files_are_gone() -> None:
 # --- faults and power
 
 
-def test_unknown_faults_are_refused_in_one_line() -> None:
-    with pytest.raises(FaultError, match="unknown fault 'gremlin'; the camera knows log_line"):
-        parse("gremlin")
-    with pytest.raises(FaultError, match="udp_loss has the value 'much'"):
-        parse("udp_loss=much")
-    with pytest.raises(FaultError):
-        Faults({})["gremlin"] = 1.0
-    assert parse("udp_loss") == ("udp_loss", FAULTS["udp_loss"][0])
-
-
-def test_a_log_line_comes_before_the_status_line_once(camera: Camera) -> None:
-    camera.faults["log_line_before_status"] = 1
-    answers = []
-    for _ in range(2):
-        host, port = camera.address.split(":")
-        with socket.create_connection((host, int(port))) as tcp, tcp.makefile("rb") as answer:
-            tcp.sendall(b"GET /gopro/version HTTP/1.1\r\nConnection: close\r\n\r\n")
-            answers.append(answer.read())
-    assert answers[0].startswith(b"gpHttpServer: ")
-    assert b"@civetweb.c" in answers[0].splitlines()[0]
-    assert answers[0].split(b"\r\n", 1)[1] == answers[1]
-
-
-def test_faults_of_webcam_media_and_state(camera: Camera, get: Client) -> None:
-    camera.faults["webcam_error_once"] = 1
-    assert [get("/gopro/webcam/start").json["error"] for _ in range(2)] == [1, 0]
-    get("/gopro/webcam/exit")
-    for name, path, status in (
-        ("webcam_500", "/gopro/webcam/start", 500),
-        ("media_list_404", "/gopro/media/list", 404),
-    ):
-        camera.faults[name] = 1
-        assert get(path).status == status
-        del camera.faults[name]
-    camera.faults["card_status"] = 2
-    assert (get.status(33), get("/gopro/camera/shutter/start").status) == (2, 500)
-    del camera.faults["card_status"]
-
-
-def test_lost_datagrams_leave_gaps() -> None:
-    with running(faults={"udp_loss": 0.2}) as camera:
-        packets = split(catch(camera, "/gopro/webcam/start?", 1.0).data)
-    counters = [packet[3] & 15 for packet in packets if pid(packet) == VIDEO_PID and packet[3] & 0x10]
-    assert any((after - before) % 16 != 1 for before, after in itertools.pairwise(counters))
-
-
 def test_a_sleeping_camera_is_gone_and_a_reset_one_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(camera_module, "RESET_S", 0.2)
+    monkeypatch.setattr(api, "RESET", Absence(0.2))
     with running() as camera:
         get = Client(camera)
         assert get("/gp/gpControl/command/system/reset").status == 200
@@ -759,21 +606,6 @@ def test_a_camera_sleeps_when_both_timers_have_run_out() -> None:
         assert not camera._device.check_timers()
         timers.keep_alive_s -= 10
         await_connection(Client(camera), is_there=False)
-
-
-def await_connection(get: Client, is_there: bool) -> None:
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        try:
-            get("/gopro/version")
-        except (OSError, http.client.HTTPException):
-            if not is_there:
-                return
-        else:
-            if is_there:
-                return
-        time.sleep(0.02)
-    pytest.fail(f"the camera {'did not come back' if is_there else 'is still there'}")
 
 
 # --- processes and what they leave

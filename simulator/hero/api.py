@@ -1,6 +1,7 @@
 """The HTTP interface of a GoPro: control, state, settings and live pictures, path by path."""
 
 import dataclasses
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from http import HTTPStatus
@@ -27,6 +28,8 @@ def handle(device: Device, request: Request) -> Answer:
         answer = Answer(HTTPStatus.METHOD_NOT_ALLOWED)
     else:
         with device.lock:
+            if device.faults.take("anti_flicker_50_hz"):
+                device.settings.choose_50_hz()
             answer = _route(device, request.path)(device, request)
     return dataclasses.replace(answer, log_line=device.faults.take("log_line_before_status"))
 
@@ -97,6 +100,8 @@ def _wired_usb(device: Device, request: Request) -> Answer:
     on = request.number("p")
     if on not in (0, 1):
         return Answer(HTTPStatus.BAD_REQUEST)
+    if on and "no_battery" in device.faults:
+        device.absence = SLEEP  # github.com/gopro/labs/issues/1321
     changes, device.switches.wired_usb = device.switches.wired_usb != on, on
     return _done(changes)  # 500 when it is so already, as users' code expects
 
@@ -188,7 +193,9 @@ def _stream_stop(device: Device, request: Request) -> Answer:
 
 def _webcam_start(device: Device, request: Request) -> Answer:
     device.preview.stop()
-    device.webcam.start(request.query, request.client, device.settings.webcam_rate, device.is_writing)
+    is_wired = bool(device.switches.wired_usb)
+    device.webcam.start(request.query, request.client, device.settings.webcam_rate, device.is_writing, is_wired)
+    time.sleep(device.faults.get("udp_early_s", 0.0))
     return _webcam_status(device, request)
 
 
@@ -209,27 +216,24 @@ def _webcam_exit(device: Device, request: Request) -> Answer:
 
 
 def _webcam_status(device: Device, request: Request) -> Answer:
-    return answer_json({"status": device.webcam.status, "error": device.webcam.error})
+    return answer_json({"status": device.webcam.told_status, "error": device.webcam.error})
 
 
 def _webcam_version(device: Device, request: Request) -> Answer:
     return answer_json(WEBCAM_VERSION)
 
 
-def _unless_broken(route: Route) -> Route:
-    def answer(device: Device, request: Request) -> Answer:
-        return _done(False) if device.faults.get("webcam_500") else route(device, request)
-
-    return answer
+def _unless(fault: str, status: HTTPStatus, route: Route) -> Route:
+    return lambda device, request: Answer(status) if device.faults.get(fault) else route(device, request)
 
 
 def _sleep(device: Device, request: Request) -> Answer:
-    device.wanted_power = SLEEP
+    device.absence = SLEEP
     return Answer()
 
 
 def _reset(device: Device, request: Request) -> Answer:
-    device.wanted_power = RESET
+    device.absence = RESET
     return Answer()
 
 
@@ -251,12 +255,12 @@ ROUTES: Mapping[str, Route] = MappingProxyType(
         "/gopro/camera/presets/get": _presets,
         "/gopro/camera/presets/load": _load_preset,
         "/gopro/camera/presets/set_group": _set_group,
-        "/gopro/camera/stream/start": _stream_start,
-        "/gopro/camera/stream/stop": _stream_stop,
-        "/gopro/webcam/start": _unless_broken(_webcam_start),
-        "/gopro/webcam/preview": _unless_broken(_webcam_preview),
+        "/gopro/camera/stream/start": _unless("preview_409", HTTPStatus.CONFLICT, _stream_start),
+        "/gopro/camera/stream/stop": _unless("preview_409", HTTPStatus.CONFLICT, _stream_stop),
+        "/gopro/webcam/start": _unless("webcam_500", HTTPStatus.INTERNAL_SERVER_ERROR, _webcam_start),
+        "/gopro/webcam/preview": _unless("webcam_500", HTTPStatus.INTERNAL_SERVER_ERROR, _webcam_preview),
         "/gopro/webcam/stop": _webcam_stop,
-        "/gopro/webcam/exit": _unless_broken(_webcam_exit),
+        "/gopro/webcam/exit": _unless("webcam_500", HTTPStatus.INTERNAL_SERVER_ERROR, _webcam_exit),
         "/gopro/webcam/status": _webcam_status,
         "/gopro/webcam/version": _webcam_version,
         "/gp/gpControl/command/system/sleep": _sleep,

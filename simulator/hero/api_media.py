@@ -1,14 +1,16 @@
 """The HTTP interface of a GoPro: the files on its card."""
 
+import math
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from types import MappingProxyType
 
 from simulator.hero.device import Device
-from simulator.hero.httpd import BYTES_TYPE, Answer, Request, answer_json
+from simulator.hero.httpd import BYTES_TYPE, Answer, Pace, Request, answer_json
 from simulator.hero.media import SCREENNAIL, THUMBNAIL, MediaFile
 
 MAX_HILIGHTS = 99
+UNREADABLE_CARD = (2, 3)  # status 33: removed, format error
 
 Route = Callable[[Device, Request], Answer]
 
@@ -16,22 +18,28 @@ Route = Callable[[Device, Request], Answer]
 def download(device: Device, path: str) -> Answer:
     """`/videos/DCIM/<path>`: the bytes of a file, once it is closed."""
     file = device.card.find(path)
-    if file is None:
+    if file is None or device.faults.get("card_status", 0) in UNREADABLE_CARD:
         return Answer(HTTPStatus.NOT_FOUND)
-    cut = device.faults.get("download_cut_bytes")
-    where = device.card.on_disk(file.directory, file.name)
-    return Answer(file=where, cut_after_bytes=None if cut is None else int(cut))
+    faults = device.faults
+    pace = Pace(
+        cut_after_bytes=faults.get("download_cut_bytes", math.inf),
+        bytes_per_s=faults.get("download_mb_per_s", math.inf) * 1e6,
+        stall_s=faults.get("download_stall_s", 0.0),
+    )
+    return Answer(file=device.card.on_disk(file.directory, file.name), pace=pace)
 
 
 def _list(device: Device, request: Request) -> Answer:
-    if device.faults.get("media_list_404"):
+    if "media_list_404" in device.faults or device.faults.get("card_status", 0) in UNREADABLE_CARD:
         return Answer(HTTPStatus.NOT_FOUND)
     return answer_json(device.card.listing())
 
 
 def _info(device: Device, request: Request) -> Answer:
     file = _asked(device, request)
-    return Answer(HTTPStatus.NOT_FOUND) if file is None else answer_json(device.card.info(file))
+    if file is None or (file.chapter > 1 and "chapter_info_404" in device.faults):
+        return Answer(HTTPStatus.NOT_FOUND)
+    return answer_json(device.card.info(file))
 
 
 def _last_captured(device: Device, request: Request) -> Answer:

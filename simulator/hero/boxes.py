@@ -1,5 +1,6 @@
 """What PyAV does not write into an MP4: a track of telemetry, and GoPro's own data about the file."""
 
+import os
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ TIMESCALE = 1000  # of the telemetry, as in GoPro's files
 HANDLER_NAME = b"\x0bGoPro MET  "
 MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 ENABLED_FLAGS = 0xF
+FREE_HEADER = struct.Struct(">I4sQ")  # with a length of 64 bits
 UNDEFINED_LANGUAGE = 0x55C4
 
 
@@ -29,6 +31,16 @@ def append_telemetry(path: Path, payloads: Sequence[tuple[int, bytes]], about: b
         file.seek(start)
         file.write(box(b"mdat", *(data for _, data in payloads)))
         file.write(_movie(movie, payloads, start + 8, about))
+
+
+def fill_up(path: Path, size: int) -> None:
+    """Make a file so large with a box of nothing, which takes no room on a disk that knows sparse files."""
+    with path.open("r+b") as file:
+        nothing = size - file.seek(0, os.SEEK_END)
+        if nothing > 0:
+            nothing = max(nothing, FREE_HEADER.size)
+            file.write(FREE_HEADER.pack(1, b"free", nothing))
+            file.truncate(file.tell() - FREE_HEADER.size + nothing)
 
 
 def _start_of_movie(path: Path) -> int:

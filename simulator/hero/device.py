@@ -1,5 +1,6 @@
 """The state of a virtual GoPro: what its commands do to it, apart from how they are asked for."""
 
+import math
 import threading
 import time
 from dataclasses import dataclass, field
@@ -16,11 +17,22 @@ from simulator.hero.webcam import Outlet, Preview, Webcam
 SETTLING_S = 0.3  # status 8 after a change of settings or preset
 KEEP_ALIVE_S = 5.0  # one is due every 3 s; every 30 s was too seldom for a HERO11 (OpenGoPro issue 253)
 AUTO_POWER_DOWN_S = {1: 60.0, 4: 300.0, 6: 900.0, 7: 1800.0, 11: 8.0, 12: 30.0}  # of setting 59
+RESET_S = 3.0
 RECORDING_BIT_RATE = 12_000_000
 VIDEO_GROUP, PHOTO_GROUP, TIMELAPSE_GROUP = 1000, 1001, 1002
-SLEEP, RESET = "sleep", "reset"
 PRESETS = {VIDEO_GROUP: 0, PHOTO_GROUP: 65536, TIMELAPSE_GROUP: 131072}
 FLAT_MODES = {VIDEO_GROUP: 12, PHOTO_GROUP: 17, TIMELAPSE_GROUP: 13}
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """Why nobody answers: how long (None: until somebody wakes the camera), and whether it goes off meanwhile."""
+
+    seconds: float | None
+    is_off: bool = True
+
+
+SLEEP, RESET = Absence(None), Absence(RESET_S)
 
 
 @dataclass(slots=True)
@@ -53,7 +65,9 @@ class Device:
         self.settings = Settings(model)
         self.switches = Switches()
         self.timers = Timers()
-        self.wanted_power: str | None = None
+        self.absence: Absence | None = None
+        self._is_on = True
+        self._hot_since_s: float | None = None
         self.webcam = Webcam(outlet, model.generation)
         self.preview = Preview(outlet, model.generation)
         self.capture: Capture | None = None
@@ -68,13 +82,25 @@ class Device:
     def power_off(self) -> None:
         """End streams and recordings and forget all flags; the card and the settings stay."""
         with self.lock:
-            self.wanted_power = None
+            self._is_on = False
             self.switches = Switches()
-            self.webcam.exit()
-            self.preview.stop()
+            self.faults.heal()
+            self._rest()
             if self.capture is not None:
-                self.capture.stop()
                 self.capture.join()
+
+    def power_on(self) -> None:
+        """Be there again."""
+        with self.lock:
+            if not self._is_on:
+                self._is_on, self.timers = True, Timers()
+
+    def _rest(self) -> None:
+        """End all streams and recordings."""
+        self.webcam.exit()
+        self.preview.stop()
+        if self.capture is not None:
+            self.capture.stop()
 
     @property
     def is_encoding(self) -> bool:
@@ -102,6 +128,37 @@ class Device:
             return False
         return now - self.timers.keep_alive_s > KEEP_ALIVE_S
 
+    def tick(self) -> Absence | None:
+        """Let time pass: what ends by itself, and whether the camera leaves the network now."""
+        with self.lock:
+            if self._is_on:
+                if self.video is not None and self._recording_fails(self.video):
+                    self.video.stop()
+                if self.check_timers() or self._keep_alive_missed() or self._overheated():
+                    self.absence = self.absence or SLEEP
+            absence, self.absence = self.absence, None
+            return absence
+
+    def _recording_fails(self, video: Video) -> bool:
+        return self.faults.get("card_status", 0.0) > 0 or video.elapsed_s > self.faults.get(
+            "recording_stops_s", math.inf
+        )
+
+    def _keep_alive_missed(self) -> bool:
+        return time.monotonic() - self.timers.keep_alive_s > self.faults.get("sleeps_s", math.inf)
+
+    def _overheated(self) -> bool:
+        """First the work ends, then the camera goes off."""
+        patience_s = self.faults.get("overheating")
+        if patience_s is None:
+            self._hot_since_s = None
+            return False
+        self._hot_since_s = self._hot_since_s or time.monotonic()
+        hot_s = time.monotonic() - self._hot_since_s
+        if hot_s > patience_s:
+            self._rest()
+        return hot_s > 2 * patience_s
+
     def change_setting(self, setting: int, option: int) -> Refusal | None:
         """Change a setting, or say why not."""
         refusal = self.settings.change(setting, option, self.is_writing, self.webcam.status == 0)
@@ -121,10 +178,12 @@ class Device:
         """Take a photo or begin a video; False while the camera does something else."""
         if self.is_writing or self.webcam.is_on or self.faults.get("card_status"):
             return False
-        self.preview.stop()
+        self.preview.die()
         self.capture = self._photo() if self.switches.preset_group == PHOTO_GROUP else self._video()
         self.capture.start()
         self._touch()
+        if "usb_vanishes_s" in self.faults:
+            self.absence = Absence(self.faults["usb_vanishes_s"], is_off=False)
         return True
 
     def release_shutter(self) -> None:
@@ -149,15 +208,21 @@ class Device:
     def statuses(self) -> dict[int, int | str]:
         """All statuses that the model tells."""
         known = self.model.status_template()
-        now = self._power_statuses() | self._work_statuses() | self.card.statuses()
+        now = self._power_statuses() | self._work_statuses()
+        now |= self.card.statuses(is_stuck="media_list_404" in self.faults)
         return known | {number: value for number, value in now.items() if number in known}
 
     def _power_statuses(self) -> dict[int, int]:
+        has_battery, card_errors = "no_battery" not in self.faults, int(self.faults.get("card_errors", 0))
         return {
-            6: int(self.faults.get("overheating", 0)),
+            1: int(has_battery),
+            2: 4 if has_battery else 0,
+            6: int("overheating" in self.faults),
             33: int(self.faults.get("card_status", 0)),
-            70: int(self.faults.get("battery_percent", 87)),
+            70: int(self.faults.get("battery_percent", 87)) if has_battery else 0,
             75: self.switches.zoom_percent,
+            111: int(card_errors > 0),
+            112: card_errors,
             113: self.switches.turbo_transfer,
             114: self.switches.ui_controller,
             116: self.switches.wired_usb,
@@ -169,7 +234,7 @@ class Device:
             8: int(self.is_busy),
             10: int(self.is_encoding),
             13: int(self.video.elapsed_s) if self.video is not None else 0,
-            32: int(self.preview.streamer is not None),
+            32: int(self.preview.is_on),
             55: int(not self.is_writing),
             82: int(not self.is_busy),
             89: FLAT_MODES[group],
@@ -194,6 +259,7 @@ class Device:
             bit_rate=RECORDING_BIT_RATE,
             chapter_bytes=self._chapter_bytes,
             dates_are_utc=self.model.generation >= 11,
+            filled_up_to_bytes=int(self.faults.get("large_files_bytes", 0)),
             maker=Maker(
                 self.model.name, self.serial, self.model.firmware, self.sensor.side, self.settings.get(models.GPS) != 0
             ),

@@ -1,6 +1,8 @@
 """A small HTTP/1.1 server such as a camera has: requests in, answers of known length or parts of a file out."""
 
+import itertools
 import json
+import math
 import os
 import re
 import socket
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, overload
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 16  # of a slow download
 IDLE_S = 30.0  # an idle connection is closed after it
 POLL_S = 0.05
 JSON_TYPE, BYTES_TYPE = "application/json", "application/octet-stream"
@@ -32,6 +34,7 @@ class Request:
     path: str
     query: Mapping[str, str]
     client: str
+    body: bytes = b""
 
     @overload
     def number(self, name: str) -> int | None: ...
@@ -46,6 +49,20 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """How badly a file is sent."""
+
+    cut_after_bytes: float = math.inf
+    bytes_per_s: float = math.inf
+    stall_s: float = 0.0
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether it is sent in small pieces, with pauses between them."""
+        return self.stall_s > 0 or self.bytes_per_s < math.inf
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What is answered: a body in memory, or a file, of which a part may be asked for."""
 
@@ -53,7 +70,7 @@ class Answer:
     body: bytes = b"{}\n"
     kind: str = JSON_TYPE
     file: Path | None = None
-    cut_after_bytes: int | None = None
+    pace: Pace = Pace()
     log_line: bool = False
 
 
@@ -89,6 +106,7 @@ class Server(socketserver.ThreadingTCPServer):
 
     def __init__(self, host: str, port: int, handle: Callable[[Request], Answer]) -> None:
         self.handle = handle
+        self.closing = threading.Event()
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         super().__init__((host, port), _Handler)
@@ -105,6 +123,7 @@ class Server(socketserver.ThreadingTCPServer):
 
     def close(self) -> None:
         """Listen no more, end all connections, wait for all threads."""
+        self.closing.set()
         if self._thread.is_alive():
             self.shutdown()
             self._thread.join()
@@ -146,7 +165,8 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit("/" + self.path.lstrip("/"))  # the SDK sends double slashes
         path = re.sub("/+", "/", unquote(parts.path))
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        answer = self.server.handle(Request(self.command, path, query, str(self.client_address[0])))
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        answer = self.server.handle(Request(self.command, path, query, str(self.client_address[0]), body))
         if answer.log_line:
             self.wfile.write(LOG_LINE.format(path).encode())
         if answer.file is None:
@@ -154,10 +174,9 @@ class _Handler(BaseHTTPRequestHandler):
             if self.command != "HEAD" and answer.status != HTTPStatus.NO_CONTENT:
                 self.wfile.write(answer.body)
         else:
-            self._send_file(answer.file, answer.cut_after_bytes)
+            self._send_file(answer.file, answer.pace)
 
-    def do_HEAD(self) -> None:
-        self.do_GET()
+    do_HEAD = do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815 (the names in the base class)
 
     def _send(self, status: int, kind: str, length: int, **headers: str) -> None:
         self.send_response_only(status)  # no Date: a client shall not learn the time from it
@@ -170,7 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
         self.end_headers()
 
-    def _send_file(self, path: Path, cut_after_bytes: int | None) -> None:
+    def _send_file(self, path: Path, pace: Pace) -> None:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             try:
@@ -185,16 +204,18 @@ class _Handler(BaseHTTPRequestHandler):
                 content_range = f"bytes {begin}-{end - 1}/{size}"
                 self._send(HTTPStatus.PARTIAL_CONTENT, BYTES_TYPE, end - begin, Content_Range=content_range)
             if self.command != "HEAD":
-                self._copy(file, begin, end, cut_after_bytes)
+                self._copy(file, begin, end, pace)
 
-    def _copy(self, file: BinaryIO, begin: int, end: int, cut_after_bytes: int | None) -> None:
-        stop = end if cut_after_bytes is None else min(end, begin + cut_after_bytes)
-        file.seek(begin)
+    def _copy(self, file: BinaryIO, begin: int, end: int, pace: Pace) -> None:
+        stop = int(min(end, begin + pace.cut_after_bytes))
+        chunk = CHUNK_BYTES if pace.is_slow else max(1, stop - begin)
+        pauses_s = itertools.chain([pace.stall_s], itertools.repeat(0.0))
         while begin < stop:
-            chunk = file.read(min(CHUNK_BYTES, stop - begin))
-            self.wfile.write(chunk)
-            begin += len(chunk)
-        self.close_connection = self.close_connection or stop < end
+            sent = self.connection.sendfile(file, begin, min(chunk, stop - begin))
+            begin += sent
+            if self.server.closing.wait(next(pauses_s) + sent / pace.bytes_per_s):
+                break
+        self.close_connection = self.close_connection or begin < end
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name in the base class)
         """A camera prints nothing."""

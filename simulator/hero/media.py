@@ -46,6 +46,11 @@ class MediaFile:
         return f"{self.directory}/{self.name}"
 
     @property
+    def chapter(self) -> int:
+        """Counted from 1."""
+        return int(self.name[2:4]) if self.is_video else 1
+
+    @property
     def is_video(self) -> bool:
         """Whether it is an MP4."""
         return self.content != PHOTO
@@ -61,6 +66,7 @@ class Card:
         self._identity = str(dice.randrange(10**18, 2**63))
         self._number = 0
         self._last_path: str | None = None
+        self._counts = {38: 0, 39: 0}
 
     def begin(self) -> int:
         """The number of the next recording or photo."""
@@ -120,16 +126,16 @@ class Card:
     @property
     def bytes_left(self) -> int:
         """Room on the card, closed files counted."""
-        return CARD_BYTES - sum(file.file_bytes for file in self.files())
+        return max(0, CARD_BYTES - sum(file.file_bytes for file in self.files()))
 
-    def statuses(self) -> dict[int, int]:
-        """The status ids that are about the card."""
-        videos = sum(file.is_video for file in self.files())
-        return {
+    def statuses(self, is_stuck: bool) -> dict[int, int]:
+        """The status ids that are about the card; its counts can be stuck."""
+        if not is_stuck:
+            videos = sum(file.is_video for file in self.files())
+            self._counts = {38: len(self.files()) - videos, 39: videos}
+        return self._counts | {
             34: self.bytes_left // PHOTO_BYTES,
             35: self.bytes_left * 8 // VIDEO_BIT_RATE,
-            38: len(self.files()) - videos,
-            39: videos,
             54: self.bytes_left // 1000,
             117: CARD_BYTES // 1024,
         }

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from simulator.hero.boxes import append_telemetry
+from simulator.hero.boxes import append_telemetry, fill_up
 from simulator.hero.encoder import Mp4
 from simulator.hero.media import CHAPTERED_VIDEO, PHOTO, VIDEO, Card, MediaFile, write_jpeg
 from simulator.hero.rtc import Rtc, as_datetime
@@ -30,6 +30,7 @@ class VideoPlan:
     bit_rate: int
     chapter_bytes: int
     dates_are_utc: bool
+    filled_up_to_bytes: int
     maker: Maker
 
 
@@ -141,6 +142,7 @@ class Video(Capture):
                 track.add(shot.utc_ns)
                 shot = next(shots, None)
         append_telemetry(path, track.close(), plan.maker.about())
+        fill_up(path, plan.filled_up_to_bytes)
         self._frames += file.frames
         content = VIDEO if chapter == 1 and shot is None else CHAPTERED_VIDEO
         self._card.add(

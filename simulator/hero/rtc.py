@@ -31,7 +31,8 @@ class Rtc:
     def local_s(self, utc_ns: int) -> int:
         """What the clock shows at an instant of true UTC."""
         elapsed_ns = utc_ns - self._set_at_ns
-        wrong_ns = elapsed_ns * self._rate_ppm * 1e-6 + self._faults.get("clock_offset_s", 0.0) * SECOND_NS
+        rate_ppm = self._rate_ppm + self._faults.get("clock_drift_ppm", 0.0)
+        wrong_ns = elapsed_ns * rate_ppm * 1e-6 + self._faults.get("clock_offset_s", 0.0) * SECOND_NS
         return (self._local_ns + elapsed_ns + round(wrong_ns)) // SECOND_NS
 
     def utc_s(self, utc_ns: int) -> int:

@@ -12,6 +12,7 @@ from typing import TextIO
 import av
 
 from simulator.film import Film
+from simulator.led import Led
 from simulator.phone import Phone
 from simulator.world import Crystal, Street, World
 
@@ -123,13 +124,14 @@ class Truth:
 
 
 class Sensor:
-    """Takes the pictures of all streams of one camera. `phone` may be changed at any time."""
+    """Takes the pictures of all streams of one camera. `phone` and `led` may be changed at any time."""
 
     def __init__(self, world: World, street: Street, side: str, crystal: Crystal, seed: int, truth: Truth) -> None:
         self.world = world
         self.truth = truth
         self.street, self.side = street, side
         self.phone: Phone | None = None
+        self.led: Led | None = None
         self._crystal, self._seed = crystal, seed
         self._films: dict[Size, Film] = {}
         self._loading = threading.Lock()
@@ -158,4 +160,4 @@ class Sensor:
                 return
             if patience_s is None or time.monotonic_ns() - exposed_ns < patience_s * SECOND_NS:
                 number = next(self._numbers)
-                yield Exposure(number, index, utc_ns, film.picture(utc_ns, number, self.phone))
+                yield Exposure(number, index, utc_ns, film.picture(utc_ns, number, self.phone, self.led))

@@ -100,10 +100,17 @@ class Streamer:
                 self._counts.late += late
 
     def _send_unit(self, udp: socket.socket, datagrams: list[bytes]) -> None:
-        loss = self._faults.get("udp_loss", 0.0)
-        for number, datagram in enumerate(datagrams, start=1):
-            if self._dice.random() >= loss:
-                with suppress(OSError):  # nobody listens, or the cable is out: a camera does not care
-                    udp.sendto(datagram, self.plan.target)
+        for number, datagram in enumerate(self._damaged(datagrams) if self._faults else datagrams, start=1):
+            with suppress(OSError):  # nobody listens, or the cable is out: a camera does not care
+                udp.sendto(datagram, self.plan.target)
             if number % BURST_DATAGRAMS == 0:
                 time.sleep(BURST_PAUSE_S)
+
+    def _damaged(self, datagrams: list[bytes]) -> list[bytes]:
+        loss, reordering = (self._faults.get(name, 0.0) for name in ("udp_loss", "udp_reordering"))
+        prefix = bytes(int(self._faults.get("udp_prefix_bytes", 0)))
+        sent = [prefix + datagram for datagram in datagrams if self._dice.random() >= loss]
+        for first in range(len(sent) - 1):
+            if self._dice.random() < reordering:
+                sent[first : first + 2] = reversed(sent[first : first + 2])
+        return sent

@@ -8,8 +8,8 @@ from simulator.camera_faults import Faults
 from simulator.hero.sensor import Rate, Sensor, Size
 from simulator.hero.stream import Counts, Streamer, StreamPlan
 
-OFF, IDLE, STREAMING, LOW_POWER_PREVIEW = 0, 1, 2, 3  # webcam status
-NO_ERROR, PRESET_ERROR, SHUTTER_ERROR, INVALID_PARAMETER = 0, 1, 4, 6  # webcam error
+OFF, IDLE, STREAMING, LOW_POWER_PREVIEW, UNAVAILABLE = range(5)  # webcam status
+NO_ERROR, PRESET_ERROR, SHUTTER_ERROR, INVALID_PARAMETER, UNAVAILABLE_ERROR = 0, 1, 4, 6, 7  # webcam error
 
 WEBCAM_BIT_RATE = 6_000_000
 PREVIEW_BIT_RATE = 2_500_000
@@ -58,8 +58,17 @@ class Webcam:
         """Whether pictures are sent, which excludes recording."""
         return self.status in (STREAMING, LOW_POWER_PREVIEW)
 
-    def start(self, query: Mapping[str, str], client: str, rate: Rate, is_encoding: bool) -> None:
+    @property
+    def told_status(self) -> int:
+        """The status that is told, which can be wrong after plugging in (GoPro's FAQ)."""
+        return IDLE if self.status == OFF and "stale_idle" in self._outlet.faults else self.status
+
+    def start(self, query: Mapping[str, str], client: str, rate: Rate, is_encoding: bool, is_wired: bool) -> None:
         """`webcam/start`: stream at full power; again, with other parameters, when it streams already."""
+        if self._outlet.faults.get("webcam_unavailable", 0.0) > (0 if is_wired else 1):
+            self._end(UNAVAILABLE)
+            self.error = UNAVAILABLE_ERROR
+            return
         try:
             resolution, view = int(query.get("res", USUAL_RESOLUTION)), int(query.get("fov", 0))
             port = int(query["port"]) if "port" in query and self._takes_port else None
@@ -70,8 +79,9 @@ class Webcam:
         self.error = self._trouble(is_encoding) or (NO_ERROR if known else INVALID_PARAMETER)
         if self.error == NO_ERROR:
             self._end(STREAMING)
-            height = self._heights[resolution]
-            self.streamer = self._outlet.open("webcam", client, port, height, rate, WEBCAM_BIT_RATE)
+            if "stale_idle" not in self._outlet.faults:
+                height = self._heights[resolution]
+                self.streamer = self._outlet.open("webcam", client, port, height, rate, WEBCAM_BIT_RATE)
 
     def preview(self, client: str, rate: Rate, is_encoding: bool) -> None:
         """`webcam/preview`: a small stream that needs little power."""
@@ -82,6 +92,8 @@ class Webcam:
 
     def stop(self) -> None:
         """`webcam/stop`: no more pictures; still in webcam mode."""
+        if self.is_on:
+            self._outlet.faults.pop("stale_idle", None)
         self._end(IDLE)
 
     def exit(self) -> None:
@@ -98,6 +110,7 @@ class Webcam:
         if previous is not None:
             previous.stop()
         self.status = status
+        self.error = NO_ERROR
 
 
 class Preview:
@@ -106,12 +119,18 @@ class Preview:
     def __init__(self, outlet: Outlet, generation: int) -> None:
         self.streamer: Streamer | None = None
         self._outlet = outlet
+        self._is_stuck = False
         self._takes_port = generation >= 12
         self._height = 480 if generation == 9 else 720
 
+    @property
+    def is_on(self) -> bool:
+        """Status 32, which can be wrong after a recording (OpenGoPro issue 228)."""
+        return self.streamer is not None or self._is_stuck
+
     def start(self, port: int | None, client: str, rate: Rate) -> bool:
         """Begin to stream; False when it streams already."""
-        if self.streamer is not None:
+        if self.is_on:
             return False
         port = port if self._takes_port else None
         self.streamer = self._outlet.open("preview", client, port, self._height, rate, PREVIEW_BIT_RATE)
@@ -119,7 +138,13 @@ class Preview:
 
     def stop(self) -> bool:
         """End the stream; False when there is none."""
+        was_on, self._is_stuck = self.is_on, False
         previous, self.streamer = self.streamer, None
         if previous is not None:
             previous.stop()
-        return previous is not None
+        return was_on
+
+    def die(self) -> None:
+        """A recording ends the stream, and the camera may not notice."""
+        was_on = self.stop()
+        self._is_stuck = was_on and "preview_stuck" in self._outlet.faults
