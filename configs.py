@@ -6,6 +6,7 @@ here. Lists are separated by commas in the environment.
 
 import math
 import os
+import re
 import tomllib
 import types
 from collections.abc import Mapping
@@ -100,6 +101,9 @@ class Settings:
     stored_rate_error_ppm: float = _tunable(3.0, "ppm", "how well a camera's rate of an earlier day holds")
     monotonic_rate_error_ppm: float = _tunable(20.0, "ppm", "of this machine's own crystal, without a receiver")
     gpmf_error_ms: float = _tunable(250.0, "ms", "half-width of a card file's GPS time; GPSU wanders by 122 ms in 9 s")
+    camera_clock_error_s: float = _tunable(
+        2.0, "s", "half-width of the clock of a camera whose photos show no code: set by hand or by its maker's app"
+    )
     code_window_s: float = _tunable(90.0, "s", "how much of the start and the end is searched for the code")
 
     # Photos
@@ -168,6 +172,9 @@ def _check(settings: Settings) -> None:
             raise SettingError(f"setting {name} is {value!r}: it must be one of {', '.join(CHOICES[name])}")
     if len(settings.lever_arm_m) != 3 or not all(map(math.isfinite, settings.lever_arm_m)):
         raise SettingError("setting lever_arm_m needs three numbers of metres: forward, right, up")
+    for entry in settings.camera_directions:
+        if not re.fullmatch(r"[^=]+=-?\d+(\.\d+)?", entry):
+            raise SettingError(f"setting camera_directions has {entry!r}: say for instance left=-90")
 
 
 def _file_values(file: Path) -> dict[str, Any]:

@@ -113,6 +113,12 @@ class Block:
         """The command that made faces and plates unreadable, empty where none did."""
         return self._own("Privacy")
 
+    @property
+    def time_error_ms(self) -> float | None:
+        """Half-width of the error of the time that this program wrote."""
+        text = self._own("TimeErrorMs")
+        return float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else None
+
     def _own(self, name: str) -> str:
         match = re.search(f" edenCar:{name}=(\"[^\"]*\"|'[^']*')".encode(), self.xmp)
         return unescape(match[1][1:-1].decode(errors="replace"), {"&quot;": '"'}) if match else ""

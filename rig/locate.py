@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from rig.clock import iso_utc, parse_utc
+from rig.clock import NS_PER_MS, iso_utc, parse_utc
+from rig.exif import PhotoTags
 from rig.photos import Photo, with_flags
 from rig.positions import Places, Track, lever_arm
 
-MILLISECOND_NS = 1_000_000
 SIGMAS_IN_99_PERCENT = 2.6  # half-width of a 99 % interval over one sigma of a normal distribution
 NO_FIX = "no-fix-near"
 
@@ -40,13 +40,52 @@ def locate(rows: Sequence[Photo], track: Track, rule: Rule) -> list[Photo]:
     ]
 
 
+def place_of(row: Photo) -> tuple[float, float, float | None] | None:
+    """Latitude, longitude and altitude of a photo: those of its very instant, else of its fix; None without any."""
+    if row.interpolated_latitude is not None and row.interpolated_longitude is not None:
+        return row.interpolated_latitude, row.interpolated_longitude, row.interpolated_altitude_m
+    if row.latitude is not None and row.longitude is not None:
+        return row.latitude, row.longitude, row.altitude_m
+    return None
+
+
+def direction_of(row: Photo, name: str, directions: Sequence[str]) -> float | None:
+    """Where the camera called `name` looks, in degrees, from the heading; `directions` as in configs.py."""
+    if row.heading_deg is None:
+        return None
+    turns = dict(entry.split("=", 1) for entry in directions)
+    return (row.heading_deg + float(turns.get(name, turns.get(row.camera, 0.0)))) % 360
+
+
+def tags_of(row: Photo, width: int, height: int, direction_deg: float | None = None, **more: Any) -> PhotoTags:
+    """What is written into the photo of a row; `more` are make, model, serial and other tags of the camera."""
+    latitude, longitude, altitude_m = place_of(row) or (None, None, None)
+    return PhotoTags(
+        utc_ns=parse_utc(row.utc),
+        width=width,
+        height=height,
+        time_error_ms=row.time_error_ms,
+        latitude=latitude,
+        longitude=longitude,
+        altitude_m=altitude_m,
+        heading_deg=row.heading_deg,
+        direction_deg=direction_deg,
+        speed_mps=row.speed_mps,
+        hdop=row.hdop,
+        sigma_m=row.position_sigma_m,
+        satellites=row.satellites,
+        quality=row.quality,
+        **more,
+    )
+
+
 def _located(row: Photo, utc_ns: int, fix: int, number: int, track: Track, places: Places | None) -> Photo:
     bare = Photo(**{name: getattr(row, name) for name in _OF_THE_PICTURE})
     if fix < 0:
         return replace(bare, flags=with_flags(row.flags, [NO_FIX]))
     values: dict[str, Any] = {
         "fix_utc": iso_utc(int(track.utc_ns[fix])),
-        "fix_dt_ms": (int(track.utc_ns[fix]) - utc_ns) / MILLISECOND_NS,
+        "fix_dt_ms": (int(track.utc_ns[fix]) - utc_ns) / NS_PER_MS,
         "latitude": float(track.latitude[fix]),
         "longitude": float(track.longitude[fix]),
         "altitude_m": _known(track.altitude_m[fix]),

@@ -31,6 +31,7 @@ def test_lists_are_separated_by_commas_in_the_environment() -> None:
         ("PORT", "http"),
         ("WEBCAM_RESOLUTION", "999"),
         ("LEVER_ARM_M", "1,2"),
+        ("CAMERA_DIRECTIONS", "left=outwards"),
         ("NOSUCH", "1"),
     ],
 )
