@@ -2,13 +2,14 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from datetime import date
-from functools import lru_cache, reduce
-from operator import attrgetter, xor
+from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, NamedTuple
 
 from rig.clock import NS_PER_MS, NS_PER_S, iso_utc
 
@@ -21,37 +22,41 @@ EARLIEST_NS = (date(2024, 1, 1) - date(1970, 1, 1)).days * DAY_NS  # older: a cl
 REMEMBERED_EPOCHS = 12_000  # 10 minutes at 20 Hz: how far back a replayed buffer is recognised
 CONFLICT_M = 2.0  # between GGA and RMC of one epoch: most formats round by 0.2 m, damage mostly moves further
 CONFLICT_RATIO = 3.0
-STEADY_EPOCHS = (
-    30  # of new places in a row, on which GGA and RMC agreed to the last digit: then any difference is damage
-)
+STEADY_EPOCHS = 30  # of new places in a row, on which GGA and RMC agreed to the last digit: any difference is damage
 METRES_PER_DEGREE = 111_195.0  # of a sphere: enough to compare distances
+SKY_NS = 10 * NS_PER_S  # a system of satellites that was not told of for so long is not in view
 POSITION_KINDS = ("GGA", "RMC", "GNS", "GLL")  # in order of trust
 TIME_FIELD = {"GGA": 0, "RMC": 0, "GNS": 0, "GST": 0, "GLL": 4}
+UNTIMED_KINDS = ("VTG", "GSA")
 SATELLITE_QUALITIES = (1, 2, 3, 4, 5)
 QUALITY_OF_MODE = {"A": 1, "D": 2, "P": 3, "R": 4, "F": 5, "E": 6, "M": 7, "S": 8}
 # Horizontal, one sigma at HDOP 1, by quality. Cautious sides of what makers state: RTK 1 cm + 1 ppm of the baseline,
 # SBAS below 0.6 m (95 %), autonomous some metres; dead reckoning drifts.
 SIGMA_M = {1: 2.5, 2: 0.5, 3: 2.5, 4: 0.02, 5: 0.25, 6: 20.0, 7: 20.0, 8: 2.5, 9: 0.5}
 UNKNOWN_HDOP = 2.0
-UNTIMED_KINDS = ("VTG", "GSA")
 
 _FRAME = re.compile(rb"\$([\x20-\x23\x25-\x29\x2b-\x7e]{1,%d})\*([0-9A-Fa-f]{2})" % LONGEST_BODY)
 _UNFINISHED = re.compile(rb"\$[\x20-\x23\x25-\x29\x2b-\x7e]{0,%d}(\*[0-9A-Fa-f]?)?" % LONGEST_BODY)
-_HEADER = re.compile(r"[A-OQ-Z][A-Z][A-Z]{3}")  # P begins proprietary ones: Garmin's PGRMC is no RMC
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)", re.ASCII)
 _TIME = re.compile(r"(\d\d)(\d\d)(\d\d)(?:\.(\d{0,9}))?", re.ASCII)
 _ANGLE = re.compile(r"(\d{0,3})(\d\d(?:\.\d*)?)", re.ASCII)
+_DATE = re.compile(r"(\d\d)(\d\d)(\d\d)", re.ASCII)
 _NAME = re.compile(r"[0-9A-Za-z]+")
 
+Fields = tuple[str, ...]
+_Said = dict[str, Fields]  # the fields of each kind of sentence
+_Place = tuple[float, float]  # latitude and longitude
+_Moment = tuple[int | None, bool]  # time of day in ns, and whether it is within a leap second
+TIMELESS: _Moment = (None, False)
 
-@dataclass(frozen=True, slots=True)
-class Sentence:
+
+class Sentence(NamedTuple):
     """One sentence with a right checksum; `offset` is where its `$` was in the stream."""
 
     talker: str
     kind: str
-    fields: tuple[str, ...]
-    offset: int = field(default=0, compare=False)
+    fields: Fields
+    offset: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,19 +97,16 @@ class Fix:
 
 FIX_COLUMNS = tuple(item.name for item in fields(Fix))
 _columns = attrgetter(*FIX_COLUMNS)
+_LATITUDE = FIX_COLUMNS.index("latitude")
 
 
 def csv_line(fix: Fix) -> str:
     """The row of positions.csv, with its line end."""
-    return ",".join(map(_cell, FIX_COLUMNS, _columns(fix))) + "\n"
-
-
-def _cell(name: str, value: object) -> str:
-    if value is None:
-        return ""
-    if name in ("latitude", "longitude"):
-        return f"{value:.10f}"
-    return ";".join(value) if isinstance(value, tuple) else str(value)
+    cells = ["" if value is None else str(value) for value in _columns(fix)]
+    if fix.latitude is not None:
+        cells[_LATITUDE : _LATITUDE + 2] = f"{fix.latitude:.10f}", f"{fix.longitude:.10f}"
+    cells[-1] = ";".join(fix.flags)
+    return ",".join(cells) + "\n"
 
 
 def quality_of(fix: Fix) -> int:
@@ -155,12 +157,12 @@ class Framer:
         for match in _FRAME.finditer(data):
             self._skip(data[end : match.start()])
             end = match.end()
-            if reduce(xor, match[1]) != int(match[2], 16):
+            if _checksum(match[1]) != int(match[2], 16):
                 self.bad += 1
                 continue
             self.good += 1
             header, *values = match[1].decode("ascii").split(",")
-            if _HEADER.fullmatch(header):
+            if _is_standard(header):
                 offset = self._tail_offset + match.start()
                 sentences.append(Sentence(header[:2], header[2:], tuple(values), offset))
         start = _unfinished(data, end)
@@ -172,19 +174,28 @@ class Framer:
         self.skipped_bytes += len(data.strip(b"\r\n"))
 
 
+def _checksum(body: bytes) -> int:
+    """All bytes by exclusive or: folding the upper half onto the lower takes half the time of going byte by byte."""
+    bits = int.from_bytes(body)
+    bits ^= bits >> 1024  # LONGEST_BODY is below 256 bytes
+    bits ^= bits >> 512
+    bits ^= bits >> 256
+    bits ^= bits >> 128
+    bits ^= bits >> 64
+    bits ^= bits >> 32
+    bits ^= bits >> 16
+    return (bits ^ bits >> 8) & 0xFF
+
+
+def _is_standard(header: str) -> bool:
+    """Talker and kind in five capitals; P begins proprietary ones: Garmin's PGRMC is no RMC."""
+    return len(header) == 5 and header[0] != "P" and header.isalpha() and header.isupper()
+
+
 def _unfinished(data: bytes, end: int) -> int:
     """Where a sentence begins that later bytes may complete."""
     start = data.find(b"$", max(end, data.rfind(b"$")))
     return start if start >= 0 and _UNFINISHED.fullmatch(data, start) else len(data)
-
-
-_Said = dict[str, tuple[str, ...]]  # the fields of each kind of sentence
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    latitude: float
-    longitude: float
 
 
 @dataclass(slots=True)
@@ -203,16 +214,16 @@ class Epochs:
 
     def __init__(self) -> None:
         self._open: _Epoch | None = None
-        self._early: dict[str, tuple[str, ...]] = {}  # untimed sentences of a burst whose epoch is not open yet
+        self._early: _Said = {}  # untimed sentences of a burst whose epoch is not open yet
         self._zda_ns: int | None = None
         self._last_ns: int | None = None  # UTC of the last epoch, of 1970 while no date is known
         self._dated = False
         self._usual: frozenset[str] = frozenset()
         self._closed_day_ns: int | None = None
         self._last_place: _Place | None = None
-        self._agreed = 0
+        self._agreed = 0  # new places in a row on which GGA and RMC agreed to the last digit
         self._order_ns: int | None = None
-        self._seen: dict[int, bool] = {}
+        self._seen: dict[int, bool] = {}  # the epochs that came, and whether with a position
         self._marks: list[str] = []
 
     @property
@@ -234,16 +245,19 @@ class Epochs:
     ) -> list[Fix]:
         """The fixes that this sentence proves to be complete: none or one."""
         kind, values = sentence.kind, sentence.fields
-        if kind == "ZDA":
+        if kind in TIME_FIELD and len(values) > TIME_FIELD[kind]:
+            text = values[TIME_FIELD[kind]]
+            moment = _time_of_day(text)
+            if (moment or not text) and not self._continue(kind, values, moment or TIMELESS):
+                early = self._early
+                done = self.flush()
+                day_ns, leap = moment or TIMELESS
+                self._open = _Epoch(day_ns, leap, arrival_monotonic_ns, arrival_utc_ns, {**early, kind: values})
+                return done
+        elif kind == "ZDA":
             self._zda_ns = _zda_utc_ns(values)
         elif kind in UNTIMED_KINDS:
             (self._open.sentences if self._open else self._early).setdefault(kind, values)
-        elif kind in TIME_FIELD and len(values) > TIME_FIELD[kind]:
-            text = values[TIME_FIELD[kind]]
-            moment = _time_of_day(text)
-            if moment or not text:
-                arrival = (arrival_monotonic_ns, arrival_utc_ns)
-                return self._take(kind, values, moment or (None, False), arrival)
         return []
 
     def flush(self) -> list[Fix]:
@@ -257,56 +271,66 @@ class Epochs:
         self._closed_day_ns = epoch.day_ns
         return self._finish(epoch)
 
-    def _take(
-        self,
-        kind: str,
-        values: tuple[str, ...],
-        moment: tuple[int | None, bool],
-        arrival: tuple[int | None, int | None],
-    ) -> list[Fix]:
+    def _continue(self, kind: str, values: Fields, moment: _Moment) -> bool:
+        """Put a sentence into the open epoch if it belongs there."""
         epoch = self._open
-        day_ns, leap = moment
-        if epoch is not None and _belongs(epoch, kind, values, day_ns):
-            if kind == "GGA":
-                epoch.day_ns, epoch.leap = day_ns, leap
-            if kind not in epoch.sentences or (_place(kind, values) and not _place(kind, epoch.sentences[kind])):
-                epoch.sentences[kind] = values
-            return []
-        early = self._early
-        done = self.flush()
-        self._open = _Epoch(day_ns, leap, *arrival, {**early, kind: values})
-        return done
+        if epoch is None or not _belongs(epoch, kind, moment[0]):
+            return False
+        if kind == "GGA":
+            epoch.day_ns, epoch.leap = moment
+        if kind not in epoch.sentences or (_place(kind, values) and not _place(kind, epoch.sentences[kind])):
+            epoch.sentences[kind] = values
+        return True
 
     def _finish(self, epoch: _Epoch) -> list[Fix]:
-        if not any(kind in epoch.sentences for kind in POSITION_KINDS):
+        said = epoch.sentences
+        if said.keys().isdisjoint(POSITION_KINDS):
             return []
-        places = _places(epoch.sentences)
-        values, doubts = _compose(epoch.sentences, places, self._last_place, self._agreed >= STEADY_EPOCHS)
-        if "RMC" in places and "GGA" in places and places["GGA"] != self._last_place:
-            self._agreed = self._agreed + 1 if places["RMC"] == places["GGA"] else 0
+        places = _places(said)
+        kind, doubts = self._choose(places, said)
+        values = _row(said, kind, places.get(kind))
         values |= {"arrival_monotonic_ns": epoch.arrival_monotonic_ns, "arrival_utc_ns": epoch.arrival_utc_ns}
         if epoch.day_ns is None:
-            return [Fix(**values, flags=self._flags(["no-time"], doubts))]
-        utc_ns, source = self._date(epoch.day_ns, epoch.sentences.get("RMC", ()))
+            return [Fix(**values, flags=self._flags("no-time", *doubts))]
+        utc_ns, source = self._date(epoch.day_ns, said.get("RMC", ()))
         order_ns = _order(utc_ns, epoch.leap)
-        placed = "latitude" in values
         back = self._order_ns is not None and order_ns <= self._order_ns
-        if back and order_ns in self._seen and (self._seen[order_ns] or not placed):
+        if back and order_ns in self._seen and (self._seen[order_ns] or not kind):
             return []  # the receiver, or its driver, plays a buffer again
         if back:
             self._seen.clear()
         self._last_ns, self._order_ns, self._dated = utc_ns, order_ns, source != "none"
-        self._remember(order_ns, _Place(values["latitude"], values["longitude"]) if placed else None)
+        self._remember(order_ns, places.get(kind))
         reasons = {"clock-set": back, "leap": epoch.leap, "old-date": self._dated and utc_ns < EARLIEST_NS}
-        flags = self._flags([flag for flag, holds in reasons.items() if holds], doubts)
+        values["flags"] = self._flags(*(flag for flag, holds in reasons.items() if holds), *doubts)
         utc = _utc_text(utc_ns, epoch.leap)
         if not self._dated:
-            return [Fix(**values, utc=utc.partition("T")[2], flags=flags)]
-        return [Fix(**values, utc=utc, utc_ns=utc_ns, date_source=source, flags=flags)]
+            return [Fix(**values, utc=utc.partition("T")[2])]
+        return [Fix(**values, utc=utc, utc_ns=utc_ns, date_source=source)]
 
-    def _flags(self, flags: list[str], doubts: tuple[str, ...]) -> tuple[str, ...]:
+    def _choose(self, places: dict[str, _Place], said: _Said) -> tuple[str, tuple[str, ...]]:
+        """The kind of sentence whose position is taken, empty for none, and why that is in doubt."""
+        kind, last, agreed = next(iter(places), ""), self._last_place, self._agreed
+        if kind != "GGA":
+            return kind, ()
+        gga, rmc = places["GGA"], places.get("RMC")
+        if rmc is None:
+            # Hemisphere repeats a position of no satellites until it has its first fix; Furuno's RMC vouches for one.
+            empty = _integer(said["GGA"], 6) == 0 and _integer(said["GGA"], 5) in SATELLITE_QUALITIES
+            return ("", ("no-satellites",)) if empty else (kind, ())
+        if gga != last:
+            self._agreed = agreed + 1 if gga == rmc else 0
+        if _apart_m(gga, rmc) <= (0.0 if agreed >= STEADY_EPOCHS else CONFLICT_M):
+            return kind, ()
+        if agreed >= STEADY_EPOCHS:
+            return "", ("conflict",)  # one of the two is damaged, and nothing tells which
+        # Damage that the checksum did not see, or a receiver whose RMC is an epoch late: that one never agrees.
+        strayed = agreed and last and _apart_m(last, gga) > CONFLICT_RATIO * _apart_m(last, rmc)
+        return "RMC" if strayed else "GGA", ("conflict",)
+
+    def _flags(self, *flags: str) -> tuple[str, ...]:
         marks, self._marks = self._marks, []
-        return (*marks, *flags, *doubts)
+        return (*marks, *flags)
 
     def _remember(self, order_ns: int, place: _Place | None) -> None:
         self._seen[order_ns] = place is not None
@@ -314,7 +338,7 @@ class Epochs:
             del self._seen[next(iter(self._seen))]
         self._last_place = place or self._last_place
 
-    def _date(self, day_ns: int, rmc: tuple[str, ...]) -> tuple[int, str]:
+    def _date(self, day_ns: int, rmc: Fields) -> tuple[int, str]:
         """UTC of a time of day and where its date comes from; counted from 1970 while there is none."""
         rmc_ns = _rmc_utc_ns(rmc)
         if rmc_ns is not None:
@@ -332,6 +356,41 @@ class Epochs:
         return (days + midnight) * DAY_NS + day_ns, "carried" if self._dated else "none"
 
 
+class Sky:
+    """What GSV says of the satellites in view; understood only when it is asked for."""
+
+    def __init__(self) -> None:
+        self._said: dict[tuple[str, str], tuple[int, list[Fields]]] = {}  # by talker and signal
+
+    def feed(self, sentence: Sentence, arrival_monotonic_ns: int) -> None:
+        """Take a GSV: one page of the satellites of one system."""
+        values = sentence.fields
+        signal = values[-1] if len(values) % 4 == 0 else ""  # since NMEA 4.10
+        if _integer(values, 1) == 1:
+            self._said[sentence.talker, signal] = (arrival_monotonic_ns, [values])
+        elif (sentence.talker, signal) in self._said:
+            self._said[sentence.talker, signal][1].append(values)
+
+    def view(self, now_monotonic_ns: int) -> tuple[int | None, float | None]:
+        """How many satellites are in view, and the median C/N0 in dB-Hz of those that are heard."""
+        strengths: dict[tuple[str, str], float] = {}
+        for (talker, _), (arrival_ns, pages) in self._said.items():
+            for values in pages if now_monotonic_ns - arrival_ns < SKY_NS else ():
+                for at in range(3, len(values) - 3, 4):
+                    if values[at]:
+                        satellite = (talker, values[at])
+                        strengths[satellite] = max(_number(values, at + 3) or 0.0, strengths.get(satellite, 0.0))
+        heard = [strength for strength in strengths.values() if strength]
+        return len(strengths) or None, median(heard) if heard else None
+
+
+def heading_of(sentence: Sentence) -> float | None:
+    """Where a receiver with two antennas points to (HDT, THS), in degrees; None while it does not know."""
+    degrees = _number(sentence.fields, 0)
+    valid = sentence.kind == "HDT" or sentence.fields[1:2] == ("A",)
+    return degrees if valid and degrees is not None and 0 <= degrees <= 360 else None
+
+
 def read_log(source: Path | bytes) -> list[Fix]:
     """All epochs of an NMEA log, without arrival times."""
     data = source if isinstance(source, bytes) else source.read_bytes()
@@ -345,36 +404,14 @@ def assemble(sentences: Iterable[Sentence]) -> list[Fix]:
     return fixes + epochs.flush()
 
 
-def _belongs(epoch: _Epoch, kind: str, values: tuple[str, ...], day_ns: int | None) -> bool:
+def _belongs(epoch: _Epoch, kind: str, day_ns: int | None) -> bool:
     if day_ns is None or epoch.day_ns is None:
         return day_ns is epoch.day_ns and kind not in epoch.sentences
     if kind in epoch.sentences:  # at 50 Hz two epochs are nearer than the tolerance
-        return _time_of_day(epoch.sentences[kind][TIME_FIELD[kind]]) == _time_of_day(values[TIME_FIELD[kind]])
+        moment = _time_of_day(epoch.sentences[kind][TIME_FIELD[kind]])
+        return moment is not None and moment[0] == day_ns
     apart_ns = abs(day_ns - epoch.day_ns)
     return min(apart_ns, DAY_NS - apart_ns) <= SAME_EPOCH_NS
-
-
-def _compose(
-    said: _Said, places: dict[str, _Place], last: _Place | None, steady: bool
-) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The columns that the sentences of one epoch fill, without its times, and what is doubtful about them."""
-    gga, gsa = said.get("GGA", ()), said.get("GSA", ())
-    quality = _integer(gga, 5)
-    kind, doubts = _choose(places, gga, last, steady)
-    source = gga or said.get("GNS", ())
-    age, station = (12, 13) if gga else (10, 11)
-    hdop = _number(source, 7)
-    values = {
-        "quality": quality,
-        "mode": _mode(said),
-        "satellites": _integer(source, 6),
-        "hdop": _number(gsa, 15) if hdop is None else hdop,
-        "pdop": _number(gsa, 14),
-        "vdop": _number(gsa, 16),
-        "diff_age_s": _number(source, age),
-        "station_id": _name(source, station),
-    }
-    return values | (_with_place(kind, places[kind], said) if kind else {}), doubts
 
 
 def _places(said: _Said) -> dict[str, _Place]:
@@ -383,103 +420,88 @@ def _places(said: _Said) -> dict[str, _Place]:
     if _integer(said.get("GGA", ()), 5) == 0:
         return places
     for kind in POSITION_KINDS:
-        if kind in said and (kind == "RMC" or not places):
-            place = _place(kind, said[kind])
-            if place:
-                places[kind] = place
+        if kind in said and (kind == "RMC" or not places) and (place := _place(kind, said[kind])):
+            places[kind] = place
     return places
 
 
-def _with_place(kind: str, place: _Place, said: _Said) -> dict[str, Any]:
-    altitude_m, geoid_m = _heights(kind, said)
+def _row(said: _Said, kind: str, place: _Place | None) -> dict[str, Any]:
+    """The columns that the sentences of one epoch fill, without its times; `place` is that of the sentence `kind`."""
+    gga, gns, gsa, gst = (said.get(name, ()) for name in ("GGA", "GNS", "GSA", "GST"))
+    source, age_index = (gga, 12) if gga else (gns, 10)
+    hdop = _number(source, 7)
+    row = {
+        "quality": _integer(gga, 5),
+        "mode": _mode(said),
+        "satellites": _integer(source, 6),
+        "hdop": _number(gsa, 15) if hdop is None else hdop,
+        "pdop": _number(gsa, 14),
+        "vdop": _number(gsa, 16),
+        "diff_age_s": _number(source, age_index),
+        "station_id": _name(source, age_index + 1),
+    }
+    if place is None:
+        return row
+    altitude_m = _number(gga if kind == "GGA" else gns, 8)
+    geoid_m = _number(gga, 10) if kind == "GGA" else _number(gns, 9)
     speed_mps, course_deg = _motion(said)
-    sigmas = said.get("GST", ())
-    return {
-        "latitude": place.latitude,
-        "longitude": place.longitude,
+    return row | {
+        "latitude": place[0],
+        "longitude": place[1],
         "altitude_m": altitude_m,
         "geoid_separation_m": geoid_m,
         "ellipsoid_height_m": None if altitude_m is None or geoid_m is None else round(altitude_m + geoid_m, 4),
-        "sigma_lat_m": _number(sigmas, 5),
-        "sigma_lon_m": _number(sigmas, 6),
-        "sigma_alt_m": _number(sigmas, 7),
+        "sigma_lat_m": _number(gst, 5),
+        "sigma_lon_m": _number(gst, 6),
+        "sigma_alt_m": _number(gst, 7),
         "speed_mps": speed_mps,
         "course_deg": course_deg,
     }
 
 
-def _heights(kind: str, said: _Said) -> tuple[float | None, float | None]:
-    if kind == "GGA":
-        return _number(said[kind], 8), _number(said[kind], 10)
-    if "GNS" in said:
-        return _number(said["GNS"], 8), _number(said["GNS"], 9)
-    return None, None
-
-
 def _motion(said: _Said) -> tuple[float | None, float | None]:
     """Speed in m/s and course, of RMC or else of VTG."""
-    for values, speed_index, course_index in ((said.get("RMC", ()), 6, 7), (said.get("VTG", ()), 4, 0)):
-        knots = _number(values, speed_index)
-        course = _number(values, course_index)
+    for kind, speed_index, course_index in (("RMC", 6, 7), ("VTG", 4, 0)):
+        knots = _number(said.get(kind, ()), speed_index)
         if knots is not None and 0 <= knots < 1000:
-            valid = course is not None and 0 <= course <= 360
-            return round(knots * METRES_PER_S_PER_KNOT, 4), course if valid else None
+            course = _number(said[kind], course_index)
+            return round(
+                knots * METRES_PER_S_PER_KNOT, 4
+            ), course if course is not None and 0 <= course <= 360 else None
     return None, None
 
 
 def _mode(said: _Said) -> str | None:
-    for kind, index in (("RMC", 11), ("GNS", 5), ("GLL", 6), ("VTG", 8)):
-        mode = _name(said.get(kind, ()), index)
-        if mode:
-            return mode
-    return None
-
-
-def _choose(
-    places: dict[str, _Place], gga: tuple[str, ...], last: _Place | None, steady: bool
-) -> tuple[str, tuple[str, ...]]:
-    """The kind of sentence whose position is taken, empty for none, and why that is in doubt."""
-    kind = next(iter(places), "")
-    if kind == "GGA" and _integer(gga, 5) in SATELLITE_QUALITIES and _integer(gga, 6) == 0:
-        return "", ("no-satellites",)  # Hemisphere repeats such a position until it has its first fix
-    apart_m = _apart_m(places["GGA"], places["RMC"]) if kind == "GGA" and "RMC" in places else 0.0
-    if apart_m <= (0.0 if steady else CONFLICT_M):
-        return kind, ()
-    if steady:
-        return "", ("conflict",)  # one of the two is damaged, and nothing tells which
-    # Damage that the checksum did not see, or a receiver that rounds: the last position tells them apart.
-    strayed = last and _apart_m(last, places["GGA"]) > CONFLICT_RATIO * _apart_m(last, places["RMC"])
-    return "RMC" if strayed else "GGA", ("conflict",)
+    modes = (_name(said.get(kind, ()), index) for kind, index in (("RMC", 11), ("GNS", 5), ("GLL", 6), ("VTG", 8)))
+    return next(filter(None, modes), None)
 
 
 def _apart_m(one: _Place, other: _Place) -> float:
-    east_deg = abs(one.longitude - other.longitude)
-    east_deg = min(east_deg, 360 - east_deg) * math.cos(math.radians(one.latitude))
-    return METRES_PER_DEGREE * math.hypot(one.latitude - other.latitude, east_deg)
+    east_deg = abs(one[1] - other[1])
+    east_deg = min(east_deg, 360 - east_deg) * math.cos(math.radians(one[0]))
+    return METRES_PER_DEGREE * math.hypot(one[0] - other[0], east_deg)
 
 
-def _place(kind: str, values: tuple[str, ...]) -> _Place | None:
+def _place(kind: str, values: Fields) -> _Place | None:
     """The position a sentence states, None when it states none or an impossible one."""
-    begin, valid = _PLACES.get(kind, (0, _never))
-    if len(values) < begin + 4 or not valid(values):
+    begin = {"GGA": 1, "RMC": 2, "GNS": 1, "GLL": 0}.get(kind)
+    if begin is None or len(values) < begin + 4 or not _is_valid(kind, values):
         return None
     latitude = _angle(values[begin], values[begin + 1], "NS", 90)
     longitude = _angle(values[begin + 2], values[begin + 3], "EW", 180)
     if latitude is None or longitude is None or (latitude == 0 and longitude == 0):
         return None  # off Africa lie only receivers without a fix
-    return _Place(latitude, longitude)
+    return latitude, longitude
 
 
-def _never(values: tuple[str, ...]) -> bool:
-    return False
-
-
-_PLACES: dict[str, tuple[int, Callable[[tuple[str, ...]], bool]]] = {
-    "GGA": (1, lambda values: (_integer(values, 5) or 0) > 0),
-    "RMC": (2, lambda values: values[1] == "A" and values[11:12] != ("N",)),
-    "GNS": (1, lambda values: bool(values[5:6]) and values[5].strip("N") != ""),
-    "GLL": (0, lambda values: values[5:6] == ("A",) and values[6:7] != ("N",)),
-}
+def _is_valid(kind: str, values: Fields) -> bool:
+    """Whether the receiver itself believes in the position of this sentence."""
+    if kind == "GGA":
+        return (_integer(values, 5) or 0) > 0
+    if kind == "GNS":
+        return bool(values[5:6]) and values[5].strip("N") != ""
+    status, mode = (1, 11) if kind == "RMC" else (5, 6)
+    return values[status : status + 1] == ("A",) and values[mode : mode + 1] != ("N",)
 
 
 def _angle(text: str, side: str, sides: str, limit: int) -> float | None:
@@ -504,18 +526,17 @@ def _time_of_day(text: str) -> tuple[int, bool] | None:
     return ((hours * 60 + minutes) * 60 + seconds) * NS_PER_S + fraction_ns, leap
 
 
-def _rmc_utc_ns(values: tuple[str, ...]) -> int | None:
-    if len(values) < 9 or len(values[8]) != 6 or not values[8].isascii() or not values[8].isdigit():
+def _rmc_utc_ns(values: Fields) -> int | None:
+    match = _DATE.fullmatch(values[8]) if len(values) > 8 else None
+    if not match:
         return None
-    day, month, year = (int(values[8][i : i + 2]) for i in (0, 2, 4))
+    day, month, year = map(int, match.groups())
     return _utc_ns(values[0], day, month, year + (1900 if year >= 80 else 2000))
 
 
-def _zda_utc_ns(values: tuple[str, ...]) -> int | None:
+def _zda_utc_ns(values: Fields) -> int | None:
     day, month, year = (_integer(values, index) for index in (1, 2, 3))
-    if day is None or month is None or year is None:
-        return None
-    return _utc_ns(values[0], day, month, year)
+    return None if day is None or month is None or year is None else _utc_ns(values[0], day, month, year)
 
 
 def _utc_ns(time_of_day: str, day: int, month: int, year: int) -> int | None:
@@ -544,16 +565,16 @@ def _utc_text(utc_ns: int, leap: bool) -> str:
     return iso_utc(utc_ns - NS_PER_S).replace("23:59:59", "23:59:60") if leap else iso_utc(utc_ns)
 
 
-def _number(values: tuple[str, ...], index: int) -> float | None:
+def _number(values: Fields, index: int) -> float | None:
     text = values[index] if index < len(values) else ""
     return float(text) if _NUMBER.fullmatch(text) else None
 
 
-def _integer(values: tuple[str, ...], index: int) -> int | None:
+def _integer(values: Fields, index: int) -> int | None:
     number = _number(values, index)
     return None if number is None or number < 0 or number != int(number) else int(number)
 
 
-def _name(values: tuple[str, ...], index: int) -> str | None:
+def _name(values: Fields, index: int) -> str | None:
     text = values[index] if index < len(values) else ""
     return text if _NAME.fullmatch(text) else None
