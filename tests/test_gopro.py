@@ -19,9 +19,10 @@ import requests
 import gopro
 from configs import Settings
 from gopro import CameraStatus, GoPro, camera_worker, discover
-from rig import opengopro
+from rig import cardfiles, finding, opengopro
+from rig.cardfiles import download
 from rig.errors import ConflictError, DeviceError, DeviceNotFoundError, UsageError
-from rig.opengopro import Media, RefusedError, added
+from rig.goproanswers import Media, RefusedError, added
 from rig.recordings import INTERRUPTED, Recordings
 from rig.workers import StartCapture, StopCapture, Worker
 from simulator.camera import Camera
@@ -100,6 +101,7 @@ def in_turn(*replies: bytes | None) -> Reply:
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("POLL_S", "BUSY_PAUSE_S", "RETRY_PAUSE_S", "RESTART_PAUSE_S"):
         monkeypatch.setattr(opengopro, name, 0.05)
+    monkeypatch.setattr(cardfiles, "RETRY_PAUSE_S", 0.05)
 
 
 def free_port() -> int:
@@ -146,8 +148,8 @@ def test_older_model_is_named_by_its_state() -> None:
 def test_repeated_wired_usb_may_answer_500() -> None:
     error = answer(status="500 Internal Server Error")
     with odd({"/gopro/camera/control/wired_usb": error}) as (camera, server):
-        camera.take_control(["175=1"])
-    assert "/gopro/camera/setting?setting=175&option=1" in server.asked
+        camera.take_control(["2=1"])
+    assert "/gopro/camera/setting?setting=2&option=1" in server.asked
 
 
 def test_refused_setting_lists_what_is_possible() -> None:
@@ -359,7 +361,7 @@ def ranged(content: bytes, limit: int = 1 << 40) -> Reply:
 def test_download_that_breaks_off_goes_on_where_it_was(tmp_path: Path) -> None:
     told: list[int] = []
     with odd({PATH: ranged(CONTENT, 1_500_000)}) as (camera, server):
-        path = camera.download(FILE, tmp_path, lambda done, total: told.append(done))
+        path = download(camera, FILE, tmp_path, lambda name, done, total: told.append(done))
     assert path.read_bytes() == CONTENT
     assert told[-1] == len(CONTENT)
     assert len(server.asked) > 2
@@ -370,19 +372,19 @@ def test_download_that_was_ended_resumes(tmp_path: Path) -> None:
     class EnoughError(Exception):
         pass
 
-    def stop(done: int, total: int) -> None:
+    def stop(name: str, done: int, total: int) -> None:
         if done > 2_000_000:
             raise EnoughError
 
     with odd({PATH: ranged(CONTENT)}) as (camera, server):
         with pytest.raises(EnoughError):
-            camera.download(FILE, tmp_path, stop)
+            download(camera, FILE, tmp_path, stop)
         assert (tmp_path / "GX010001.MP4.part").stat().st_size > 2_000_000
         first: list[int] = []
-        camera.download(FILE, tmp_path, lambda done, total: first.append(done))
+        download(camera, FILE, tmp_path, lambda name, done, total: first.append(done))
         assert first[0] > 1_000_000
         count = len(server.asked)
-        camera.download(FILE, tmp_path)
+        download(camera, FILE, tmp_path)
         assert len(server.asked) == count  # it is here already
     assert (tmp_path / FILE.name).read_bytes() == CONTENT
 
@@ -391,24 +393,24 @@ def test_download_that_was_ended_resumes(tmp_path: Path) -> None:
 def test_part_of_another_file_is_not_continued(tmp_path: Path, length: int) -> None:
     (tmp_path / "GX010001.MP4.part").write_bytes(b"\0" * length)
     with odd({PATH: ranged(CONTENT)}) as (camera, _):
-        assert camera.download(FILE, tmp_path).read_bytes() == CONTENT
+        assert download(camera, FILE, tmp_path).read_bytes() == CONTENT
 
 
 def test_server_without_range_sends_all_again(tmp_path: Path) -> None:
     (tmp_path / "GX010001.MP4.part").write_bytes(CONTENT[:2_000_000])
     with odd({PATH: answer(CONTENT)}) as (camera, _):
-        assert camera.download(FILE, tmp_path).read_bytes() == CONTENT
+        assert download(camera, FILE, tmp_path).read_bytes() == CONTENT
 
 
 def test_download_shorter_than_the_list_says_is_refused(tmp_path: Path) -> None:
     with odd({PATH: answer(CONTENT[:-1])}) as (camera, _), pytest.raises(DeviceError, match="does not send"):
-        camera.download(FILE, tmp_path)
+        download(camera, FILE, tmp_path)
     assert not (tmp_path / FILE.name).exists()
 
 
 def test_file_that_grew_after_the_list_is_taken_whole(tmp_path: Path) -> None:
     with odd({PATH: answer(CONTENT)}) as (camera, _):
-        assert camera.download(replace(FILE, size_bytes=1000), tmp_path).read_bytes() == CONTENT
+        assert download(camera, replace(FILE, size_bytes=1000), tmp_path).read_bytes() == CONTENT
 
 
 # Finding
@@ -425,10 +427,10 @@ def test_usb_serials_give_the_addresses(tmp_path: Path) -> None:
     plug_in(tmp_path, "1-1", "2672", "C3501324500789")
     plug_in(tmp_path, "1-2", "1d6b", "C3501324500123")
     plug_in(tmp_path, "1-3", "2672", None)
-    assert gopro._usb_addresses(tmp_path) == ["172.27.189.51"]
-    assert gopro.usb_serial_at("172.27.189.51", tmp_path) == "C3501324500789"
-    assert gopro.usb_serial_at("172.27.188.51", tmp_path) is None
-    assert gopro.camera_address("no digits") is None
+    assert finding._on_usb(tmp_path) == {"172.27.189.51": "C3501324500789"}
+    assert finding.usb_serial_at("172.27.189.51", tmp_path) == "C3501324500789"
+    assert finding.usb_serial_at("172.27.188.51", tmp_path) is None
+    assert finding.camera_address("no digits") is None
 
 
 def test_cameras_at_given_addresses_are_found_and_others_passed_over(tmp_path: Path) -> None:
