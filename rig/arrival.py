@@ -9,7 +9,7 @@ import pandas as pd
 
 from rig.clock import ClockCurve, fit_clock
 from rig.timeline import CameraClock
-from rig.video import MPEG_TS_CLOCK_HZ, Video, read_index
+from rig.video import MPEG_TS_CLOCK_HZ, Video, index_of
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
@@ -32,13 +32,19 @@ class Envelope:
 
 def envelope(at_ns: Int64, delay_ns: Int64, share: float) -> Envelope | None:
     """The share-quantile of each 15 s, smoothed by local lines; None when it spans too little."""
+    edge = edges(at_ns, delay_ns, share)
+    return None if edge is None else Envelope(edge.at_ns, _smoothed(edge.at_ns, edge.delay_ns))
+
+
+def edges(at_ns: Int64, delay_ns: Int64, share: float) -> Envelope | None:
+    """The share-quantile of each 15 s as it is; None when it spans too little."""
     if len(at_ns) < 2 or int(at_ns[-1]) - int(at_ns[0]) < MIN_SPAN_NS:
         return None
     base = int(np.median(delay_ns))
     window = (at_ns - at_ns[0]) // WINDOW_NS
     groups = np.split(np.arange(len(at_ns)), np.flatnonzero(np.diff(window)) + 1)
     slope = _slope(at_ns, delay_ns - base)
-    places, edges = [], []
+    places, lows = [], []
     usual = float(np.median([len(group) for group in groups]))
     for group in groups:
         if len(group) < MIN_FILLED * usual:
@@ -46,9 +52,8 @@ def envelope(at_ns: Int64, delay_ns: Int64, share: float) -> Envelope | None:
         middle = (int(at_ns[group[0]]) + int(at_ns[group[-1]])) // 2
         flat = (delay_ns[group] - base) - slope * (at_ns[group] - middle)
         places.append(middle)
-        edges.append(float(np.quantile(flat, share)))
-    at = np.array(places, dtype=np.int64)
-    return Envelope(at, _smoothed(at, np.array(edges)))
+        lows.append(float(np.quantile(flat, share)))
+    return Envelope(np.array(places, dtype=np.int64), np.array(lows))
 
 
 def _slope(at_ns: Int64, delay_ns: Int64) -> float:
@@ -58,16 +63,16 @@ def _slope(at_ns: Int64, delay_ns: Int64) -> float:
     return (last - first) / float(at_ns[-tenth:].mean() - at_ns[:tenth].mean())
 
 
-def _smoothed(at: Int64, edges: Float64) -> Float64:
+def _smoothed(at: Int64, lows: Float64) -> Float64:
     """At each place the line through its neighbourhood; it follows a bend and does not lag at the ends."""
     smooth = np.empty(len(at))
     for index, middle in enumerate(at):
         away = (at - middle).astype(np.float64)
         weight = np.clip(1 - np.abs(away) / SMOOTHING_NS, 0, None)
         mean = float((weight * away).sum() / weight.sum())
-        level = float((weight * edges).sum() / weight.sum())
+        level = float((weight * lows).sum() / weight.sum())
         spread = float((weight * (away - mean) ** 2).sum())
-        slope = float((weight * (away - mean) * (edges - level)).sum()) / spread if spread > 0 else 0.0
+        slope = float((weight * (away - mean) * (lows - level)).sum()) / spread if spread > 0 else 0.0
         smooth[index] = level - slope * mean
     return smooth
 
@@ -77,7 +82,7 @@ def arrivals(item: Video) -> tuple[Int64, Int64]:
     pts: list[Int64] = []
     came: list[Int64] = []
     for clip in item.clips:
-        index = read_index(clip.path)
+        index = index_of(clip)
         if index is not None:
             pts.append(index.pts * SECOND_NS // MPEG_TS_CLOCK_HZ + clip.clock_offset_ns)
             came.append(index.arrival_ns)

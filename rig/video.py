@@ -3,26 +3,30 @@
 Time is always `pts x time_base` of the file, never frame number over frame rate: that is up to 1.3 s wrong after a gap.
 """
 
+import csv
 import logging
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
-from typing import cast
 
 import av
 import av.container
 import av.error
+import cv2
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
+from rig import losses
 from rig.errors import UnreadableError
 
 Int64 = npt.NDArray[np.int64]
 Luma = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
 
 SECOND_NS = 1_000_000_000
 MPEG_TS_CLOCK_HZ = 90_000
@@ -32,9 +36,13 @@ INDEX_COLUMNS = ("pts_90khz", "arrival_monotonic_ns", "key", "continuity_errors"
 SAME_CLOCK_NS = SECOND_NS  # PTS and arrival go on together within this as long as the camera's clock was not reset
 VIDEO_SUFFIXES = {".mp4", ".ts", ".mov", ".mkv", ".360"}
 STREAM_SUFFIX = ".ts"
+MAX_THREADS = 4  # of a decoder: each keeps a picture more
+SEEK_PACKETS = 60  # unneeded ones in a row: fewer are read over, which costs less than to seek
+SEEK_BACK_S = (0, 2, 20)  # MPEG-TS has no table of its pictures: a seek may land too late
+BT709, UNSPECIFIED, FULL_RANGE = 1, 2, 2  # of FFmpeg's AVColorSpace and AVColorRange
+HD_ROWS = 720  # from here on a film that does not say its colours has those of BT.709
 
-_CHAPTER = re.compile(r"G[A-Z](\d\d)(\d{4})\.MP4", re.IGNORECASE)
-_EIGHT_BIT_LUMA = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12", "gray"}
+_CHAPTER = re.compile(r"(G[A-Z])(\d\d|PR)(\d{4})\.(?:MP4|360)", re.IGNORECASE)
 
 log = logging.getLogger(__name__)
 
@@ -46,21 +54,28 @@ class Clip:
     path: Path
     time_base: Fraction
     pts: Int64  # ticks, ascending
-    packet_pts: Int64  # ticks, in the order of decoding
-    packet_key: npt.NDArray[np.bool_]
+    packet_pts: Int64  # ticks, in the order of decoding, also of pictures that an edit list hides
+    packet_key: Mask
     end_ns: int  # where the next picture would stand
     clock_offset_ns: int = 0  # clock of the video minus PTS of the file
     damaged: frozenset[int] = frozenset()  # numbers of pictures between a loss and the next whole key frame
+    is_cut_short: bool = False  # its header promises more than it holds
 
     @property
     def pts_ns(self) -> Int64:
         """PTS of the pictures as the file has them."""
-        return np.asarray(self.pts * SECOND_NS * self.time_base.numerator // self.time_base.denominator, dtype=np.int64)
+        return _in_ns(self.pts, self.time_base)
 
     @property
     def clock_ns(self) -> Int64:
         """PTS of the pictures on the clock that all clips of the video share."""
         return self.pts_ns + self.clock_offset_ns
+
+    @property
+    def keys(self) -> list[int]:
+        """Numbers of the pictures that are decoded without any other."""
+        shown = np.isin(self.pts, self.packet_pts[self.packet_key])
+        return [int(number) for number in np.flatnonzero(shown)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +84,7 @@ class Index:
 
     pts: Int64  # ticks of 90 kHz
     arrival_ns: Int64  # CLOCK_MONOTONIC
-    key: npt.NDArray[np.bool_]
+    key: Mask
     continuity_errors: Int64
 
 
@@ -97,34 +112,16 @@ class Video:
         return self.clips[0].path.name
 
 
-def scan(path: Path) -> Clip:
-    """The table of a file's pictures, without decoding. Raises UnreadableError when there are none."""
-    pts: list[int] = []
-    keys: list[bool] = []
-    end = 0
-    with _opened(path) as container:
-        stream = _video_stream(container, path)
-        time_base = stream.time_base or Fraction(1, MPEG_TS_CLOCK_HZ)
-        # A file that was cut short ends in an error, after all that can be read.
-        with suppress(av.error.FFmpegError):
-            for packet in container.demux(stream):
-                if packet.pts is None or packet.is_discard:
-                    continue
-                pts.append(packet.pts)
-                keys.append(packet.is_keyframe)
-                end = max(end, packet.pts + (packet.duration or 0))
-    if not pts:
-        raise UnreadableError(f"{path} holds no pictures", cure="choose another file")
-    end_ns = end * SECOND_NS * time_base.numerator // time_base.denominator
-    shown = np.unique(pts)
-    damaged = _damaged(shown, read_index(path) if path.suffix.lower() == STREAM_SUFFIX else None)
-    return Clip(path, time_base, shown, np.array(pts, dtype=np.int64), np.array(keys), end_ns, damaged=damaged)
+def _warn(error: UnreadableError) -> None:
+    log.warning("%s", error)
 
 
-def find_videos(paths: Sequence[Path], camera: str | None = None) -> list[Video]:
-    """The videos in files that lie anywhere, chapters and segments joined; `camera` is their name, else the file's.
+def find_videos(
+    paths: Sequence[Path], camera: str | None = None, tell: Callable[[UnreadableError], None] = _warn
+) -> list[Video]:
+    """The videos in files that lie anywhere, chapters and segments joined; files that cannot be read are told of.
 
-    Files that cannot be read are left out with a warning. Raises UnreadableError when none is left.
+    `camera` is their name; without one each is named like its first file. Raises UnreadableError when none is left.
     """
     videos: list[Video] = []
     errors: list[UnreadableError] = []
@@ -135,43 +132,112 @@ def find_videos(paths: Sequence[Path], camera: str | None = None) -> list[Video]
                 clips.append(scan(path))
             except UnreadableError as error:
                 errors.append(error)
-        if clips:
-            videos += _join(camera or group[0].stem, clips)
+        join = _join_segments if _is_stream(group[0]) else _join_chapters
+        videos += [Video(camera or run[0].path.stem, tuple(run), arrival) for run, arrival in join(clips)]
     if not videos:
         raise errors[0] if errors else UnreadableError("no video was named", cure="name a file or a recording's folder")
     for unreadable in errors:
-        log.warning("%s", unreadable)
+        tell(unreadable)
     return videos
 
 
-def pictures(clip: Clip, wanted: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Decode the pictures with these numbers (ascending), and no more of each group than they need."""
-    needed = _needed_packets(clip, wanted)
-    asked = set(wanted)
+def scan(path: Path) -> Clip:
+    """The table of a file's pictures, without decoding. Raises UnreadableError when there are none."""
+    rows: list[tuple[int, ...]] = []
+    with _opened(path) as container:
+        stream = _video_stream(container, path)
+        time_base = stream.time_base or Fraction(1, MPEG_TS_CLOCK_HZ)
+        with suppress(av.error.FFmpegError):  # the end of a file that was cut short, after all that can be read
+            for packet in container.demux(stream):
+                if packet.pts is not None:
+                    marks = packet.is_keyframe, packet.is_discard, packet.is_corrupt
+                    rows.append((packet.pts, packet.pts + (packet.duration or 0), packet.pos or 0, *marks))
+        promised, pid = stream.frames, stream.id
+        promised_end = (stream.start_time or 0) + (stream.duration or 0)
+    packets = np.array(rows, dtype=np.int64).reshape(-1, 6)
+    pts, end, key = packets[:, 0], int(packets[:, 1].max(initial=0)), packets[:, 3] > 0
+    shown = np.unique(pts[packets[:, 4] == 0])
+    if not len(shown):
+        raise UnreadableError(f"{path} holds no pictures", cure="choose another file")
+    if _is_stream(path):
+        hit = _lost(path, pid, packets[:, 2]) | _noted(path, pts)  # FFmpeg's own marks are one picture off
+    else:
+        hit = packets[:, 5] > 0
+        end = max(end, promised_end)  # the next chapter begins there, also when this one lost its end
+    damaged = np.flatnonzero(np.isin(shown, pts[_spoilt(pts, key, hit)])).tolist()
+    return Clip(
+        path=path,
+        time_base=time_base,
+        pts=shown,
+        packet_pts=pts,
+        packet_key=key,
+        end_ns=int(_in_ns(np.array([end]), time_base)[0]),
+        damaged=frozenset(damaged),
+        is_cut_short=len(rows) < promised,
+    )
+
+
+def pictures(clip: Clip, wanted: Sequence[int], threads: int = 0) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decode the pictures with these numbers (ascending), and no more of each group than they need.
+
+    `threads` of the decoder, 0 for as many as there are cores.
+    """
+    number_of = dict(zip(clip.pts[list(wanted)].tolist(), wanted, strict=True))
     with _opened(clip.path) as container:
         stream = _video_stream(container, clip.path)
         stream.thread_type = "AUTO"
         decoder = stream.codec_context
-        fed = False
-        packets = (packet for packet in container.demux(stream) if packet.pts is not None and not packet.is_discard)
-        for packet, need in zip(packets, needed, strict=False):
-            if need:
-                yield from _asked(clip, asked, _decode(decoder, packet))
-            elif fed:
-                yield from _asked(clip, asked, _decode(decoder, None))
+        decoder.thread_count = threads or min(MAX_THREADS, os.cpu_count() or 1)
+        for packet in _needed(container, stream, clip, _needed_packets(clip, wanted)):
+            for frame in _decode(decoder, packet):
+                if frame.pts in number_of:
+                    yield number_of[frame.pts], frame
+            if packet is None:
                 decoder.flush_buffers()
-            fed = need
-        if fed:
-            yield from _asked(clip, asked, _decode(decoder, None))
 
 
 def luma(picture: av.VideoFrame) -> Luma:
-    """The brightness of a picture, rows x columns; a view where the format allows it."""
-    if picture.format.name not in _EIGHT_BIT_LUMA:
-        return cast(Luma, picture.to_ndarray(format="gray"))
-    plane = picture.planes[0]
-    rows = np.frombuffer(cast(bytes, plane), dtype=np.uint8).reshape(-1, plane.line_size)
-    return rows[: picture.height, : picture.width]
+    """The brightness of a picture, rows x columns, as the camera coded it; a view where eight bits allow it."""
+    name, depth = picture.format.name, picture.format.components[0].bits
+    rows = np.frombuffer(memoryview(picture.planes[0]), dtype=np.uint8).reshape(-1, picture.planes[0].line_size)
+    if depth == 8 and name.startswith(("yuv", "nv12", "gray")):
+        return rows[: picture.height, : picture.width]
+    if name.startswith("yuv") and name.endswith("le"):
+        deep = rows.view("<u2")[: picture.height, : picture.width]
+        return np.asarray(cv2.convertScaleAbs(deep, alpha=2.0 ** (8 - depth)), dtype=np.uint8)
+    return np.asarray(picture.to_ndarray(format="gray"), dtype=np.uint8)
+
+
+def bgr(picture: av.VideoFrame) -> Luma:
+    """The picture in true colours, rows x columns x 3."""
+    if picture.colorspace == UNSPECIFIED and picture.height >= HD_ROWS:
+        picture.colorspace = BT709
+    return np.asarray(picture.to_ndarray(format="bgr24"), dtype=np.uint8)
+
+
+def is_full_range(picture: av.VideoFrame) -> bool:
+    """Whether black is 0 and white 255, not 16 and 235."""
+    return picture.color_range == FULL_RANGE or picture.format.name.startswith(("yuvj", "gray"))
+
+
+def index_of(clip: Clip) -> Index | None:
+    """What the recorder noted of a segment, its PTS as the clip has them. None where there is no index of ours."""
+    index = _read_index(clip.path)
+    if index is None:
+        return None
+    begin = int(clip.pts[0])
+    return replace(index, pts=begin + (index.pts - begin + PTS_WRAP // 2) % PTS_WRAP - PTS_WRAP // 2)
+
+
+# --- one file ---------------------------------------------------------------------------------------------------------
+
+
+def _is_stream(path: Path) -> bool:
+    return path.suffix.lower() == STREAM_SUFFIX
+
+
+def _in_ns(ticks: Int64, time_base: Fraction) -> Int64:
+    return np.asarray(ticks * SECOND_NS * time_base.numerator // time_base.denominator, dtype=np.int64)
 
 
 def _opened(path: Path) -> av.container.InputContainer:
@@ -179,14 +245,76 @@ def _opened(path: Path) -> av.container.InputContainer:
         return av.open(str(path))
     except FileNotFoundError as error:
         raise UnreadableError(f"{path} does not exist", cure="check the name") from error
+    except PermissionError as error:
+        raise UnreadableError(f"{path} may not be read", cure="change its permissions") from error
     except (av.error.FFmpegError, OSError) as error:
-        raise UnreadableError(f"{path} is not a video that can be read", cure="choose another file") from error
+        empty = path.is_file() and path.stat().st_size == 0
+        what = "is empty" if empty else "is a folder" if path.is_dir() else "is not a video that can be read"
+        raise UnreadableError(f"{path} {what}", cure="choose another file") from error
 
 
 def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
     if not container.streams.video:
         raise UnreadableError(f"{path} holds no video", cure="choose another file")
     return container.streams.video[0]
+
+
+def _needed_packets(clip: Clip, wanted: Sequence[int]) -> Mask:
+    """Which packets lead to the wanted pictures: each group of pictures from its key frame to the last wanted one."""
+    is_wanted = np.isin(clip.packet_pts, clip.pts[list(wanted)])
+    group, leading = _group_of(clip.packet_pts, clip.packet_key)
+    # A picture shown before the key frame that precedes it needs the group before as well.
+    for index in np.flatnonzero(is_wanted & leading):
+        is_wanted[np.flatnonzero(group == group[index] - 1)] = True
+    last = np.full(group[-1] + 1, -1)
+    np.maximum.at(last, group[is_wanted], np.flatnonzero(is_wanted))
+    return np.asarray(np.arange(len(group)) <= last[group])
+
+
+def _group_of(pts: Int64, key: Mask) -> tuple[Int64, Mask]:
+    """Of each packet the number of its group (0: no key frame yet), and whether it is shown before its key frame."""
+    group = np.cumsum(key, dtype=np.int64)
+    key_pts = np.concatenate([[np.iinfo(np.int64).min], pts[key]])
+    return group, np.asarray(pts < key_pts[group])
+
+
+def _needed(
+    container: av.container.InputContainer, stream: av.VideoStream, clip: Clip, needed: Mask
+) -> "Iterator[av.Packet[av.VideoStream] | None]":
+    """The needed packets in the order of decoding; None after each run of them."""
+    place_of = dict(zip(reversed(clip.packet_pts.tolist()), reversed(range(len(needed))), strict=True))
+    edges = np.flatnonzero(np.diff(needed, prepend=False, append=False)).tolist()
+    packets = container.demux(stream)
+    place = 0
+    for first, end in zip(edges[::2], edges[1::2], strict=True):
+        if first - place > SEEK_PACKETS:
+            packets = _sought(container, stream, clip, first, place_of)
+        for packet in packets:
+            if packet.pts is None:
+                continue
+            place = place_of.get(packet.pts, place)
+            if first <= place < end:
+                yield packet
+            if place >= end - 1:
+                break
+        yield None
+
+
+def _sought(
+    container: av.container.InputContainer, stream: av.VideoStream, clip: Clip, first: int, place_of: dict[int, int]
+) -> "Iterator[av.Packet[av.VideoStream]]":
+    """The packets from the one at place `first` on, or from somewhere before it."""
+    begin = int(clip.packet_pts.min())
+    for back_s in SEEK_BACK_S:
+        at = max(begin, int(clip.packet_pts[first]) - int(back_s / clip.time_base))
+        with suppress(av.error.FFmpegError):
+            container.seek(at, stream=stream)
+            packets = container.demux(stream)
+            packet = next(packets, None)
+            if packet and packet.pts is not None and place_of.get(packet.pts, first + 1) <= first:
+                return chain([packet], packets)
+    container.seek(begin, stream=stream)
+    return container.demux(stream)
 
 
 def _decode(decoder: av.VideoCodecContext, packet: "av.Packet[av.VideoStream] | None") -> list[av.VideoFrame]:
@@ -199,70 +327,102 @@ def _decode(decoder: av.VideoCodecContext, packet: "av.Packet[av.VideoStream] | 
         return []
 
 
-def _asked(clip: Clip, asked: set[int], frames: list[av.VideoFrame]) -> Iterator[tuple[int, av.VideoFrame]]:
-    for frame in frames:
-        if frame.pts is None:
-            continue
-        number = int(np.searchsorted(clip.pts, frame.pts))
-        if number in asked and clip.pts[number] == frame.pts:
-            yield number, frame
+# --- what was lost ----------------------------------------------------------------------------------------------------
 
 
-def _needed_packets(clip: Clip, wanted: Sequence[int]) -> npt.NDArray[np.bool_]:
-    """Which packets lead to the wanted pictures: each group of pictures from its key frame to the last wanted one."""
-    is_wanted = np.isin(clip.packet_pts, clip.pts[np.asarray(wanted, dtype=np.int64)])
-    group = np.cumsum(clip.packet_key)
-    key_pts = np.zeros(group[-1] + 1, dtype=np.int64)
-    key_pts[group[clip.packet_key]] = clip.packet_pts[clip.packet_key]
-    leading = clip.packet_pts < np.where(group > 0, key_pts[group], clip.packet_pts)
-    # A picture shown before the key frame that precedes it needs the group before as well.
-    for index in np.flatnonzero(is_wanted & leading):
-        is_wanted[np.flatnonzero(group == group[index] - 1)] = True
-    last = np.full(group[-1] + 1, -1)
-    np.maximum.at(last, group[is_wanted], np.flatnonzero(is_wanted))
-    return np.asarray(np.arange(len(group)) <= last[group])
+def _spoilt(pts: Int64, key: Mask, hit: Mask) -> Mask:
+    """Which packets a loss spoils: from the one that it hit to the next key frame that came whole."""
+    group, leading = _group_of(pts, key)
+    first_hit = np.full(group[-1] + 1, len(pts))
+    np.minimum.at(first_hit, group[hit], np.flatnonzero(hit))
+    first_hit[0] = 0  # what comes before any key frame lacks it
+    before = np.concatenate([[True], first_hit[:-1] < len(pts)])
+    return np.asarray((np.arange(len(pts)) >= first_hit[group]) | (leading & before[group]))
+
+
+def _read_index(path: Path) -> Index | None:
+    """The index beside a segment; a line that a crash cut short is left out."""
+    rows = []
+    try:
+        with path.with_suffix(".idx").open(newline="", encoding="ascii", errors="replace") as file:
+            for row in csv.DictReader(file):
+                with suppress(TypeError, ValueError):
+                    rows.append([int(row[name]) for name in INDEX_COLUMNS])
+    except (OSError, KeyError, csv.Error):
+        return None
+    pts, arrival_ns, key, errors = np.array(rows, dtype=np.int64).reshape(-1, len(INDEX_COLUMNS)).T
+    return Index(pts, arrival_ns, key > 0, errors)
+
+
+def _noted(path: Path, pts: Int64) -> Mask:
+    """Which packets the recorder saw a loss in."""
+    index = _read_index(path)
+    if index is None:
+        return np.zeros(len(pts), dtype=np.bool_)
+    return np.isin(pts % PTS_WRAP, index.pts[index.continuity_errors > 0])
+
+
+def _lost(path: Path, pid: int, position: Int64) -> Mask:
+    """Which packets of an MPEG-TS file lack something, by its continuity counters; they begin at `position`."""
+    hit = np.zeros(len(position), dtype=np.bool_)
+    found = losses.find(np.memmap(path, np.uint8, "r"), pid)
+    # A loss that shows where a picture begins took the end of the one before.
+    order = np.argsort(position, kind="stable")
+    place = np.searchsorted(position[order], found.position, side="right") - 1 - found.at_begin
+    hit[order[place[place >= 0]]] = True
+    return hit
+
+
+# --- several files ----------------------------------------------------------------------------------------------------
 
 
 def _groups(paths: Sequence[Path]) -> list[list[Path]]:
     """Files that belong together: chapters of one number, segments of one stream; others alone."""
     groups: dict[tuple[Path, str], list[Path]] = {}
-    for path in sorted(paths):
-        chapter = _CHAPTER.fullmatch(path.name)
-        if chapter:
-            key = chapter[2]
-        elif path.suffix.lower() == STREAM_SUFFIX:
-            key = STREAM_SUFFIX
-        else:
-            key = path.name
+    for path in sorted({path.resolve(): path for path in paths}.values(), key=lambda path: (len(path.name), path)):
+        chapter = _chapter(path)
+        key = chapter[0] if chapter else STREAM_SUFFIX if _is_stream(path) else path.name
         groups.setdefault((path.parent, key), []).append(path)
     return list(groups.values())
 
 
-def _join(camera: str, clips: list[Clip]) -> list[Video]:
-    if clips[0].path.suffix.lower() == STREAM_SUFFIX:
-        return _join_segments(camera, clips)
-    chapters = [clips[0]]
-    for clip in clips[1:]:  # each chapter counts from zero again, without a gap
-        before = chapters[-1]
-        chapters.append(replace(clip, clock_offset_ns=before.end_ns + before.clock_offset_ns - int(clip.pts_ns[0])))
-    return [Video(camera, tuple(chapters))]
+def _chapter(path: Path) -> tuple[str, int] | None:
+    """Of a GoPro's file what its chapters have in common, and which it is: GX010007, GX020007; GOPR0007, GP010007."""
+    match = _CHAPTER.fullmatch(path.name)
+    if match is None:
+        return None
+    prefix, number, name = match.groups()
+    return ("GP" + name, 0) if number.upper() == "PR" else (prefix.upper() + name, int(number))
 
 
-def _join_segments(camera: str, clips: list[Clip]) -> list[Video]:
-    """Segments share the camera's clock until the stream was started anew, which resets it."""
-    runs: list[list[Clip]] = []
-    arrivals: list[int | None] = []
+def _join_chapters(clips: Sequence[Clip]) -> Iterator[tuple[list[Clip], None]]:
+    """Each chapter counts from zero again, without a gap; after one that is missing nobody knows when it began."""
+    run: list[Clip] = []
     for clip in clips:
-        arrival = _arrival_offset_ns(clip)
-        same = runs and _same_clock(runs[-1][-1], arrivals[-1], clip, arrival)
-        wraps = round((int(runs[-1][-1].clock_ns[-1]) - int(clip.pts_ns[0])) / PTS_WRAP_NS) if same else 0
-        clip = replace(clip, clock_offset_ns=wraps * PTS_WRAP_NS)
-        if same:
-            runs[-1].append(clip)
-        else:
-            runs.append([clip])
-            arrivals.append(arrival)
-    return [Video(camera, tuple(run), arrival) for run, arrival in zip(runs, arrivals, strict=True)]
+        before, this = (_chapter(item.path) for item in (run[-1] if run else clip, clip))
+        if run and before and this and this[1] != before[1] + 1:
+            log.warning("%s: the chapter before it is missing; it is taken for a video of its own", clip.path)
+            yield run, None
+            run = []
+        begin = run[-1].end_ns + run[-1].clock_offset_ns if run else int(clip.pts_ns[0])
+        run.append(replace(clip, clock_offset_ns=begin - int(clip.pts_ns[0])))
+    if run:
+        yield run, None
+
+
+def _join_segments(clips: Sequence[Clip]) -> Iterator[tuple[list[Clip], int | None]]:
+    """Segments share the camera's clock until the stream was started anew, which resets it; with their arrival."""
+    run: list[Clip] = []
+    arrivals = [_arrival_offset_ns(clip) for clip in clips]
+    first = 0
+    for place, clip in enumerate(clips):
+        if run and not _same_clock(run[-1], arrivals[place - 1], clip, arrivals[place]):
+            yield run, arrivals[first]
+            run, first = [], place
+        wraps = round((int(run[-1].clock_ns[-1]) - int(clip.pts_ns[0])) / PTS_WRAP_NS) if run else 0
+        run.append(replace(clip, clock_offset_ns=wraps * PTS_WRAP_NS))
+    if run:
+        yield run, arrivals[first]
 
 
 def _same_clock(before: Clip, arrival: int | None, clip: Clip, next_arrival: int | None) -> bool:
@@ -275,29 +435,7 @@ def _same_clock(before: Clip, arrival: int | None, clip: Clip, next_arrival: int
 
 def _arrival_offset_ns(clip: Clip) -> int | None:
     """Arrival minus PTS of the fastest pictures of a segment, from the index beside it; None without one."""
-    index = read_index(clip.path)
+    index = index_of(clip)
     if index is None or not len(index.pts):
         return None
-    return int((index.arrival_ns - index.pts * SECOND_NS // MPEG_TS_CLOCK_HZ).min())
-
-
-def read_index(path: Path) -> Index | None:
-    """The index beside a segment; a line that a crash cut short is left out. None where there is none of ours."""
-    try:
-        table = pd.read_csv(path.with_suffix(".idx"), usecols=list(INDEX_COLUMNS), on_bad_lines="skip").dropna()
-        pts, arrival_ns, key, errors = (table[name].to_numpy(np.int64) for name in INDEX_COLUMNS)
-    except (OSError, ValueError):
-        return None
-    return Index(pts, arrival_ns, key > 0, errors)
-
-
-def _damaged(pts: Int64, index: Index | None) -> frozenset[int]:
-    """Numbers of the pictures that something lost spoils: from a loss to the next key frame that came whole."""
-    if index is None:
-        return frozenset()
-    spoilt, lost = set(), False
-    for tick, key, errors in zip(index.pts.tolist(), index.key.tolist(), index.continuity_errors.tolist(), strict=True):
-        lost = errors > 0 or (lost and not key)
-        if lost:
-            spoilt.add(tick)
-    return frozenset(np.flatnonzero(np.isin(pts % PTS_WRAP, np.array(sorted(spoilt), dtype=np.int64))).tolist())
+    return int((index.arrival_ns - _in_ns(index.pts, Fraction(1, MPEG_TS_CLOCK_HZ))).min())

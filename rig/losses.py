@@ -1,0 +1,91 @@
+"""Where an MPEG-TS file lacks packets, by its continuity counters (ISO/IEC 13818-1, 2.4.3.3).
+
+FFmpeg marks the wrong picture and OpenCV none; what a recorder noted is not there for files from elsewhere.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rig.transport import COUNTER_MASK, PACKET_BYTES, SYNC_BYTE
+
+Bytes = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+
+SLAB_PACKETS = 1 << 16
+SURE_PACKETS = 3  # so many sync bytes in step are no accident
+SEARCH_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Byte positions of the first packets after something is missing, and whether a picture begins with them."""
+
+    position: npt.NDArray[np.int64]
+    at_begin: Mask
+
+
+def find(data: Bytes, pid: int) -> Losses:
+    """The losses in the stream of one PID; where a file's packets are out of step, something is missing too."""
+    positions, begins = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.bool_)]
+    last, out_of_step = -1, False
+    for start, packets in _slabs(data):
+        out_of_step |= start < 0
+        rows = np.flatnonzero(_is_payload(packets, pid))
+        if not len(rows):
+            continue
+        own = packets[rows]
+        broken = _breaks(own, last)
+        broken[0] |= out_of_step
+        positions.append(abs(start) + rows[broken] * PACKET_BYTES)
+        begins.append(own[broken, 1] & 0x40 > 0)
+        last, out_of_step = int(own[-1, 3] & COUNTER_MASK), False
+    return Losses(np.concatenate(positions), np.concatenate(begins))
+
+
+def _is_payload(packets: Bytes, pid: int) -> Mask:
+    """Which packets carry payload of a PID: only these are counted."""
+    is_own = (packets[:, 1] & 0x1F == pid >> 8) & (packets[:, 2] == pid & 0xFF)
+    return np.asarray(is_own & (packets[:, 3] & 0x10 > 0))
+
+
+def _breaks(packets: Bytes, last: int) -> Mask:
+    """Which packets do not follow the one before; `last` is the counter before the first, -1 for none."""
+    counter = (packets[:, 3] & COUNTER_MASK).astype(np.int64)
+    before = np.concatenate([[last], counter[:-1]])
+    announced = (packets[:, 3] & 0x20 > 0) & (packets[:, 4] > 0) & (packets[:, 5] & 0x80 > 0)
+    broken = np.asarray((before >= 0) & (counter != (before + 1 & COUNTER_MASK)) & ~announced)
+    for row in np.flatnonzero(broken & (counter == before)):  # a packet may be sent twice
+        broken[row] = row == 0 or bool((packets[row] != packets[row - 1]).any())
+    return broken
+
+
+def _slabs(data: Bytes) -> Iterator[tuple[int, Bytes]]:
+    """Packets in step, rows of 188 bytes, with the position of the first; negative after bytes that are no packets."""
+    at, sign = 0, 1
+    while 0 <= at <= len(data) - PACKET_BYTES:
+        count = min(SLAB_PACKETS, (len(data) - at) // PACKET_BYTES)
+        packets = data[at : at + count * PACKET_BYTES].reshape(count, PACKET_BYTES)
+        astray = np.flatnonzero(packets[:, 0] != SYNC_BYTE)[:1]
+        whole = int(astray[0]) if len(astray) else count
+        if whole:
+            yield sign * at, packets[:whole]
+            sign = 1
+        at += whole * PACKET_BYTES
+        if len(astray):
+            at, sign = _next_packet(data, at + 1), -1
+
+
+def _next_packet(data: Bytes, at: int) -> int:
+    """Where packets are in step again, -1 when nowhere."""
+    reach = (SURE_PACKETS - 1) * PACKET_BYTES
+    while at + reach < len(data):
+        window = data[at : at + SEARCH_BYTES + reach] == SYNC_BYTE
+        length = len(window) - reach
+        sure = np.logical_and.reduce([window[step : step + length] for step in range(0, reach + 1, PACKET_BYTES)])
+        if sure.any():
+            return at + int(np.argmax(sure))
+        at += length
+    return -1
