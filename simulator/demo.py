@@ -22,15 +22,14 @@ from simulator.film import Film
 from simulator.hero.encoder import TransportStream
 from simulator.hero.sensor import Rate, Size
 from simulator.phone import Phone
-from simulator.stage import ANSWER_S, Api, Child, DemoError, brief
+from simulator.stage import ANSWER_S, LOCALHOST, Api, DemoError, brief, real_server, show_phone, simulated_car
 from simulator.verdict import Figures, Verdict, VerdictError, judge, table
 from simulator.world import Street, World
 
-LOCALHOST = "127.0.0.1"
 USUAL_PORT, MOST_PORT = 5000, 65535
 PHONE_S = 4.0  # how long the code is shown, at the start and at the end
 SHORTEST_S = 2 * PHONE_S + 2
-CAR_START_S, SERVER_START_S, FETCHING_S, JOB_S = 60.0, 60.0, 300.0, 900.0
+FETCHING_S, JOB_S = 300.0, 900.0
 JOB_RUNS = ("queued", "running")
 LOG_LINES = 15
 EXIT_INTERRUPTED = 130
@@ -67,64 +66,29 @@ class Plan:
     mode: str
 
 
-@contextmanager
-def _car(plan: Plan, truth: Path, link: Path, log: TextIO) -> Iterator[dict[str, Any]]:
-    command = [sys.executable, "-m", "simulator", "car", "--until-eof", "--cameras", str(plan.cameras)]
-    command += ["--size", str(plan.height), "--truth", str(truth), "--link", str(link)]
-    with Child("simulated car", command, log) as child:
-        yield json.loads(child.read_line(CAR_START_S))
-
-
-@contextmanager
-def _server(plan: Plan, car: dict[str, Any], log: TextIO) -> Iterator[Api]:
-    settings = {
-        "EDENCAR_CAMERAS": ",".join(camera["address"] for camera in car["cameras"]),
-        "EDENCAR_RECEIVER_PORT": car["receiver"],
-        "EDENCAR_OUTPUT": str(plan.output),
-        "EDENCAR_HOST": LOCALHOST,
-        "EDENCAR_PORT": str(plan.port),
-    }
-    with (
-        Child("server", [sys.executable, "server.py"], log, settings) as child,
-        Api(f"http://{LOCALHOST}:{plan.port}", child) as api,
-    ):
-        yield api
-
-
 def _record(plan: Plan, api: Api, control: str, say: Say) -> str:
     """Make a recording through the API, with the phone at both ends; its id."""
     recording = str(api.call("POST", "/api/start", {"mode": plan.mode, "name": "demo"})["recording"]["id"])
     began = time.monotonic()
     say(f"recording {recording}: POST /api/start, mode {plan.mode}")
-    _show_phone(api, control, say)
+    _film_phone(api, control, say)
     drive_s = plan.seconds - PHONE_S - (time.monotonic() - began)
     say(f"driving for {max(drive_s, 0):.0f} s")
     time.sleep(max(drive_s, 0))
-    _show_phone(api, control, say)
+    _film_phone(api, control, say)
     api.call("POST", "/api/stop")
     say(f"POST /api/stop after {time.monotonic() - began:.0f} s")
     return recording
 
 
-def _show_phone(api: Api, control: str, say: Say) -> None:
-    shown = _command(control, {"show": True, "clock": f"{api.url}/api/time"})
+def _film_phone(api: Api, control: str, say: Say) -> None:
+    shown = show_phone(control, f"{api.url}/api/time")
     say(
         f"a phone shows the time code for {PHONE_S:.0f} s; its clock was {-shown['offset_ns'] / 1e9:+.3f} s wrong, "
         f"measured to +-{shown['bound_ns'] / 1e6:.1f} ms"
     )
     time.sleep(PHONE_S)
-    _command(control, {"show": False})
-
-
-def _command(control: str, body: dict[str, Any]) -> dict[str, Any]:
-    try:
-        response = requests.post(f"{control}/phone", json=body, timeout=ANSWER_S)
-        answer: dict[str, Any] = response.json()
-    except (requests.RequestException, ValueError) as error:
-        raise DemoError(f"the simulated car does not answer ({error})") from error
-    if not response.ok:
-        raise DemoError(f"the simulated phone failed: {answer.get('error')}")
-    return answer
+    show_phone(control, None)
 
 
 def _process(api: Api, recording: str, say: Say) -> None:
@@ -137,13 +101,6 @@ def _process(api: Api, recording: str, say: Say) -> None:
     if job["state"] != "done":
         raise DemoError(f"processing {job['state']}: {job.get('error') or brief(job)}")
     say(f"processed in {time.monotonic() - began:.0f} s: POST {what}/process")
-
-
-def _has_devices(status: dict[str, Any], cameras: int) -> bool:
-    ready = [camera for camera in status["cameras"] if camera["state"] == "idle"]
-    receiver = status.get("receiver") or {}
-    has_fix = receiver.get("quality") not in (None, "none")
-    return len(ready) == cameras and has_fix and status["time"]["source"] == "gnss"
 
 
 def _late_frames(control: str) -> dict[str, Any]:
@@ -301,10 +258,9 @@ def _show_log(path: Path) -> None:
 
 def _perform(plan: Plan, options: argparse.Namespace, scratch: Path, log: TextIO, say: Say) -> int:
     say(f"starting the simulated car: {plan.cameras} cameras, a receiver, a street")
-    with _car(plan, scratch / "truth", scratch / "receiver", log) as car:
+    with simulated_car(plan.cameras, plan.height, scratch, log) as car:
         say(f"starting the server on http://{LOCALHOST}:{plan.port} (its log: {log.name})")
-        with _server(plan, car, log) as api:
-            api.wait("/api/status", lambda s: _has_devices(s, plan.cameras), SERVER_START_S, "cameras, fix and UTC")
+        with real_server(car, plan.output, plan.port, log) as api:
             say("the server sees all cameras, a fix, and UTC from the receiver")
             recording = _record(plan, api, car["control"], say)
             frames = _late_frames(car["control"])

@@ -1,19 +1,22 @@
-"""What the demo works with: programs that end with it, and the server's HTTP API as curl would use it."""
+"""What a demo works with: the car and the server as programs that end with it, and the HTTP API as curl uses it."""
 
 import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
 import requests
 
+LOCALHOST = "127.0.0.1"
+CAR_START_S, SERVER_START_S = 60.0, 60.0
 PROJECT = Path(__file__).resolve().parent.parent
 ANSWER_S = 60.0
 POLL_S = 0.3
@@ -119,6 +122,54 @@ class Api:
             self._server.check()
             time.sleep(POLL_S)
         raise DemoError(f"{what} did not come within {timeout_s:.0f} s; {path} last said {brief(answer)}")
+
+
+@contextmanager
+def simulated_car(cameras: int, height: int, scratch: Path, log: TextIO) -> Iterator[dict[str, Any]]:
+    """A running car, whose truth goes to `scratch/truth`; what it prints when it is ready: addresses, ports."""
+    command = [sys.executable, "-m", "simulator", "car", "--until-eof", "--cameras", str(cameras)]
+    command += ["--size", str(height), "--truth", str(scratch / "truth"), "--link", str(scratch / "receiver")]
+    with Child("simulated car", command, log) as child:
+        yield json.loads(child.read_line(CAR_START_S))
+
+
+@contextmanager
+def real_server(car: dict[str, Any], output: Path, port: int, log: TextIO) -> Iterator[Api]:
+    """The server of the product with that car's devices, ready to record."""
+    settings = {
+        "EDENCAR_CAMERAS": ",".join(camera["address"] for camera in car["cameras"]),
+        "EDENCAR_RECEIVER_PORT": car["receiver"],
+        "EDENCAR_OUTPUT": str(output),
+        "EDENCAR_HOST": LOCALHOST,
+        "EDENCAR_PORT": str(port),
+    }
+    with (
+        Child("server", [sys.executable, "server.py"], log, settings) as child,
+        Api(f"http://{LOCALHOST}:{port}", child) as api,
+    ):
+        wanted = len(car["cameras"])
+        api.wait("/api/status", lambda s: _has_devices(s, wanted), SERVER_START_S, "cameras, fix and UTC")
+        yield api
+
+
+def _has_devices(status: dict[str, Any], cameras: int) -> bool:
+    ready = [camera for camera in status["cameras"] if camera["state"] == "idle"]
+    receiver = status.get("receiver") or {}
+    has_fix = receiver.get("quality") not in (None, "none")
+    return len(ready) == cameras and has_fix and status["time"]["source"] == "gnss"
+
+
+def show_phone(control: str, clock: str | None) -> dict[str, Any]:
+    """Have the car's phone show the code after it has asked a clock (an URL), or put it away; what it measured."""
+    body = {"show": True, "clock": clock} if clock else {"show": False}
+    try:
+        response = requests.post(f"{control}/phone", json=body, timeout=ANSWER_S)
+        answer: dict[str, Any] = response.json()
+    except (requests.RequestException, ValueError) as error:
+        raise DemoError(f"the simulated car does not answer ({error})") from error
+    if not response.ok:
+        raise DemoError(f"the simulated phone failed: {answer.get('error')}")
+    return answer
 
 
 def brief(answer: Any) -> str:
