@@ -203,7 +203,7 @@ def _read(path: Path) -> list[Fix]:
             beginning = file.read(PROBE_BYTES)  # a film of gigabytes may have been given
         header = beginning.decode("utf-8-sig", errors="replace").partition("\n")[0].strip().split(",")
         if set(header) >= NEEDED_COLUMNS:
-            return list(_csv_fixes(path.read_bytes()))
+            return list(csv_fixes(path.read_bytes()))
         if beginning[4:8] == b"ftyp":
             from rig import gpmf  # PyAV is loaded only where a film is read
 
@@ -217,7 +217,7 @@ def _read(path: Path) -> list[Fix]:
     raise UnreadableError(f"{path} is neither positions.csv, NMEA, GPX nor a GoPro's film", cure="give one of these")
 
 
-def _csv_fixes(data: bytes) -> Iterator[Fix]:
+def csv_fixes(data: bytes) -> Iterator[Fix]:
     """The fixes of our own table. A row that was cut off by a crash, or glued to another, is left out."""
     whole = data[: data.rfind(b"\n") + 1].replace(b"\0", b"")  # a power cut may leave zeros
     rows = csv.reader(whole.decode("utf-8-sig", errors="replace").splitlines())
@@ -244,7 +244,7 @@ def _finite(text: str) -> float:
 
 _VALUES: dict[str, Callable[[str], object]] = {
     **{name: _finite for name in FIX_COLUMNS if name.endswith(("_m", "_mps", "_deg", "dop", "tude"))},
-    **dict.fromkeys(("utc_ns", "quality", "satellites"), int),
+    **dict.fromkeys(("utc_ns", "quality", "satellites", "arrival_monotonic_ns"), int),
     "mode": str,
 }
 

@@ -22,6 +22,7 @@ class Line:
     arrival_monotonic_ns: int
     offset: int
     key: bool
+    errors: int = 0  # of continuity, up to the next picture
 
 
 class Tail:
@@ -110,5 +111,5 @@ def _parse(segment: Path, text: bytes) -> Line | None:
     parts = text.split(b",")
     if len(parts) != COLUMNS or not all(part.isdigit() for part in parts):
         return None  # the header, or damage
-    pts, arrival_ns, offset, key = map(int, parts[:4])
-    return Line(segment, pts, arrival_ns, offset, key == 1)
+    pts, arrival_ns, offset, key, errors = map(int, parts)
+    return Line(segment, pts, arrival_ns, offset, key == 1, errors)

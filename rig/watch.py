@@ -122,9 +122,9 @@ class _Watcher:
         self._tail = Tail(folder)
         self._settings = settings
         self._asked = asked
-        self._decoder: _Decoder | None = None
+        self._decoder: Decoder | None = None
         self._pending: list[Line] = []  # in order, from the newest key frame on
-        self._clock = _PtsClock()
+        self._clock = PtsClock()
         self._film: _Film | None = None
         self._newest: tuple[Any, int] | None = None  # key frame and its arrival
         self._made: Picture | None = None
@@ -197,7 +197,7 @@ class _Watcher:
         return dropped
 
     def _decode(self, line: Line) -> None:
-        self._decoder = self._decoder or _open_decoder(line.segment)
+        self._decoder = self._decoder or open_decoder(line.segment)
         if self._decoder is None:
             return
         try:
@@ -222,7 +222,7 @@ class _Watcher:
         self.sight = Sight(pictures=self._pictures, skipped=self._skipped, picture_monotonic_ns=picture_ns, **known)
 
 
-class _PtsClock:
+class PtsClock:
     """PTS without the jump to zero every 26.5 hours, in ns."""
 
     def __init__(self) -> None:
@@ -248,7 +248,7 @@ class _PtsClock:
         return ticks * NS_PER_S // PTS_HZ
 
 
-class _Decoder:
+class Decoder:
     """The pictures of a stream, each as soon as its bytes are here."""
 
     def __init__(self, codec: str) -> None:
@@ -270,7 +270,7 @@ class _Decoder:
         return frames[-1] if frames else None
 
 
-def _open_decoder(segment: Path) -> _Decoder | None:
+def open_decoder(segment: Path) -> Decoder | None:
     """None as long as too little of the stream is here."""
     import av
 
@@ -278,7 +278,7 @@ def _open_decoder(segment: Path) -> _Decoder | None:
         with segment.open("rb") as file:
             head = io.BytesIO(file.read(HEAD_BYTES))
         with av.open(head, format="mpegts") as container:
-            return _Decoder(container.streams.video[0].codec_context.name)
+            return Decoder(container.streams.video[0].codec_context.name)
     except (av.error.FFmpegError, OSError, IndexError):
         return None
 
