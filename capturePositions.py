@@ -3,14 +3,12 @@
 import argparse
 import errno
 import logging
-import os
 import select
-import termios
+import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,37 +20,45 @@ from rig.clock import NS_PER_MS, NS_PER_S, GnssClock, UtcClock
 from rig.errors import (
     ConflictError,
     DeviceError,
-    DeviceNotFoundError,
     EdencarError,
     NoSpaceError,
     UnreadableError,
     UsageError,
 )
 from rig.files import write_atomically
-from rig.nmea import Epochs, Fix, Framer, Sentence, csv_line, horizontal_sigma_m, quality_of
-from rig.positionlog import CSV_HEADER, CSV_NAME, INDEX_HEADER, INDEX_NAME, RAW_NAME, Arrivals, Mark, PositionLog, Stamp
+from rig.nmea import Epochs, Fix, Framer, Sentence, Sky, csv_line, heading_of, horizontal_sigma_m, quality_of
+from rig.port import FoundPort, find_port, open_port, read_port, silence
+from rig.positionlog import (
+    CSV_HEADER,
+    CSV_NAME,
+    INDEX_HEADER,
+    INDEX_NAME,
+    RAW_NAME,
+    Arrivals,
+    Mark,
+    PositionLog,
+    Stamp,
+    understand,
+)
 from rig.workers import Link, StartCapture, StopCapture
 
 if TYPE_CHECKING:
-    from serial import Serial  # opened in the worker only: the server imports this module and needs no serial port
+    from serial import Serial
 
-BAUD_RATES = (115_200, 19_200, 9_600, 38_400, 57_600, 4_800, 230_400, 460_800)  # the likely ones first
-LISTEN_S = 1.2  # a receiver at 1 Hz is heard in it; a wrong rate gives no valid checksum however long
 RETRY_S = 1.0
 LOST_NS = 10 * NS_PER_S  # of silence: the port, or its rate, is not the receiver's any more
 GATHER_S = 0.03  # bytes that trickle in are read together; their time was taken before
 BURST_GAP_NS = 5 * NS_PER_MS  # a pause that makes the next byte the first of a burst
-READ_BYTES = 4096
 SILENCE_S = 0.25  # closes an epoch
-INTERPRET_S = 0.5  # bytes are kept at once and understood together: a processor that wakes up is slow at first
+INTERPRET_NS = NS_PER_S // 2  # bytes are kept at once and understood together: a processor that wakes up is slow
 BITS_A_BYTE = 10
 SILENT_NS = 3 * NS_PER_S  # then the crew should know
 RATE_WINDOW_NS = 5 * NS_PER_S
+RATE_KNOWN_NS = 3 * NS_PER_S  # of epochs tell a slow receiver from one that has just begun
+SLOW_SHARE = 0.9  # of the rate that was asked for
 FIX_STALE_NS = 2 * NS_PER_S
 DRAIN_S = 1.0  # how long a stop waits for the epoch that is just coming in
 CHRONY_GATE_NS = 50 * NS_PER_MS  # an epoch that comes later has stalled on its way, or is damaged
-STABLE_NAME = "edencar-gnss"  # of system/60-edencar.rules
-NAMES = ("Eos GNSS", "Arrow", STABLE_NAME)
 QUALITY_WORDS = {0: "none", 2: "DGNSS", 4: "RTK fixed", 5: "RTK float", 9: "DGNSS"}
 
 log = logging.getLogger(__name__)
@@ -61,7 +67,8 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiverStatus:
     """How the receiver is now; None is what it did not say. `quality` is in words, `state` is searching, listening
-    or lost, `sigma_m` is horizontal, one sigma."""
+    or lost, `sigma_m` is horizontal, one sigma, `cn0_dbhz` the median of the satellites that are heard, `heading_deg`
+    that of a receiver with two antennas. `rate_asked_hz` is what the crew expects, 0 for any."""
 
     port: str | None = None
     state: str = "searching"
@@ -69,24 +76,20 @@ class ReceiverStatus:
     fix_age_s: float | None = None
     correction_age_s: float | None = None
     satellites: int | None = None
+    satellites_in_view: int | None = None
+    cn0_dbhz: float | None = None
     hdop: float | None = None
     sigma_m: float | None = None
     rate_hz: float | None = None
+    rate_asked_hz: float = 0.0
     latitude: float | None = None
     longitude: float | None = None
     speed_mps: float | None = None
+    heading_deg: float | None = None
     clock: UtcClock | None = None
     epochs_logged: int = 0
     capture: Path | None = None
     problems: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class FoundPort:
-    """A serial device and the rate at which sentences with right checksums come from it."""
-
-    device: str
-    baud: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,108 +106,9 @@ class CaptureSummary:
     skipped_bytes: int
 
 
-def find_port(wanted: str = "auto", baud: int = 0, stopping: Callable[[], bool] = lambda: False) -> FoundPort:
-    """The port on which a receiver speaks: `wanted` or, for `auto`, the first of all; baud 0 tries the usual rates.
-
-    A port and a rate that are both given are not listened to.
-
-    Raises DeviceNotFoundError when nothing speaks NMEA, DeviceError when the wanted port cannot be used.
-    """
-    if wanted != "auto":
-        if not Path(wanted).exists():
-            raise DeviceNotFoundError(f"there is no port {wanted}", cure="plug the receiver in, or use --port auto")
-        return FoundPort(wanted, baud) if baud else _listen_on(wanted, baud, stopping)
-    troubles = []
-    for device in _candidates():
-        try:
-            return _listen_on(device, baud, stopping)
-        except (DeviceError, DeviceNotFoundError) as error:
-            troubles.append(error.message)
-    heard = "; ".join(troubles) or "no serial port is there"
-    raise DeviceNotFoundError(f"no GNSS receiver found ({heard})", cure="plug it in and switch it on")
-
-
-def _candidates() -> list[str]:
-    """All serial ports, those that call themselves a receiver first, by names that survive a replug."""
-    from serial.tools import list_ports  # not where the server imports this module
-
-    stable = [*Path("/dev/serial/by-id").glob("*"), *Path("/dev").glob(STABLE_NAME)]
-    links = {os.path.realpath(link): str(link) for link in stable}
-    ports = sorted(list_ports.comports(), key=lambda port: port.device)
-    names = [links.get(port.device, port.device) for port in ports]
-    said = {name: f"{port.description} {port.product} {name}" for port, name in zip(ports, names, strict=True)}
-    return sorted(names, key=lambda name: not any(word in said[name] for word in NAMES))
-
-
-def _listen_on(device: str, baud: int, stopping: Callable[[], bool]) -> FoundPort:
-    for rate in (baud,) if baud else BAUD_RATES:
-        if stopping():
-            break
-        with open_port(device, rate) as port:
-            if _speaks_nmea(port):
-                return FoundPort(device, rate)
-    raise _silence(device)
-
-
-def _silence(device: str) -> DeviceNotFoundError:
-    return DeviceNotFoundError(f"nothing on {device} speaks NMEA", cure="is the receiver on, and its NMEA output too?")
-
-
-def _speaks_nmea(port: "Serial") -> bool:
-    framer = Framer()
-    deadline = time.monotonic() + LISTEN_S
-    while (left_s := deadline - time.monotonic()) > 0:
-        ready, _, _ = select.select([port], [], [], left_s)
-        if ready and framer.feed(_read(port)):
-            return True
-    return False
-
-
-def open_port(device: str, baud: int) -> "Serial":
-    """Open a port for this program alone; nothing is ever written to it.
-
-    Raises DeviceError when another program has it (and names that one where it may look), or it cannot be opened.
-    """
-    import serial  # not where the server imports this module
-
-    owner = _user_of(device)
-    if owner and not os.path.realpath(device).startswith("/dev/pts/"):  # who made a pty keeps it open
-        raise DeviceError(f"{device} is in use by {owner}", cure="stop that program")
-    try:
-        port = serial.Serial(device, baud, timeout=0, exclusive=True)
-    except (OSError, termios.error) as error:
-        if getattr(error, "errno", None) == errno.EACCES:
-            cure = "add this user to the group dialout"
-        else:
-            cure = f"stop {owner}" if owner else "unplug it and plug it in again"
-        raise DeviceError(f"{device} cannot be opened ({error})", cure=cure) from error
-    # FTDI chips hold bytes back for 16 ms otherwise; other kinds do not know the request.
-    with suppress(OSError, ValueError, termios.error):
-        port.set_low_latency_mode(True)
-    return port
-
-
-def _user_of(device: str) -> str | None:
-    """Name and number of another process that has the device open, as far as this user may see."""
-    real = Path(device).resolve()
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it ended meanwhile, or is another user's
-            if int(process.name) != os.getpid() and any(link.readlink() == real for link in (process / "fd").iterdir()):
-                return f"{(process / 'comm').read_text(encoding='utf-8').strip()} (process {process.name})"
-    return None
-
-
-def _read(port: "Serial") -> bytes:
-    """The bytes that are there. Raises DeviceError when the port has vanished."""
-    try:
-        data = os.read(port.fileno(), READ_BYTES)
-    except BlockingIOError:
-        return b""
-    except OSError as error:
-        raise DeviceError(f"{port.port} has vanished ({error.strerror})") from error
-    if not data:  # ready, yet nothing to read: its other end is gone
-        raise DeviceError(f"{port.port} has vanished")
-    return data
+def _not_writable(folder: Path, error: OSError) -> EdencarError:
+    kind = NoSpaceError if error.errno == errno.ENOSPC else DeviceError
+    return kind(f"{folder} cannot be written ({error.strerror})", cure="look at the disk, or name another folder")
 
 
 def _marks(data: bytes, stamp: Stamp, took_ns: int, byte_ns: int) -> list[Mark]:
@@ -218,46 +122,34 @@ def _marks(data: bytes, stamp: Stamp, took_ns: int, byte_ns: int) -> list[Mark]:
     return marks
 
 
-def _not_writable(folder: Path, error: OSError) -> EdencarError:
-    kind = NoSpaceError if error.errno == errno.ENOSPC else DeviceError
-    return kind(f"{folder} cannot be written ({error.strerror})", cure="look at the disk, or name another folder")
-
-
 class Receiver:
     """Keeps the receiver's port open and reads it in a thread, logs between `start_log` and `stop_log`.
 
     The port is looked for again each second when it is not there or has vanished. `found` saves the first search.
     """
 
-    def __init__(
-        self,
-        wanted: str = "auto",
-        baud: int = 0,
-        *,
-        clock: GnssClock | None = None,
-        chrony: ChronyFeed | None = None,
-        sync_interval_s: float = 1.0,
-        found: FoundPort | None = None,
-    ) -> None:
+    def __init__(self, settings: Settings, found: FoundPort | None = None) -> None:
         self.framer = Framer()
-        self._wanted, self._baud, self._found = wanted, baud, found
-        self._clock = GnssClock() if clock is None else clock
-        self._chrony = chrony
-        self._sync_interval_s = sync_interval_s
+        self.disk_failed = threading.Event()
+        self.disk_error: OSError | None = None
+        self._settings, self._found = settings, found
+        latency_ms = (settings.receiver_latency_ms, settings.receiver_latency_error_ms)
+        self._clock = GnssClock(*(round(milliseconds * NS_PER_MS) for milliseconds in latency_ms))
+        self._chrony = ChronyFeed(settings.chrony_socket) if settings.chrony_socket else None
         self._stopping = threading.Event()
         self._changing = threading.Lock()  # whatever more than one thread reads or changes
         self._log: PositionLog | None = None
         self._closed = threading.Event()
-        self._state, self._trouble, self._disk_trouble = "searching", "", ""
+        self._state, self._trouble = "searching", "looking for the receiver"
         self._epochs = Epochs()
         self._marks: deque[Mark] = deque(maxlen=512)
         self._unread: list[tuple[bytes, bool, list[Mark]]] = []
-        self._interpreted_ns = 0
-        self._heard_ns = self._connected_ns = 0
-        self._fix: Fix | None = None
+        self._read_ns = self._interpreted_ns = self._heard_ns = self._connected_ns = 0
+        self._fix = Fix()
         self._placed_ns: int | None = None
         self._arrivals: deque[int] = deque()
-        self._read_ns = 0
+        self._sky = Sky()
+        self._heading: tuple[int, float | None] = (0, None)
         self._threads = [
             threading.Thread(target=target, name=f"receiver {name}", daemon=True)
             for name, target in (("reader", self._run), ("sync", self._sync_often))
@@ -277,7 +169,8 @@ class Receiver:
     def start_log(self, folder: Path) -> None:
         """Log into `folder` from now on; nothing changes when that is so already.
 
-        Raises ConflictError while another folder is logged to, DeviceError when the files cannot be made.
+        Raises ConflictError while another folder is logged to, DeviceError or NoSpaceError when the files cannot be
+        made.
         """
         with self._changing:
             if self._log is not None and self._log.folder == folder:
@@ -288,7 +181,8 @@ class Receiver:
                 self._log = PositionLog(folder)
             except OSError as error:
                 raise _not_writable(folder, error) from error
-            self._disk_trouble = ""
+            self.disk_error = None
+            self.disk_failed.clear()
 
     def stop_log(self) -> PositionLog | None:
         """End the log; all that came before is on disk when this returns."""
@@ -310,43 +204,51 @@ class Receiver:
         """How things are now."""
         now_ns = time.monotonic_ns()
         with self._changing:
-            fresh = self._placed_ns is not None and now_ns - self._placed_ns < FIX_STALE_NS
-            fix = self._fix if fresh and self._fix else Fix()
-            quality = quality_of(fix)
+            age_ns = None if self._placed_ns is None else now_ns - self._placed_ns
+            fix = self._fix if age_ns is not None and age_ns < FIX_STALE_NS else Fix()
+            in_view, cn0_dbhz = self._sky.view(now_ns)
+            heading_ns, heading_deg = self._heading
             return ReceiverStatus(
                 port=self._found.device if self._found else None,
                 state=self._state,
-                quality=QUALITY_WORDS.get(quality, "single"),
-                fix_age_s=None if self._placed_ns is None else (now_ns - self._placed_ns) / NS_PER_S,
+                quality=QUALITY_WORDS.get(quality_of(fix), "single"),
+                fix_age_s=None if age_ns is None else age_ns / NS_PER_S,
                 correction_age_s=fix.diff_age_s,
-                satellites=self._fix.satellites if self._fix else None,
+                satellites=self._fix.satellites,
+                satellites_in_view=in_view,
+                cn0_dbhz=cn0_dbhz,
                 hdop=fix.hdop,
                 sigma_m=horizontal_sigma_m(fix),
                 rate_hz=self._rate_hz(now_ns),
+                rate_asked_hz=self._settings.receiver_rate_hz,
                 latitude=fix.latitude,
                 longitude=fix.longitude,
                 speed_mps=fix.speed_mps,
+                heading_deg=heading_deg if now_ns - heading_ns < FIX_STALE_NS else None,
                 clock=self._clock.estimate(now_ns),
                 epochs_logged=self._log.epochs if self._log else 0,
                 capture=self._log.folder if self._log else None,
                 problems=tuple(self._problems(now_ns)),
             )
 
-    def _rate_hz(self, now_ns: int) -> float | None:
+    def _rate_hz(self, now_ns: int, least_ns: int = 1) -> float | None:
+        """Epochs a second of late; None unless they span `least_ns`."""
         arrivals = [arrival for arrival in self._arrivals if now_ns - arrival < RATE_WINDOW_NS]
-        if len(arrivals) < 2:
-            return None
-        return round((len(arrivals) - 1) * NS_PER_S / (arrivals[-1] - arrivals[0]), 2)
+        span_ns = arrivals[-1] - arrivals[0] if arrivals else 0
+        return None if span_ns < least_ns else round((len(arrivals) - 1) * NS_PER_S / span_ns, 2)
 
     def _problems(self, now_ns: int) -> Iterator[str]:
+        rate_hz, asked_hz = self._rate_hz(now_ns, RATE_KNOWN_NS), self._settings.receiver_rate_hz
         if self._state != "listening":
-            yield self._trouble or "looking for the receiver"
+            yield self._trouble
         elif now_ns - self._heard_ns > SILENT_NS:
             yield f"nothing comes from the receiver on {self._found.device if self._found else 'its port'}"
-        elif self._fix is not None and self._fix.utc_ns is None and self._fix.utc is not None:
+        elif self._fix.utc_ns is None and self._fix.utc is not None:
             yield "the receiver sends no date: switch its RMC or ZDA sentences on"
-        if self._disk_trouble:
-            yield self._disk_trouble
+        if self._state == "listening" and rate_hz is not None and rate_hz < SLOW_SHARE * asked_hz:
+            yield f"the receiver sends {rate_hz:g} positions a second, not {asked_hz:g}: set its rate in Eos Utility"
+        if self.disk_error is not None:
+            yield f"positions cannot be written ({self.disk_error.strerror})"
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -362,8 +264,8 @@ class Receiver:
         """Find the port, where it was if possible, and read it until it vanishes."""
         found = self._found
         if found is None or not Path(found.device).exists():
-            found = find_port(self._wanted, self._baud, self._stopping.is_set)
-        with open_port(found.device, found.baud) as port:
+            found = find_port(self._settings.receiver_port, self._settings.receiver_baud, self._stopping.is_set)
+        with open_port(found) as port:
             log.info("receiver on %s at %d baud", found.device, found.baud)
             with self._changing:
                 self._found, self._state = found, "listening"
@@ -379,6 +281,7 @@ class Receiver:
                 self._interpret()
                 self._keep(self._epochs.flush())
                 self._epochs.mark("replug")
+                self._arrivals.clear()
                 self._state = "lost"
             self._trouble = str(error)
 
@@ -391,10 +294,10 @@ class Receiver:
                 self._rest()
                 continue
             stamp = (time.monotonic_ns(), time.time_ns())
-            data = _read(port)
+            data = read_port(port)
             if not data.endswith(b"\n"):  # more is under way
                 time.sleep(GATHER_S)
-                data += _read(port)
+                data += read_port(port)
             with self._changing:
                 self._take(data, stamp, byte_ns)
 
@@ -405,7 +308,8 @@ class Receiver:
             self._keep(self._epochs.flush())
             self._closed.set()
         patience_ns = LOST_NS if self._heard_ns > self._connected_ns else SILENT_NS  # another device may have its name
-        if self._found and not self._baud and time.monotonic_ns() - self._heard_ns > patience_ns:
+        searches = not self._settings.receiver_baud
+        if self._found and searches and time.monotonic_ns() - self._heard_ns > patience_ns:
             device, self._found = self._found.device, None
             raise DeviceError(f"nothing comes from {device} any more", cure="is the receiver on?")
 
@@ -414,9 +318,13 @@ class Receiver:
         begins = stamp[0] - self._read_ns > BURST_GAP_NS
         self._read_ns = time.monotonic_ns()
         marks = [(0, stamp)] if begins else _marks(data, stamp, self._read_ns - stamp[0], byte_ns)
-        self._write(lambda log: log.add_bytes(data, marks))
+        if self._log is not None:
+            try:
+                self._log.add_bytes(data, marks)
+            except OSError as error:
+                self._complain(error)
         self._unread.append((data, begins, marks))
-        if self._read_ns - self._interpreted_ns > INTERPRET_S * NS_PER_S:
+        if self._read_ns - self._interpreted_ns > INTERPRET_NS:
             self._interpret()
 
     def _interpret(self) -> None:
@@ -426,19 +334,28 @@ class Receiver:
                 self._keep(self._epochs.flush())  # what comes now is not of that epoch, whether it says a time or not
             self._marks += [(self.framer.received_bytes + offset, stamp) for offset, stamp in marks]
             for sentence in self.framer.feed(data):
-                arrival = self._arrival(sentence)
-                self._heard_ns = arrival[0]
-                self._keep(self._epochs.feed(sentence, *arrival))
+                self._hear(sentence)
         self._unread.clear()
 
-    def _arrival(self, sentence: Sentence) -> Stamp:
-        """When a sentence's beginning came."""
-        return next((stamp for offset, stamp in reversed(self._marks) if offset <= sentence.offset), self._marks[0][1])
+    def _hear(self, sentence: Sentence) -> None:
+        stamps = (stamp for offset, stamp in reversed(self._marks) if offset <= sentence.offset)
+        arrival_ns, arrival_utc_ns = next(stamps, self._marks[0][1])  # when its beginning came
+        self._heard_ns = arrival_ns
+        if sentence.kind == "GSV":
+            self._sky.feed(sentence, arrival_ns)
+        elif sentence.kind in ("HDT", "THS"):
+            self._heading = (arrival_ns, heading_of(sentence))
+        else:
+            self._keep(self._epochs.feed(sentence, arrival_ns, arrival_utc_ns))
 
     def _keep(self, fixes: Sequence[Fix]) -> None:
         for fix in fixes:
             self._learn(fix)
-            self._write(lambda log, fix=fix: log.add_fix(fix))  # type: ignore[misc]
+            if self._log is not None:
+                try:
+                    self._log.add_fix(fix)
+                except OSError as error:
+                    self._complain(error)
             self._closed.set()
 
     def _learn(self, fix: Fix) -> None:
@@ -458,16 +375,13 @@ class Receiver:
         if self._chrony and clock and abs(clock.utc_ns(arrival_ns) - utc_ns) < CHRONY_GATE_NS:
             self._chrony.send(realtime_ns, utc_ns + self._clock.latency_ns)
 
-    def _write(self, action: Callable[[PositionLog], None]) -> None:
-        if self._log is None:
-            return
-        try:
-            action(self._log)
-        except OSError as error:  # reading goes on: the disk may have room again
-            self._disk_trouble = f"positions cannot be written ({error.strerror})"
+    def _complain(self, error: OSError) -> None:
+        """Note that the disk refuses; reading goes on: it may have room again."""
+        self.disk_error = error
+        self.disk_failed.set()
 
     def _sync_often(self) -> None:
-        while not self._stopping.wait(self._sync_interval_s):
+        while not self._stopping.wait(self._settings.sync_interval_s):
             with self._changing:
                 self._interpret()
                 log_now = self._log
@@ -475,21 +389,12 @@ class Receiver:
                 if log_now is not None:
                     log_now.sync()
             except OSError as error:
-                self._disk_trouble = f"positions cannot be brought to the disk ({error.strerror})"
+                self._complain(error)
 
 
 def receiver_worker(link: Link, settings: Settings) -> None:
     """The receiver's process: always reads, logs between StartCapture and StopCapture, reports ReceiverStatus."""
-    clock = GnssClock(
-        round(settings.receiver_latency_ms * NS_PER_MS), round(settings.receiver_latency_error_ms * NS_PER_MS)
-    )
-    receiver = Receiver(
-        settings.receiver_port,
-        settings.receiver_baud,
-        clock=clock,
-        chrony=ChronyFeed(settings.chrony_socket) if settings.chrony_socket else None,
-        sync_interval_s=settings.sync_interval_s,
-    )
+    receiver = Receiver(settings)
 
     def start(request: StartCapture) -> ReceiverStatus:
         receiver.start_log(request.folder)
@@ -508,54 +413,57 @@ def receiver_worker(link: Link, settings: Settings) -> None:
         receiver.stop()
 
 
-def capture_positions(
-    port: str, folder: Path, duration_s: float | None = None, baud: int = 0, sync_interval_s: float = 1.0
-) -> CaptureSummary:
-    """Log a receiver into `folder` for so many seconds, or until Ctrl-C.
+def capture_positions(settings: Settings, folder: Path, duration_s: float | None = None) -> CaptureSummary:
+    """Log the receiver that the settings name into `folder` for so many seconds, or until Ctrl-C.
 
     Raises DeviceNotFoundError, DeviceError (also when the receiver is away at the end), NoSpaceError.
     """
-    found = find_port(port, baud)
-    receiver = Receiver(port, baud, found=found, sync_interval_s=sync_interval_s)
+    found = find_port(settings.receiver_port, settings.receiver_baud)
+    receiver = Receiver(settings, found)
     receiver.start_log(folder)
     receiver.start()
     try:
-        threading.Event().wait(duration_s)
-    finally:  # Ctrl-C comes out here too
+        receiver.disk_failed.wait(duration_s)
+    except KeyboardInterrupt:
+        print(f"{receiver.status().epochs_logged} epochs are in {folder}", file=sys.stderr)
+        raise
+    finally:
         status = receiver.status()
         ended = receiver.stop_log()
         receiver.stop()
+    if receiver.disk_error is not None:
+        raise _not_writable(folder, receiver.disk_error)
     if ended is None or status.state == "lost":
         raise DeviceError(f"the receiver on {found.device} has vanished", cure=f"what it said is in {folder}")
     if not receiver.framer.good:
-        raise _silence(found.device)
+        raise silence(found.device)
     return _summary(found.device, found.baud, folder, (ended.epochs, ended.positions), receiver.framer)
 
 
 def replay(source: Path, folder: Path) -> CaptureSummary:
     """Make the three files from an NMEA log, with the arrival times of its index when one lies beside it.
 
-    A second run replaces them. Raises UnreadableError when no sentence in it has a right checksum.
+    A second run replaces them. Raises UnreadableError when no sentence in it has a right checksum, DeviceError or
+    NoSpaceError when the files cannot be made.
     """
+    index = source.with_suffix(".idx")
     try:
-        data = source.read_bytes()
+        data, stamps = source.read_bytes(), index.read_bytes() if index.exists() else INDEX_HEADER.encode()
+        framer = Framer()
+        fixes = understand(framer.feed(data), Arrivals(index))
     except OSError as error:
         raise UnreadableError(f"{source} cannot be read ({error.strerror})") from error
-    framer, epochs = Framer(), Epochs()
-    index = source.with_suffix(".idx")
-    arrivals = Arrivals(index)
-    fixes = [fix for sentence in framer.feed(data) for fix in epochs.feed(sentence, *arrivals.at(sentence.offset))]
-    fixes += epochs.flush()
     if not framer.good:
         raise UnreadableError(f"{source} holds no NMEA sentence with a right checksum", cure="is it an NMEA log?")
+    files = {CSV_NAME: (CSV_HEADER + "".join(map(csv_line, fixes))).encode()}
+    if source.resolve() != (folder / RAW_NAME).resolve():
+        files |= {INDEX_NAME: stamps, RAW_NAME: data}
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            write_atomically(folder / name, content)
     except OSError as error:
         raise _not_writable(folder, error) from error
-    write_atomically(folder / CSV_NAME, (CSV_HEADER + "".join(map(csv_line, fixes))).encode())
-    if source.resolve() != (folder / RAW_NAME).resolve():
-        write_atomically(folder / INDEX_NAME, index.read_bytes() if index.exists() else INDEX_HEADER.encode())
-        write_atomically(folder / RAW_NAME, data)
     counts = (len(fixes), sum(fix.latitude is not None for fix in fixes))
     return _summary(str(source), None, folder, counts, framer)
 
@@ -593,7 +501,8 @@ def _capture_or_replay(options: argparse.Namespace) -> CaptureSummary:
     if port != "auto" and Path(port).exists() and not Path(port).is_char_device():
         return replay(Path(port), options.output)
     baud = settings.receiver_baud if options.baud is None else _baud(options.baud)
-    return capture_positions(port, options.output, options.duration, baud, settings.sync_interval_s)
+    settings = replace(settings, receiver_port=port, receiver_baud=baud)
+    return capture_positions(settings, options.output, options.duration)
 
 
 def _baud(text: str) -> int:

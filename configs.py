@@ -64,6 +64,7 @@ class Settings:
     cameras: tuple[str, ...] = _tunable((), "HOST[:PORT], ...", "empty: found on USB; named: only these are used")
     receiver_port: str = _tunable("auto", "device or auto", "auto: found by name, then by listening")
     receiver_baud: int = _tunable(0, "baud, 0 = auto", "USB-CDC ignores it; a real UART is tried at the usual rates")
+    receiver_rate_hz: float = _tunable(10.0, "Hz, 0 = any", "set in the receiver; the crew is told when it sends less")
 
     # Time
     receiver_latency_ms: float = _tunable(
@@ -131,6 +132,12 @@ class Settings:
     sync_interval_s: float = _tunable(1.0, "s", "what a power cut can cost; more often wears the card")
     discover_interval_s: float = _tunable(3.0, "s", "between two looks for cameras; each asks the USB network")
     stop_wait_s: float = _tunable(30.0, "s", "how long a stop waits for files to come from the cameras' cards")
+    resume_within_s: float = _tunable(
+        600.0,
+        "s, 0 = never",
+        "what a crash or power cut interrupted goes on by itself when it is not older",
+    )
+    trash_days: float = _tunable(7.0, "days", "how long what was deleted can be restored; less when the disk is full")
     reserve_bytes: int = _tunable(200 << 20, "bytes", "room kept free so that a recording can always be closed")
     webcam_resolution: str = _tunable("1080", "480, 720, 1080", "letters need pixels; 480 only on HERO9 and 10")
     webcam_lens: str = _tunable("linear", "wide, narrow, superview, linear", "straight lines stay straight")

@@ -26,6 +26,7 @@ import pynmea2
 import serial
 
 from capturePositions import Receiver
+from configs import Settings
 from rig.nmea import read_log
 from rig.positions import Track
 
@@ -107,7 +108,7 @@ def _frame(body: str) -> bytes:
 
 def _read_ours(link: Connection, device: str, seconds: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        receiver = Receiver(device, BAUD)
+        receiver = Receiver(Settings(receiver_port=device, receiver_baud=BAUD))
         receiver.start_log(Path(folder))
         receiver.start()
         while receiver.status().state != "listening":

@@ -5,12 +5,12 @@ import errno
 import os
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from rig.files import sync_folder
-from rig.nmea import FIX_COLUMNS, Epochs, Fix, Framer, csv_line
+from rig.nmea import FIX_COLUMNS, Epochs, Fix, Framer, Sentence, csv_line
 
 CSV_NAME, RAW_NAME, INDEX_NAME = "positions.csv", "raw.nmea", "raw.idx"
 CSV_HEADER = ",".join(FIX_COLUMNS) + "\n"
@@ -112,17 +112,21 @@ class Arrivals:
         return self._stamps[row] if row >= 0 else (None, None)
 
 
+def understand(sentences: Iterable[Sentence], arrivals: Arrivals, begin: int = 0) -> list[Fix]:
+    """The epochs of sentences that were kept, with their arrival; `begin` is where in raw.nmea their offsets begin."""
+    epochs = Epochs()
+    stamped = ((sentence, arrivals.at(begin + sentence.offset)) for sentence in sentences)
+    return [fix for sentence, arrival in stamped for fix in epochs.feed(sentence, *arrival)] + epochs.flush()
+
+
 def _unwritten(folder: Path) -> list[Fix]:
     """The epochs at the end of raw.nmea that the table lacks because its program was killed."""
     with (folder / RAW_NAME).open("rb") as raw, (folder / CSV_NAME).open("rb") as table:
         begin = max(0, raw.seek(0, os.SEEK_END) - RECOVERED_BYTES)
         raw.seek(begin)
-        framer, epochs, arrivals = Framer(), Epochs(), Arrivals(folder / INDEX_NAME)
         table.seek(max(len(CSV_HEADER), table.seek(0, os.SEEK_END) - RECOVERED_BYTES))
         rows = [line.split(b",") for line in table if line.endswith(b"\n")]
-        sentences = framer.feed(raw.read())
-    stamped = ((sentence, arrivals.at(begin + sentence.offset)) for sentence in sentences)
-    fixes = [fix for sentence, arrival in stamped for fix in epochs.feed(sentence, *arrival)] + epochs.flush()
+        fixes = understand(Framer().feed(raw.read()), Arrivals(folder / INDEX_NAME), begin)
     written = {row[0].decode() for row in rows}
     known = [number for number, fix in enumerate(fixes) if fix.utc in written]
     return fixes[known[-1] + 1 :] if known else [] if written else fixes

@@ -1,5 +1,6 @@
 """What the crew must know now: values without any device behind them, and the problems that follow from them."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,18 @@ CAPTURING = ("streaming", "recording")  # the states of a camera that does what 
 LITTLE_ROOM_S, VERY_LITTLE_ROOM_S = 1800, 600
 OLD_CORRECTIONS_S = 10.0  # normal is 1 to 2 s
 ERROR, WARNING, INFO = "error", "warning", "info"
+TO_BE_NOTED = {  # what a recording's log holds of the problems met meanwhile
+    "camera",
+    "camera_lost",
+    "little_room",
+    "machine",
+    "no_fix",
+    "no_receiver",
+    "old_corrections",
+    "receiver",
+    "receiver_lost",
+    "time_unsure",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +33,11 @@ class Problem:
     text: str
     cure: str = ""
     subject: str = ""
+
+    @property
+    def kind(self) -> str:
+        """The same for the same problem a moment later, when its numbers have changed."""
+        return re.sub(r"[\d.]+", "#", f"{self.code} {self.text}") + f" {self.subject}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +105,16 @@ class ReceiverNow:
     fix_age_s: float | None
     correction_age_s: float | None
     satellites: int | None
+    satellites_in_view: int | None
+    cn0_dbhz: float | None
     hdop: float | None
     sigma_m: float | None
     rate_hz: float | None
+    rate_asked_hz: float
     latitude: float | None
     longitude: float | None
     speed_mps: float | None
+    heading_deg: float | None
     problems: tuple[str, ...]
 
 
@@ -145,7 +167,7 @@ def camera_problems(cameras: Sequence[CameraNow], recording: bool) -> Iterator[P
             text = f"Camera {camera.serial} does not record{why}"
             yield Problem("camera_not_recording", ERROR, text, "It is told again by itself", camera.serial)
         for sentence in camera.problems:
-            yield Problem("camera", WARNING, sentence, subject=camera.serial)
+            yield Problem("camera", WARNING, f"Camera {camera.label or camera.serial}: {sentence}", "", camera.serial)
 
 
 def receiver_problems(receiver: ReceiverNow, recording: bool) -> Iterator[Problem]:
@@ -168,6 +190,19 @@ def interruption(recording_id: str) -> Problem:
     """A recording that ended with the server, which nobody had asked for."""
     text = f"Recording {recording_id} was interrupted: the server ended"
     return Problem("interrupted", ERROR, text, "Start anew; what came until then is kept", recording_id)
+
+
+def continuation(recording_id: str, successor_id: str) -> Problem:
+    """A recording that ended with the server and goes on as another one."""
+    text = f"Recording {recording_id} was interrupted and goes on as {successor_id}"
+    cure = "Nothing is to be done; what lies between the two is missing"
+    return Problem("continued", WARNING, text, cure, successor_id)
+
+
+def disk_failed(recording_id: str) -> Problem:
+    """A recording that was stopped because its disk takes nothing any more."""
+    text = f"Recording {recording_id} was stopped: the disk cannot be written"
+    return Problem("disk_failed", ERROR, text, "Look at the disk and its cable, then start anew", recording_id)
 
 
 def disk_full(recording_id: str) -> Problem:

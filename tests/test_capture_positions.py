@@ -18,18 +18,19 @@ import pytest
 
 import capturePositions
 from capturePositions import (
+    CaptureSummary,
     Receiver,
     ReceiverStatus,
-    capture_positions,
-    find_port,
     main,
     receiver_worker,
     replay,
 )
 from configs import Settings
+from rig import port as rig_port
 from rig.clock import NS_PER_S
 from rig.errors import ConflictError, DeviceError, DeviceNotFoundError, NoSpaceError
 from rig.nmea import read_log
+from rig.port import find_port
 from rig.positionlog import CSV_HEADER, INDEX_HEADER, PositionLog
 from rig.positions import Track
 from rig.workers import StartCapture, StopCapture, Worker
@@ -80,7 +81,7 @@ def reader() -> Iterator[Callable[..., Receiver]]:
     running = []
 
     def start(device: object, baud: int = 115_200) -> Receiver:
-        running.append(Receiver(str(device), baud))
+        running.append(Receiver(Settings(receiver_port=str(device), receiver_baud=baud)))
         running[-1].start()
         return running[-1]
 
@@ -88,6 +89,11 @@ def reader() -> Iterator[Callable[..., Receiver]]:
     for receiver in running:
         receiver.stop_log()
         receiver.stop()
+
+
+def capture_positions(port: object, folder: Path, seconds: float, baud: int = 0) -> CaptureSummary:
+    settings = Settings(receiver_port=str(port), receiver_baud=baud)
+    return capturePositions.capture_positions(settings, folder, seconds)
 
 
 def until(condition: Callable[[], object], seconds: float = 8.0) -> None:
@@ -167,7 +173,7 @@ def test_help_names_all_options(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_capture_is_true_stamped_and_can_be_done_again_from_its_bytes(simulate: Simulate, tmp_path: Path) -> None:
     simulate(sentences="GSA,GGA,RMC,GST,VTG,ZDA,GSV@1")
-    summary = capture_positions(str(tmp_path / "gnss"), tmp_path / "out", 2.0)
+    summary = capture_positions(tmp_path / "gnss", tmp_path / "out", 2.0)
     rows = rows_of(tmp_path / "out")
     assert summary.baud == 115_200
     assert summary.epochs == summary.positions == len(rows) >= 35
@@ -185,7 +191,7 @@ def test_capture_is_true_stamped_and_can_be_done_again_from_its_bytes(simulate: 
 
 def test_replay_into_its_own_folder_keeps_the_bytes(simulate: Simulate, tmp_path: Path) -> None:
     simulate()
-    capture_positions(str(tmp_path / "gnss"), tmp_path / "out", 0.5)
+    capture_positions(tmp_path / "gnss", tmp_path / "out", 0.5)
     before = [(tmp_path / "out" / name).read_bytes() for name in ("raw.nmea", "raw.idx")]
     replay(tmp_path / "out" / "raw.nmea", tmp_path / "out")
     assert before == [(tmp_path / "out" / name).read_bytes() for name in ("raw.nmea", "raw.idx")]
@@ -193,7 +199,7 @@ def test_replay_into_its_own_folder_keeps_the_bytes(simulate: Simulate, tmp_path
 
 def test_a_second_capture_continues_the_first(simulate: Simulate, tmp_path: Path) -> None:
     simulate()
-    epochs = [capture_positions(str(tmp_path / "gnss"), tmp_path / "out", 0.5, 115_200).epochs for _ in range(2)]
+    epochs = [capture_positions(tmp_path / "gnss", tmp_path / "out", 0.5, 115_200).epochs for _ in range(2)]
     text = (tmp_path / "out" / "positions.csv").read_text()
     assert text.count("utc,utc_ns") == 1
     assert text.count("\n") == sum(epochs) + 1
@@ -240,7 +246,7 @@ def test_two_programs_on_one_port_is_an_error_that_names_the_other(simulate: Sim
 
 
 def test_silent_port_is_no_receiver(line: tuple[int, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capturePositions, "LISTEN_S", 0.02)
+    monkeypatch.setattr(rig_port, "LISTEN_S", 0.02)
     os.write(line[0], b"\x00\xff$$$GPGGA,*00\r\n")
     with pytest.raises(DeviceNotFoundError, match=r"nothing on .* speaks NMEA"):
         find_port(line[1])
@@ -258,7 +264,7 @@ def test_auto_looks_at_ports_with_the_right_name_first(
 
     simulate()
     receiver = str(tmp_path / "gnss")
-    monkeypatch.setattr(capturePositions, "LISTEN_S", 0.3)
+    monkeypatch.setattr(rig_port, "LISTEN_S", 0.3)
     ports = [port(line[1], "modem"), port(receiver, "Eos GNSS Arrow 100")]
     monkeypatch.setattr(list_ports, "comports", lambda: ports)
     begun = time.monotonic()
@@ -349,7 +355,7 @@ def test_status_tells_what_the_crew_must_know(
     simulate: Simulate, reader: Callable[..., Receiver], tmp_path: Path
 ) -> None:
     simulated = simulate()
-    assert Receiver(str(tmp_path / "gnss")).status().state == "searching"
+    assert Receiver(Settings()).status().state == "searching"
     receiver = reader(tmp_path / "gnss")
     until(lambda: receiver.status().clock)
     status = receiver.status()
@@ -385,7 +391,7 @@ def test_silent_receiver_is_a_problem_and_is_looked_for_again(
 ) -> None:
     monkeypatch.setattr(capturePositions, "SILENT_NS", 300_000_000)
     monkeypatch.setattr(capturePositions, "LOST_NS", 900_000_000)
-    monkeypatch.setattr(capturePositions, "LISTEN_S", 0.1)
+    monkeypatch.setattr(rig_port, "LISTEN_S", 0.1)
     simulated = simulate()
     receiver = reader(tmp_path / "gnss", 0)
     until(lambda: receiver.status().rate_hz)
@@ -433,7 +439,7 @@ def test_a_log_cut_by_a_crash_is_continued_on_a_new_line(tmp_path: Path) -> None
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    receiver = Receiver("/dev/nothing-here")
+    receiver = Receiver(Settings())
     (tmp_path / "file").touch()
     (tmp_path / "log.nmea").write_bytes(BURST)
     with pytest.raises(DeviceError, match="cannot be written"):

@@ -16,7 +16,9 @@ import numpy as np
 import pynmea2
 import pytest
 
-from capturePositions import CaptureSummary, capture_positions
+import capturePositions
+from capturePositions import CaptureSummary
+from configs import Settings
 from rig.errors import DeviceNotFoundError
 from rig.positions import Track
 from simulator.receiver import Receiver
@@ -53,6 +55,11 @@ class Recording:
 
     def flags(self) -> list[str]:
         return [row["flags"] for row in self.rows if row["flags"]]
+
+
+def capture_positions(port: str, folder: Path, seconds: float, baud: int = 0) -> CaptureSummary:
+    settings = Settings(receiver_port=port, receiver_baud=baud)
+    return capturePositions.capture_positions(settings, folder, seconds)
 
 
 def table(path: Path) -> list[Row]:
