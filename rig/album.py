@@ -34,7 +34,7 @@ OTHER_CLOCK_NS = 5 * NS_PER_S  # a code so far off what most say was not live
 
 @dataclass(frozen=True, slots=True)
 class Snap:
-    """A photo by its camera's own clock; `zoned` where EXIF tells the zone, so that `clock_ns` is near UTC.
+    """A photo by its camera's own clock; where EXIF tells the `zone` `clock_ns` is near UTC.
 
     `digits` are the sub-seconds as they stand there; `known_error_ms` is that of a time which is UTC already.
     """
@@ -44,7 +44,8 @@ class Snap:
     camera: str
     clock_ns: int
     digits: str
-    zoned: bool
+    moment: str  # as in EXIF, without sub-seconds and zone
+    zone: str
     gps_ns: int | None = None
     known_error_ms: float | None = None
 
@@ -52,6 +53,12 @@ class Snap:
     def resolution_ns(self) -> int:
         """The step of the camera's clock in EXIF."""
         return int(NS_PER_S // 10 ** min(9, len(self.digits)))
+
+    @property
+    def camera_time(self) -> str:
+        """What the camera's clock said; empty where it is UTC of this program."""
+        fraction = f".{self.digits}" if self.digits else ""
+        return "" if self.known_error_ms is not None else f"{self.moment}{fraction}{self.zone}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +114,8 @@ def read(path: Path, source: Path) -> Snap:
         camera=_camera(block, path),
         clock_ns=clock_ns,
         digits=digits,
-        zoned=bool(zone),
+        moment=text,
+        zone=zone,
         gps_ns=_gps_ns(block),
         known_error_ms=None if block.camera_time else block.time_error_ms,
     )
@@ -243,7 +251,7 @@ def _by_exif(snaps: Sequence[Snap], settings: Settings) -> tuple[Offset, list[st
     """The zone that EXIF names, else the one in which the photos' own GPS time lies, else UTC."""
     offset = partial(Offset, 0, rate=0.0, rate_error=0.0, seen_ns=(0, 1 << 62), source="exif")
     error_ns = settings.camera_clock_error_s * NS_PER_S
-    if all(snap.zoned for snap in snaps):
+    if all(snap.zone for snap in snaps):
         doubts = [] if all(snap.known_error_ms is not None for snap in snaps) else [_UNCHECKED.format("")]
         return offset(0.0, error_ns=error_ns), doubts
     ahead = [snap.gps_ns - snap.clock_ns for snap in snaps if snap.gps_ns is not None]

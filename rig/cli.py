@@ -10,7 +10,7 @@ from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from configs import SettingError
-from rig.errors import EdencarError, UsageError
+from rig.errors import EdencarError, UnreadableError, UsageError
 
 EXIT_INTERRUPTED = 130
 
@@ -23,7 +23,8 @@ def run(
 ) -> int:
     """Parse, do `body`, print its result for a person (by `say`) or as one JSON object, and return the exit code.
 
-    `body` returns a dataclass or a dict. Results go to stdout, everything else to stderr.
+    `body` returns a dataclass or a dict. Results go to stdout, everything else to stderr. A result with lines in
+    `failed` was reached without the files that they name: it ends with the code of an unreadable input.
     """
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     parser.add_argument("-v", "--verbose", action="store_true", help="say more, and show where an error came from")
@@ -42,7 +43,11 @@ def run(
     except Exception as error:
         return _fail(parser.prog, options, f"defect: {type(error).__name__}: {error}", EdencarError.exit_code)
     print(json.dumps(_plain(result), default=str) if options.json else say(result))
-    return 0
+    failed: Sequence[str] = getattr(result, "failed", ())
+    if failed:
+        more = f" (and {len(failed) - 1} more: see --json or the report)" if len(failed) > 1 else ""
+        print(f"{parser.prog}: {' '.join(failed[0].split())}{more}", file=sys.stderr)
+    return UnreadableError.exit_code if failed else 0
 
 
 class Progress:

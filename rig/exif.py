@@ -124,6 +124,13 @@ class Block:
         return unescape(match[1][1:-1].decode(errors="replace"), {"&quot;": '"'}) if match else ""
 
 
+def without_pictures(block: Block) -> Block:
+    """The block without anything that may show the picture, small or in a camera's own way, once it was changed."""
+    directories = {name: dict(entries) for name, entries in block.directories.items() if name != "1"}
+    directories.get("exif", {}).pop(MAKER_NOTE, None)
+    return Block(block.order, directories)
+
+
 def app_segments(tags: PhotoTags, kept: Block | None = None) -> bytes:
     """The two APP1 segments, EXIF and XMP, for a JPEG; `kept` is what it says already and goes on saying.
 

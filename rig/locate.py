@@ -3,17 +3,26 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rig.clock import NS_PER_MS, iso_utc, parse_utc
+from rig.clock import NS_PER_MS, NS_PER_S, iso_utc, parse_utc
+from rig.errors import NoPositionError
 from rig.exif import PhotoTags
+from rig.nmea import Fix
 from rig.photos import Photo, with_flags
-from rig.positions import Places, Track, lever_arm
+from rig.positions import Places, Track, lever_arm, read_fixes
 
 SIGMAS_IN_99_PERCENT = 2.6  # half-width of a 99 % interval over one sigma of a normal distribution
 NO_FIX = "no-fix-near"
+SAME_TIME_S = 2.0  # two logs' fixes within tell of the same time
+ELSEWHERE_M = 50.0  # two receivers of one car are never so far apart, not even without corrections in a town
+SINGLE_SIGMA_M = 5.0  # of a receiver that does not say how exact it is
+EARTH_RADIUS_M = 6_371_000.0
+QUARTER_HOUR_S = 900  # zones are whole multiples of it
+MOST = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +32,71 @@ class Rule:
     method: str
     max_gap_s: float
     lever_arm_m: tuple[float, ...]  # camera minus antenna: forward, right, up
+
+
+def load_track(paths: Sequence[Path]) -> tuple[Track, list[str]]:
+    """The track of one log or of several; and warnings.
+
+    Two receivers never take turns, that would be a zigzag between their antennas: where several logs tell of the
+    same time the most exact one counts, and one that was elsewhere is left out. Raises as Track.load.
+    """
+    if len(paths) == 1:
+        return Track.load(paths), []
+    logs = [read_fixes(path) for path in paths]
+    singles = [_alone(log, path) for log, path in zip(logs, paths, strict=True)]
+    found = [number for number, track in enumerate(singles) if track is not None]
+    if not found:
+        return Track.load(paths), []  # it says why there is none
+    found.sort(key=lambda number: _doubt(singles[number]))
+    track, kept, warnings = None, [], []
+    for number in found:
+        other = singles[number]
+        if track is None or other is None:
+            track, kept = other, [logs[number]]
+            continue
+        apart_m = _apart_m(track, other)
+        if apart_m > ELSEWHERE_M:
+            warnings.append(f"{paths[number]} is left out: it was {apart_m:.0f} m away from {paths[found[0]]}")
+            continue
+        times = np.array([fix.utc_ns or 0 for fix in logs[number]], dtype=np.int64)
+        free = track.nearest(times, SAME_TIME_S) < 0
+        kept.append([fix for fix, is_free in zip(logs[number], free, strict=True) if is_free])
+        track = Track.of_logs(kept)
+    assert track is not None
+    return track, warnings
+
+
+def _alone(log: Sequence[Fix], path: Path) -> Track | None:
+    try:
+        return Track.of_logs([log], str(path))
+    except NoPositionError:
+        return None
+
+
+def _doubt(track: Track | None) -> float:
+    """The smaller the more exact: the usual sigma, where none is told that of a single receiver."""
+    if track is None or not np.isfinite(track.sigma_m).any():
+        return SINGLE_SIGMA_M
+    return float(np.nanmedian(track.sigma_m))
+
+
+def _apart_m(track: Track, other: Track) -> float:
+    """How far apart two tracks usually are while both were on, 0 where they never were."""
+    places = track.interpolate(other.utc_ns, SAME_TIME_S)
+    north_m = np.radians(other.latitude - places.latitude) * EARTH_RADIUS_M
+    east_m = np.radians(other.longitude - places.longitude) * EARTH_RADIUS_M * np.cos(np.radians(other.latitude))
+    metres = np.hypot(north_m, east_m)
+    return float(np.nanmedian(metres)) if np.isfinite(metres).any() else 0.0
+
+
+def shift_onto(rows: Sequence[Photo], track: Track, max_gap_s: float) -> float | None:
+    """By how many seconds the photos' clock would have to go for most of them to lie on the track: whole zones only."""
+    utc_ns = np.array([parse_utc(row.utc) for row in rows], dtype=np.int64)
+    for quarters in sorted(range(-56, 57), key=abs):
+        shift_ns = quarters * QUARTER_HOUR_S * NS_PER_S
+        if np.mean(track.nearest(utc_ns + shift_ns, max_gap_s) >= 0) >= MOST:
+            return float(quarters * QUARTER_HOUR_S)
+    return None
 
 
 def locate(rows: Sequence[Photo], track: Track, rule: Rule) -> list[Photo]:

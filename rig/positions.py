@@ -83,7 +83,7 @@ class Track:
 
         Raises UnreadableError for a file that is none of these, NoPositionError when no row has a position and a date.
         """
-        return cls.of_logs([_read(path) for path in paths], " ".join(map(str, paths)))
+        return cls.of_logs([read_fixes(path) for path in paths], " ".join(map(str, paths)))
 
     @classmethod
     def of_logs(cls, logs: Sequence[Sequence[Fix]], name: str = "the log") -> "Track":
@@ -197,7 +197,8 @@ def lever_arm(places: Places, arm_m: Sequence[float]) -> Places:
     )
 
 
-def _read(path: Path) -> list[Fix]:
+def read_fixes(path: Path) -> list[Fix]:
+    """All epochs of one of our CSV files, an NMEA log, a GPX file or a film with GPMF. Raises UnreadableError."""
     try:
         with path.open("rb") as file:
             beginning = file.read(PROBE_BYTES)  # a film of gigabytes may have been given
