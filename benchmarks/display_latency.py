@@ -85,7 +85,7 @@ def _rendered(number: int, rng: np.random.Generator) -> bool:
         write_film(path, scene, bit_rate=bit_rate)
         begin = time.process_time()
         try:
-            found = led.measure(path, scene.log, "bench", Path(folder))
+            found = led.measure(path, scene.log, "bench")
         except NoCalibrationError as refusal:
             print(f"rendered, {float(fps):5.2f} fps, {hertz:3.0f} Hz, {bit_rate / 1e6:.0f} Mbit/s: refused, {refusal}")
             return True

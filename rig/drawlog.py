@@ -40,6 +40,12 @@ class DrawLogs:
                 remembered = self._memory.pop(page, ())
                 _append(recording / FOLDER / f"{page}.jsonl", b"".join([*(old for _, old in remembered), line]))
 
+    def copy(self, folder: Path) -> None:
+        """Write what is remembered into a folder, as `rig.codelog` reads it."""
+        with self._lock:
+            for page, lines in self._memory.items():
+                _append(folder / FOLDER / f"{page}.jsonl", b"".join(line for _, line in lines))
+
     def _remember(self, page: str, line: bytes) -> None:
         if page not in self._memory and len(self._memory) >= MAX_PAGES:
             raise _too_many()

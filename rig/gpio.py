@@ -1,7 +1,9 @@
-"""One output pin of the Pi's header; everywhere else there is none, and that is said in words."""
+"""What an LED hangs on: a pin of the Pi's header, or a file that switches one; without either, words that say so."""
 
 import importlib
-from types import TracebackType
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from rig.errors import DeviceNotFoundError
@@ -16,11 +18,21 @@ class Pin(Protocol):
         """Drive the pin high or low."""
 
 
-class HeaderPin:
-    """A pin of the 40-pin header by its BCM number, low until it is set and when it is closed.
+@contextmanager
+def opened(where: str) -> Iterator[Pin]:
+    """A pin by its BCM number or the path of its file, dark at the end.
 
-    Raises DeviceNotFoundError where there is no such pin or no gpiozero.
+    Raises DeviceNotFoundError where there is no such pin, no gpiozero, or nothing that takes what the file is told.
     """
+    pin: HeaderPin | FilePin = HeaderPin(int(where)) if where.isdecimal() else FilePin(where)
+    try:
+        yield pin
+    finally:
+        pin.close()
+
+
+class HeaderPin:
+    """A pin of the 40-pin header, low until it is set and when it is closed."""
 
     def __init__(self, number: int) -> None:
         try:
@@ -43,10 +55,27 @@ class HeaderPin:
         """Leave the pin low and free for others."""
         self._device.close()
 
-    def __enter__(self) -> "HeaderPin":
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+class FilePin:
+    """A file that is told 1 and 0: an LED of the board (`/sys/class/leds/ACT/brightness`), a pipe to a program."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            self._file = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe nobody reads: at once
+        except OSError as error:
+            raise DeviceNotFoundError(
+                f"the LED's file {path} cannot be written ({error.strerror})", cure="see the setting led_pin"
+            ) from error
+
+    def set(self, on: bool) -> None:
+        """Write 1 or 0. Raises DeviceNotFoundError when nobody takes it any more."""
+        try:
+            os.write(self._file, b"1\n" if on else b"0\n")
+        except OSError as error:
+            raise DeviceNotFoundError(f"the LED's file is gone ({error.strerror})", cure="blink again") from error
+
+    def close(self) -> None:
+        """Leave the LED dark."""
+        with suppress(DeviceNotFoundError):
+            self.set(False)
+        os.close(self._file)

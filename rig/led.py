@@ -23,9 +23,9 @@ import configs
 from configs import Settings
 from rig import cli
 from rig.clock import UtcClock, iso_utc, system_clock
-from rig.errors import DeviceNotFoundError, UnreadableError
+from rig.errors import DeviceNotFoundError, NoCalibrationError, UnreadableError
 from rig.files import write_atomically
-from rig.gpio import HeaderPin, Pin
+from rig.gpio import Pin, opened
 from rig.workers import Link
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def blink_worker(link: Link, folder: Path, seconds: float, settings: Settings, c
         link.report(BlinkStatus(share))
         return not link.stopping
 
-    with HeaderPin(settings.led_pin) as pin:
+    with opened(settings.led_pin) as pin:
         edges = blink(pin, clock or system_clock(), seconds, random.randrange(1 << 32), keep_on)
     path = folder / LOG_NAME
     write_log(path, edges)
@@ -147,34 +147,59 @@ def read_log(path: Path) -> LedLog:
     return found
 
 
+def measure_worker(link: Link, films: Sequence[Path], folder: Path, user_agent: str, settings: Settings) -> None:
+    """Report the LatencyResult of the film that tells it best, all of one blinking; a worker's target.
+
+    `films` are files or folders of streams, `folder` holds the LED's log and what pages say that they drew. Raises
+    what `measure` raised of the first film when none tells it.
+    """
+    from rig.codelog import read_logs  # here: see measure
+
+    logs, found, failures = read_logs(folder), [], []
+    for film in films:
+        try:
+            found.append(measure(film, folder / LOG_NAME, user_agent, logs=logs, settings=settings))
+        except (NoCalibrationError, UnreadableError) as error:
+            failures.append(error)
+    if not found:
+        raise failures[0]
+    best = min(found, key=lambda result: result.error_ms)
+    store(settings.output, best)
+    link.report(best)
+
+
 def measure(
-    video_path: Path,
+    film: Path,
     led_log: Path | LedLog,
-    user_agent: str,
-    output: Path,
+    user_agent: str = "",
     *,
     logs: "Sequence[CodeLog]" = (),
     settings: Settings | None = None,
 ) -> LatencyResult:
-    """The display latency from a film of LED and code, stored for this user agent in the output folder.
+    """The display latency from a film of LED and code: a file, or the folder of a stream that may still be written.
 
-    `logs` are what pages say that they drew (`rig.codelog.read_logs`); with one, its offset's bound is in the bar.
-    Raises UnreadableError for a film or log that cannot be read, NoCalibrationError when code or LED are not in it.
+    `logs` are what pages say that they drew (`rig.codelog.read_logs`); with one, its offset's bound is in the bar, and
+    it names the user agent. Raises UnreadableError for a film or log that cannot be read or when nothing names the
+    phone, NoCalibrationError when code or LED are not in the film.
     """
     from rig import ledfilm  # here: PyAV and OpenCV have no place in the server
 
     edges = read_log(led_log) if isinstance(led_log, Path) else led_log
-    found = ledfilm.estimate(video_path, edges, settings or Settings(), logs)
-    result = LatencyResult(
-        user_agent=user_agent,
+    found = ledfilm.estimate(film, edges, settings or Settings(), logs)
+    agent = user_agent or found.user_agent
+    if not agent:
+        raise UnreadableError(
+            "nothing says which phone and browser showed the code",
+            cure="show the page /qrcode of this Pi, or name the user agent",
+        )
+    return LatencyResult(
+        user_agent=agent,
         latency_ms=round(found.latency_ns / MILLISECOND_NS, 2),
         error_ms=round(found.error_ns / MILLISECOND_NS, 2),
         when=iso_utc(found.utc_ns),
         codes=found.codes,
         method=f"led+{found.method}",
     )
-    _store(output, result)
-    return result
 
 
 def stored_latency(output: Path, user_agent: str) -> tuple[float, float] | None:
@@ -186,7 +211,8 @@ def stored_latency(output: Path, user_agent: str) -> tuple[float, float] | None:
     return None
 
 
-def _store(output: Path, result: LatencyResult) -> None:
+def store(output: Path, result: LatencyResult) -> None:
+    """Keep a result for later films of this phone and browser."""
     values = asdict(result)
     entries = _stored(output) | {str(values.pop("user_agent")): values}
     output.mkdir(parents=True, exist_ok=True)
@@ -260,7 +286,7 @@ def _parser(settings: Settings) -> argparse.ArgumentParser:
     verb = verbs.add_parser("blink", parents=[common], help="blink the LED and write led.json")
     verb.add_argument("--seconds", type=float, default=DEFAULT_SECONDS)
     verb.add_argument("--seed", type=int, default=None, help="of the pattern; any by default")
-    verb.add_argument("--pin", type=int, default=settings.led_pin, help="BCM number")
+    verb.add_argument("--pin", default=settings.led_pin, help="BCM number, or a file that takes 1 and 0")
     verb.add_argument("--server", default=f"http://127.0.0.1:{settings.port}", help="whose clock the page shows")
     verb.add_argument("--output", type=Path, default=Path(), help="folder for led.json")
     verb = verbs.add_parser("estimate", parents=[common], help="measure the display latency from a film and store it")
@@ -278,18 +304,15 @@ def _run(options: argparse.Namespace) -> LedLog | LatencyResult:
     from rig.codelog import read_logs  # here: see measure
 
     logs = read_logs(options.recording) if options.recording else []
-    agent = options.user_agent or (logs[-1].user_agent if logs else "")
-    if not agent:
-        raise UnreadableError(
-            "nothing says which phone and browser showed the code", cure="give --user-agent or --recording"
-        )
     led_log = options.led or options.video.parent / LOG_NAME
-    return measure(options.video, led_log, agent, options.output, logs=logs, settings=configs.load())
+    result = measure(options.video, led_log, options.user_agent, logs=logs, settings=configs.load())
+    store(options.output, result)
+    return result
 
 
 def _blink_now(options: argparse.Namespace) -> LedLog:
     seed = random.randrange(1 << 32) if options.seed is None else options.seed
-    with HeaderPin(options.pin) as pin:
+    with opened(options.pin) as pin:
         clock, error_ns = server_clock(options.server)
         edges = blink(pin, clock, options.seconds, seed, lambda _: True, error_ns)
     options.output.mkdir(parents=True, exist_ok=True)

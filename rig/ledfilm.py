@@ -4,6 +4,7 @@ The LED is the place in the picture whose light follows the known pattern. How m
 the instants of the pictures; exposure and response of the sensor are unknown and fitted with them.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from configs import Settings
 from rig import codefilm, timeline, video
 from rig.codefilm import CodeFilm
 from rig.codelog import CodeLog, holder
-from rig.errors import NoCalibrationError
+from rig.errors import NoCalibrationError, UnreadableError
 from rig.led import LedLog
 from rig.timeline import CameraClock, Terms
 from rig.video import Video
@@ -67,6 +68,7 @@ class Latency:
     codes: int
     method: str  # of the code's time
     led: "Lit"
+    user_agent: str = ""  # of the page whose log has the codes; empty without one
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +93,8 @@ class Lights:
 
 def estimate(path: Path, edges: LedLog, settings: Settings, logs: Sequence[CodeLog] = ()) -> Latency:
     """The display latency from a film. Raises UnreadableError and NoCalibrationError as `rig.led.measure` says."""
-    item = video.find_videos([path])[0]
-    window = (item.first_ns, min(item.last_ns, item.first_ns + LONGEST_FILM_NS))
+    item = video.find_videos(_newest(path, edges, settings) if path.is_dir() else [path])[-1]
+    window = max(item.first_ns, item.last_ns - LONGEST_FILM_NS), item.last_ns
     codes = codefilm.read_windows(item, [window])
     rough = _code_clock(codes, edges, settings, logs, 0.5, vernier=False)
     offset = int(rough.utc_ns(np.zeros(1, dtype=np.int64))[0])
@@ -100,6 +102,16 @@ def estimate(path: Path, edges: LedLog, settings: Settings, logs: Sequence[CodeL
     lights = _lights(item, (max(window[0], led_window[0] - MARGIN_NS), min(window[1], led_window[1] + MARGIN_NS)))
     led = find(lights, edges, offset)
     return compare(codes, led, (int(lights.pts_ns[0]), int(lights.pts_ns[-1])), edges, settings, logs)
+
+
+def _newest(folder: Path, edges: LedLog, settings: Settings) -> list[Path]:
+    """The segments of a stream that can hold a blinking that has just ended."""
+    blinking_ns = edges.edges[-1][0] - edges.edges[0][0] + 2 * SECOND_NS
+    count = 1 + math.ceil(blinking_ns / SECOND_NS / settings.segment_s)
+    segments = sorted(path for path in folder.iterdir() if path.suffix == video.STREAM_SUFFIX)
+    if not segments:
+        raise UnreadableError(f"{folder} holds no stream", cure="look at the camera and its cable")
+    return segments[-count:]
 
 
 def compare(
@@ -130,6 +142,7 @@ def compare(
         codes=sum(anchor.codes for anchor in clock.anchors),
         method=clock.anchors[0].method,
         led=led,
+        user_agent=page.user_agent if (page := _page(codes, logs)) else "",
     )
 
 
@@ -192,8 +205,7 @@ def _code_clock(
     # The clock is that of the middle row: rows count from the LED's, as only the difference of the two matters.
     observations = [replace(o, row=o.row - row + 0.5) for o in codes.observations]
     sightings = [replace(s, sample=replace(s.sample, row=s.sample.row - row + 0.5)) for s in codes.sightings]
-    drawn = (log for o in codes.observations if (log := holder(logs, o.code.utc_ns)) is not None)
-    page = next(drawn, None)
+    page = _page(codes, logs)
     terms = Terms(
         display_latency_ns=0,
         display_latency_error_ns=0,
@@ -207,6 +219,11 @@ def _code_clock(
     )
     middle_ns = (edges.edges[0][0] + edges.edges[-1][0]) // 2
     return timeline.calibrate(observations, terms, middle_ns, logs=logs, sightings=sightings if vernier else ())
+
+
+def _page(codes: CodeFilm, logs: Sequence[CodeLog]) -> CodeLog | None:
+    """What the page drew that was filmed."""
+    return next((log for o in codes.observations if (log := holder(logs, o.code.utc_ns)) is not None), None)
 
 
 def _lights(item: Video, window: tuple[int, int]) -> Lights:

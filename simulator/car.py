@@ -23,6 +23,8 @@ from urllib.parse import urlsplit
 
 from simulator import camera_faults, receiver
 from simulator.camera import Camera
+from simulator.led import Led, LedWire
+from simulator.page import Page
 from simulator.phone import Phone
 from simulator.receiver import Receiver
 from simulator.world import Crystal, Street, World
@@ -99,6 +101,13 @@ class SetPhone:
     """To a camera's process: this is what you see of the phone from now on."""
 
     phone: Phone
+
+
+@dataclass(frozen=True, slots=True)
+class SetLed:
+    """To a camera's process: this is how the LED beside the phone has blinked lately."""
+
+    edges: tuple[tuple[int, bool], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +229,8 @@ def _make_camera(plan: CameraPlan, car: CarPlan, world: World, street: Street) -
 def _obey(camera: Camera, message: object) -> object:
     if isinstance(message, SetPhone):
         camera.phone = message.phone
+    elif isinstance(message, SetLed):
+        camera.led = Led(message.edges)
     elif isinstance(message, SetFault):
         if message.value is None:
             camera.faults.pop(message.name, None)
@@ -278,18 +289,20 @@ class CameraProcess:
 class Car:
     """Everything on and in the simulated car, and the crew member with the phone.
 
-    Writes `truth`/world.json, frames-<serial>.csv, fixes.csv and phone.json.
+    Writes `truth`/world.json, frames-<serial>.csv, fixes.csv and phone.json. `led` is a pipe that is made: what is
+    written there, 1 or 0, switches an LED beside the phone.
     """
 
-    def __init__(self, plan: CarPlan, truth: Path, link: Path) -> None:
+    def __init__(self, plan: CarPlan, truth: Path, link: Path, led: Path | None = None) -> None:
         now_ns = time.time_ns()
-        self.plan, self.truth, self.link = plan, truth, link
+        self.plan, self.truth, self.link, self.led = plan, truth, link, led
         self.world = World(now_ns, time.monotonic_ns(), plan.host_rate_ppm)
         self.street = Street(plan.seed, now_ns)
         self.cameras: list[CameraProcess] = []
         self._clock = PhoneClock(self.world, plan.phone_offset_s, plan.phone_rate_ppm)
         self._phone = _make_phone(plan, now_ns)
         self._phone_log: list[dict[str, int | None]] = []
+        self._page: Page | None = None
         self._showing = threading.Lock()
         self._exits = ExitStack()
 
@@ -303,6 +316,10 @@ class Car:
                 camera.wait_ready()
             self._write("world.json", self._describe())
             self.receiver = exits.enter_context(self._make_receiver())
+            if self.led is not None:
+                self._tell_all(SetLed(()))
+                exits.enter_context(LedWire(self.led, self.world.utc_ns, lambda edges: self._tell_all(SetLed(edges))))
+            exits.callback(self._close_page)
             self._exits = exits.pop_all()
         return self
 
@@ -320,12 +337,16 @@ class Car:
                 {"from_utc_ns": now_ns, "until_utc_ns": None, "to_pi_ns": to_pi_ns, "bound_ns": measured.bound_ns}
             )
             self._turn(replace(self._phone, to_pi_ns=to_pi_ns, shown=shown))
+            self._close_page()
+            name = f"simulated{len(self._phone_log)}"
+            self._page = Page(clock_url, self._phone, measured.bound_ns, self.world.utc_ns, name)
         return measured
 
     def hide_phone(self) -> None:
         """Take the phone away from the cameras."""
         with self._showing:
             self._turn(replace(self._phone, shown=self._hidden(self.world.utc_ns())))
+            self._close_page()
 
     def set_fault(self, device: str, name: str, value: float | None) -> None:
         """Switch a fault of `receiver` or of a camera (its label or serial) on, or off with None.
@@ -362,9 +383,17 @@ class Car:
 
     def _turn(self, phone: Phone) -> None:
         self._phone = phone
-        for camera in self.cameras:
-            camera.tell(SetPhone(phone))
+        self._tell_all(SetPhone(phone))
         self._write("phone.json", self._phone_log)
+
+    def _tell_all(self, message: object) -> None:
+        for camera in self.cameras:
+            camera.tell(message)
+
+    def _close_page(self) -> None:
+        if self._page is not None:
+            self._page.close()
+        self._page = None
 
     def _make_receiver(self) -> Receiver:
         plan = self.plan
@@ -501,6 +530,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--cameras", type=int, choices=range(len(KNOWN_CAMERAS) + 1), default=usual.cameras)
     add("--truth", type=Path, help="folder for what is true (default: a temporary one)")
     add("--link", type=Path, help="name of the receiver's port (default: a temporary one)")
+    add("--led", type=Path, metavar="PIPE", help="a pipe to be made that switches an LED beside the phone: 1 or 0")
     add("--control-port", type=int, default=0, help="0 is a free one")
     add("--size", type=int, choices=(1080, 720, 360, 180), default=usual.height, help="rows of a picture")
     add("--anti-flicker", type=int, choices=(50, 60), default=usual.anti_flicker_hz, help="50: 25 pictures a second")
@@ -576,7 +606,7 @@ def _drive(plan: CarPlan, options: argparse.Namespace, stopped: threading.Event)
         if truth is None or link is None:
             scratch = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="edencar-car-")))
             truth, link = truth or scratch / "truth", link or scratch / "receiver"
-        car = exits.enter_context(Car(plan, truth, link))
+        car = exits.enter_context(Car(plan, truth, link, options.led))
         control = exits.enter_context(Control(car, options.control_port))
         print(json.dumps(_addresses(car, control)), flush=True)
         stopped.wait()

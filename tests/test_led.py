@@ -258,13 +258,13 @@ def test_a_film_gives_the_latency_and_keeps_it(film: Path, tmp_path: Path, capsy
 
 def test_a_film_with_another_log_changes_nothing(film: Path, tmp_path: Path) -> None:
     with pytest.raises(NoCalibrationError, match="no LED"):
-        led.measure(film, replace(SCENE, seed=12).log, PHONE, tmp_path)
+        led.measure(film, replace(SCENE, seed=12).log, PHONE)
     hour = 3600 * SECOND_NS
     later = LedLog(11, tuple((utc_ns + hour, on) for utc_ns, on in SCENE.log.edges), 0)
     with pytest.raises(NoCalibrationError, match="in 0 pictures"):
-        led.measure(film, later, PHONE, tmp_path)
+        led.measure(film, later, PHONE)
     with pytest.raises(UnreadableError):
-        led.measure(film.parent / led.LOG_NAME, SCENE.log, PHONE, tmp_path)
+        led.measure(film.parent / led.LOG_NAME, SCENE.log, PHONE)
     assert led.stored_latency(tmp_path, PHONE) is None
     assert led.main(["estimate", str(film), "--output", str(tmp_path)]) == 3  # nobody says which phone it was
 
