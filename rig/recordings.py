@@ -5,8 +5,10 @@ import json
 import logging
 import os
 import re
+import shutil
 import stat
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -17,9 +19,11 @@ from typing import Any
 from rig.clock import NS_PER_S, UtcClock, iso_utc
 from rig.errors import ConflictError, NoSpaceError, UnknownError, UnreadableError
 from rig.files import UNSYNCED_SUFFIX, sync_folder, write_atomically
+from rig.gaps import Gap
 
 MANIFEST = "recording.json"
 TRASH = ".trash"
+TRASHED = ".trashed"  # in a recording there: since when, UTC in ns
 ID_FORMAT = "%Y-%m-%d_%H-%M-%S"
 ID = re.compile(r"(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:-(\d{1,4}))?", re.ASCII)
 
@@ -29,7 +33,9 @@ FINISHED = "finished"
 INTERRUPTED = "interrupted"
 BROKEN = "broken"  # never written: what a folder with an unreadable manifest is listed as
 OPEN_STATES = (RECORDING, FETCHING)
-TEXTS = ("id", "mode", "state", "started", "name", "note", "every", "software")
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+MEDIA = (".ts", ".mp4", ".jpg")
+TEXTS = ("id", "mode", "state", "started", "name", "note", "every", "software", "continues")
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +58,40 @@ class RecordedReceiver:
     epochs: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """An instant at which a recording certainly went on: UTC, CLOCK_MONOTONIC, and which boot that counts from."""
+
+    utc_ns: int
+    monotonic_ns: int
+    boot: str
+
+    @classmethod
+    def now(cls, clock: UtcClock) -> "Alive":
+        """This instant."""
+        monotonic_ns = time.monotonic_ns()
+        return cls(clock.utc_ns(monotonic_ns), monotonic_ns, _boot())
+
+    @property
+    def is_of_earlier_boot(self) -> bool:
+        """Whether the machine was switched off since."""
+        return self.boot != _boot()
+
+    def age_s(self, clock: UtcClock) -> float:
+        """How long ago it was, whatever the wall clock did within one boot; since the boot where that is all known."""
+        now = Alive.now(clock)
+        if self.is_of_earlier_boot:
+            return max(now.utc_ns - self.utc_ns, now.monotonic_ns) / NS_PER_S
+        return (now.monotonic_ns - self.monotonic_ns) / NS_PER_S
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What `recording.json` says. `started` and `stopped` are ISO 8601 UTC by `clock`, the best one known."""
+    """What `recording.json` says. `started` and `stopped` are ISO 8601 UTC by `clock`, the best one known.
+
+    `chosen` are the serials that were asked for, none for all; `alive` is written again and again while it runs;
+    `continues` is the recording that was interrupted and goes on as this one.
+    """
 
     id: str
     mode: str
@@ -70,6 +107,10 @@ class Manifest:
     receiver: RecordedReceiver | None = None
     clock: UtcClock | None = None
     warnings: tuple[str, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    chosen: tuple[str, ...] = ()
+    alive: Alive | None = None
+    continues: str = ""
 
     def to_json(self) -> bytes:
         """The text of `recording.json`."""
@@ -85,9 +126,11 @@ class Manifest:
             values = _known(cls, json.loads(data))
             cameras = values.get("cameras", ())
             values["cameras"] = tuple(RecordedCamera(**_known(RecordedCamera, camera)) for camera in cameras)
-            values["warnings"] = tuple(map(str, values.get("warnings", ())))
+            values["gaps"] = tuple(Gap(**_known(Gap, gap)) for gap in values.get("gaps", ()))
+            for name in ("warnings", "chosen"):
+                values[name] = tuple(map(str, values.get(name, ())))
             values["settings"] = dict(values.get("settings", {}))
-            for name, kind in (("receiver", RecordedReceiver), ("clock", UtcClock)):
+            for name, kind in (("receiver", RecordedReceiver), ("clock", UtcClock), ("alive", Alive)):
                 values[name] = kind(**_known(kind, values[name])) if values.get(name) else None
             manifest = cls(**values)
         except (ValueError, TypeError, AttributeError) as error:
@@ -175,12 +218,39 @@ class Recordings:
             (self.output / TRASH).mkdir(exist_ok=True)
             self._move(folder, self.output / TRASH / recording_id)
 
+    def discard(self, recording_id: str) -> None:
+        """Remove a recording that never began; one that holds pictures goes to the trash all the same."""
+        if any(Path(file.path).suffix.lower() in MEDIA for file in self.files(recording_id)):
+            self.update(recording_id, state=INTERRUPTED)
+            self.trash(recording_id)
+            return
+        with self._changing:
+            shutil.rmtree(self.folder(recording_id))
+
+    def stamp_trash(self, clock: UtcClock) -> None:
+        """Note since when things lie in the trash, by the receiver's time only: another clock may jump by years."""
+        for name in self.list_trash() if clock.source == "gnss" else ():
+            stamp = self.output / TRASH / name / TRASHED
+            if not stamp.exists():
+                write_atomically(stamp, str(clock.utc_ns()).encode())
+
+    def empty_trash(self, clock: UtcClock, older_than_s: float) -> Sequence[str]:
+        """Remove for ever what lies in the trash for so long, by the receiver's time; returns what it was."""
+        old = [name for name in self.list_trash() if self._trashed_for_s(name, clock) > older_than_s]
+        return [name for name in old if self._remove(name)]
+
+    def drop_oldest_trash(self) -> str | None:
+        """Remove for ever what was recorded first of all that lies in the trash; None when it is empty."""
+        names = self.list_trash()
+        return names[-1] if names and self._remove(names[-1]) else None
+
     def restore(self, recording_id: str) -> Manifest:
         """Take a recording out of the trash. Raises UnknownError when it is not there."""
         with self._changing:
             source = self.output / TRASH / recording_id
             if not ID.fullmatch(recording_id) or not _is_folder(source):
                 raise UnknownError(f"recording {recording_id[:60]!r} is not in the trash", cure="see the list of it")
+            (source / TRASHED).unlink(missing_ok=True)
             self._move(source, self.output / recording_id)
         return self.get(recording_id)
 
@@ -206,6 +276,23 @@ class Recordings:
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             raise UnknownError(f"recording {recording_id} has no file {path[:120]!r}") from error
         return at
+
+    def _trashed_for_s(self, name: str, clock: UtcClock) -> float:
+        try:
+            since_ns = int((self.output / TRASH / name / TRASHED).read_bytes())
+        except (OSError, ValueError):
+            return 0.0
+        return (clock.utc_ns() - since_ns) / NS_PER_S if clock.source == "gnss" else 0.0
+
+    def _remove(self, name: str) -> bool:
+        with self._changing:
+            folder = self.output / TRASH / name
+            if not ID.fullmatch(name) or not _is_folder(folder):  # restored meanwhile
+                return False
+            log.warning("%s is removed from the trash for ever", name)
+            shutil.rmtree(folder)
+            sync_folder(folder.parent)
+        return True
 
     def _make_folder(self, stamp: str) -> Path:
         taken = {*_names(self.output), *self.list_trash()}
@@ -254,6 +341,13 @@ def _read(folder: Path) -> Manifest:
 
 def _write(folder: Path, manifest: Manifest) -> None:
     write_atomically(folder / MANIFEST, manifest.to_json())
+
+
+def _boot() -> str:
+    try:
+        return BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:  # not on Linux
+        return ""
 
 
 def _names(folder: Path) -> list[str]:

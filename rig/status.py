@@ -11,7 +11,6 @@ OLD_CORRECTIONS_S = 10.0  # normal is 1 to 2 s
 ERROR, WARNING, INFO = "error", "warning", "info"
 TO_BE_NOTED = {  # what a recording's log holds of the problems met meanwhile
     "camera",
-    "camera_lost",
     "little_room",
     "machine",
     "no_fix",

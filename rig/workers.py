@@ -27,6 +27,7 @@ from rig.errors import DeviceError, EdencarError
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 STOP_GRACE_S = 5.0
+DEATH_S = 2.0  # for the kernel to take away what was killed, unless a disk holds it
 # A fresh interpreter, and not multiprocessing's: that one would load the server's own module again in each worker, and
 # forbid workers to have processes of their own. The name is for people who look at the list of processes.
 LIFE = "import sys; from rig.workers import live; live(int(sys.argv[1]), int(sys.argv[2]))"
@@ -231,7 +232,7 @@ class Worker:
             self._send(_Stop())
         for number in (0, signal.SIGTERM, signal.SIGKILL):  # 0: none yet
             self._process.send_signal(number)
-            if self._is_over(grace_s):
+            if self._is_over(grace_s if number != signal.SIGKILL else DEATH_S):
                 break
 
     def join(self, timeout_s: float | None = None) -> None:
