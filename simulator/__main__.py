@@ -10,6 +10,7 @@ VERBS = {
     "receiver": "a GNSS receiver: NMEA on a pseudo terminal",
     "car": "the whole rig: cameras, receiver, phone",
     "demo": "a recording of a simulated car by edenCar, and how well it did",
+    "measure": "a measurement (./edencar measure) of a simulated car",
 }
 USAGE = "usage: python -m simulator VERB [--help] ...\n\n" + "\n".join(
     f"  {verb:10}{text}" for verb, text in VERBS.items()

@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "parsePhotos": {"rig", "configs"},
     "rig": {"rig", "configs"},
     "configs": set(),
+    "measure": {"measure", "rig", "configs"},
     "simulator": {"simulator"},
 }
 OURS = set(MAY_IMPORT) | {"tests", "benchmarks"}

@@ -1,0 +1,262 @@
+"""How late a stream comes, over hours: what the camera's clock drifts apart from what the delay grows."""
+
+import argparse
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from configs import Settings
+from configs import load as load_settings
+from measure.report import Bar, Table, Verdict, write_report
+from measure.session import SAMPLES, add_session_options, read_usage, recorded, usage_content, usage_verdicts
+from rig import arrival, calibration, charts, cli
+from rig.arrival import FASTEST_PICTURES, Envelope
+from rig.calibration import Context
+from rig.clock import ClockCurve
+from rig.errors import NoCalibrationError, UnreadableError
+from rig.locate import SIGMAS_IN_99_PERCENT
+from rig.timeline import CameraClock, combined
+from rig.video import Video, index_of, videos_of
+
+Int64 = npt.NDArray[np.int64]
+Float64 = npt.NDArray[np.float64]
+
+NS_PER_MS = 1_000_000
+NS_PER_S = 1_000_000_000
+NEAR_CODE_NS = 20 * NS_PER_S  # pictures on both sides of a film of the code that tell the delay there
+BY_CODES = ("qr", "qr+arrival")
+TIED_WINDOWS = 3  # the receiver's clock bends over 20 s: so many windows of 15 s share one error
+APART_NS = 120 * NS_PER_S  # films nearer than this tell no drift
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """What one stream did; growth and drift are None when no codes at both ends set them apart."""
+
+    camera: str
+    hours: float
+    pictures: int
+    slope_ms_per_h: Bar  # arrival minus PTS: both together
+    drift_ppm: Bar | None  # of the camera's clock against UTC; positive: it runs slow
+    growth_ms_per_h: Bar | None
+    delays_ms: tuple[float, ...]  # by each film of the code, the display's unknown share included
+    jitter_p95_ms: float
+    lost: int  # continuity errors in the stream
+
+    @property
+    def verdict(self) -> str:
+        """The answer in a sentence."""
+        if self.growth_ms_per_h is None or self.drift_ppm is None:
+            return (
+                f"{self.camera}: arrival moves {self.slope_ms_per_h} ms an hour against the picture's own time; "
+                "without the code filmed at both ends nobody can say how much of it is the camera's clock"
+            )
+        grows = "grows" if self.is_growing else "does not grow measurably"
+        return (
+            f"{self.camera}: the delay {grows} ({self.growth_ms_per_h} ms an hour); "
+            f"the camera's clock drifts {self.drift_ppm} ppm"
+        )
+
+    @property
+    def is_growing(self) -> bool:
+        """Whether the delay surely becomes longer."""
+        return self.growth_ms_per_h is not None and self.growth_ms_per_h.value > self.growth_ms_per_h.error
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The lower edge of arrival minus PTS in each 15 s, from its first value on."""
+
+    camera: str
+    at_s: Float64
+    edge_ms: Float64
+
+
+def measure_recording(folder: Path, settings: Settings) -> list[tuple[Delay, Series]]:
+    """The delay of each stream of a recording. Raises UnreadableError when there is none that is long enough."""
+    context = Context.of(folder)
+    # The receiver's own latency is constant: it moves the delay, not what becomes of it.
+    utc = arrival.receiver_clock(context.positions, 0, 0) if context.positions else None
+    found = []
+    for item in videos_of(folder):
+        pts, came = arrival.arrivals(item)
+        edge = arrival.edges(pts, (utc.utc_ns(came) if utc else came) - pts, FASTEST_PICTURES) if len(pts) else None
+        if edge is not None:
+            found.append(measure_stream(item.camera, pts, came, utc, _clock(item, context, settings), _lost(item)))
+    if not found:
+        raise UnreadableError(f"{folder} holds no stream of two minutes or more", cure="record longer, in mode video")
+    return found
+
+
+def measure_stream(
+    camera: str, pts_ns: Int64, came_ns: Int64, utc: ClockCurve | None, clock: CameraClock | None, lost: int = 0
+) -> tuple[Delay, Series]:
+    """From pictures' PTS and arrival (CLOCK_MONOTONIC) and, where there are, the receiver's clock and filmed codes.
+
+    Raises UnreadableError for less than two minutes.
+    """
+    came = utc.utc_ns(came_ns) if utc else came_ns
+    delay = came - pts_ns
+    edge = arrival.edges(pts_ns, delay, FASTEST_PICTURES)
+    if edge is None:
+        raise UnreadableError(f"the stream of {camera} is shorter than two minutes", cure="record longer")
+    noise_ns = float(np.hypot(_scatter(edge), 0.0 if utc is None else utc.sigma_ns))
+    slope = _slope(edge, noise_ns)
+    at_codes = [] if clock is None or clock.source not in BY_CODES else _at_codes(pts_ns, delay, clock, noise_ns)
+    drift = growth = None
+    if clock is not None and len(at_codes) > 1 and at_codes[-1].pts_ns - at_codes[0].pts_ns > APART_NS:
+        first, last = at_codes[0], at_codes[-1]
+        hours = (last.pts_ns - first.pts_ns) / 3600 / NS_PER_S
+        error_ms = float(combined(np.array([[first.error_ns], [last.error_ns]]))[0]) / NS_PER_MS
+        growth = Bar((last.delay_ns - first.delay_ns) / NS_PER_MS / hours, error_ms / hours)
+        drift = clock_drift(clock)
+    figures = Delay(
+        camera=camera,
+        hours=(int(pts_ns[-1]) - int(pts_ns[0])) / 3600 / NS_PER_S,
+        pictures=len(pts_ns),
+        slope_ms_per_h=slope,
+        drift_ppm=drift,
+        growth_ms_per_h=growth,
+        delays_ms=tuple(round(film.delay_ns / NS_PER_MS, 2) for film in at_codes),
+        jitter_p95_ms=_jitter_ms(pts_ns, delay, edge),
+        lost=lost,
+    )
+    since_s = (edge.at_ns - edge.at_ns[0]) / NS_PER_S
+    return figures, Series(camera, since_s, (edge.delay_ns - edge.delay_ns[0]) / NS_PER_MS)
+
+
+def clock_drift(clock: CameraClock) -> Bar:
+    """Rate of a camera's clock in ppm by its first and last film of the code: UTC gained by its own time."""
+    first, last = clock.anchors[0], clock.anchors[-1]
+    span_ns = last.pts_ns - first.pts_ns
+    gained_ns = (last.utc_ns - last.pts_ns) - (first.utc_ns - first.pts_ns)
+    error_ns = float(combined(np.array([[float(film.half_width_ns)] for film in (first, last)]))[0])
+    return Bar(gained_ns / span_ns * 1e6, error_ns / span_ns * 1e6)
+
+
+@dataclass(frozen=True, slots=True)
+class _AtCode:
+    """The delay while the code was filmed, with its half-width; what is the same in all films is not in it."""
+
+    pts_ns: int
+    delay_ns: float
+    error_ns: float
+
+
+def _at_codes(pts_ns: Int64, delay_ns: Int64, clock: CameraClock, noise_ns: float) -> list[_AtCode]:
+    found = []
+    for film in clock.anchors:
+        near = np.abs(pts_ns - film.pts_ns) <= NEAR_CODE_NS
+        if near.any():
+            # The delay of the fastest pictures against the frame's own UTC, the clock's drift within seconds apart.
+            offset_ns = film.utc_ns - film.pts_ns + np.rint((pts_ns[near] - film.pts_ns) * clock.rate_ppm * 1e-6)
+            late = float(np.quantile(delay_ns[near] - offset_ns, FASTEST_PICTURES))
+            found.append(
+                _AtCode(film.pts_ns, late, float(np.hypot(film.half_width_ns, SIGMAS_IN_99_PERCENT * noise_ns)))
+            )
+    return found
+
+
+def _slope(edge: Envelope, noise_ns: float) -> Bar:
+    """The slope of a line through the windows, in ms an hour; the receiver's clock ties each to its neighbours."""
+    x, y = (edge.at_ns - edge.at_ns[0]) / 3600 / NS_PER_S, (edge.delay_ns - edge.delay_ns[0]) / NS_PER_MS
+    away = x - x.mean()
+    spread = float((away * away).sum()) / TIED_WINDOWS
+    return Bar(float((away * y).sum() / (away * away).sum()), SIGMAS_IN_99_PERCENT * noise_ns / NS_PER_MS / spread**0.5)
+
+
+def _scatter(edge: Envelope) -> float:
+    """One sigma of a window's edge, in ns: from its neighbours on both sides, so that no drift is in it."""
+    strays = edge.delay_ns[1:-1] - (edge.delay_ns[2:] + edge.delay_ns[:-2]) / 2
+    return float(np.sqrt(np.mean(strays**2) / 1.5)) if len(strays) else 0.0
+
+
+def _jitter_ms(pts_ns: Int64, delay_ns: Int64, edge: Envelope) -> float:
+    """How much later than the fastest pictures 95 % of all come."""
+    rest = (delay_ns - delay_ns[0]) - np.interp(pts_ns, edge.at_ns, edge.delay_ns)
+    return float(np.quantile(rest, 0.95) - np.quantile(rest, FASTEST_PICTURES)) / NS_PER_MS
+
+
+def _clock(item: Video, context: Context, settings: Settings) -> CameraClock | None:
+    try:
+        return calibration.camera_clock(item, context, settings)
+    except NoCalibrationError:
+        return None
+
+
+def _lost(item: Video) -> int:
+    indexes = (index_of(clip) for clip in item.clips)
+    return sum(int(index.continuity_errors.sum()) for index in indexes if index is not None)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`./edencar measure delay`."""
+    parser = argparse.ArgumentParser(
+        prog="edencar measure delay",
+        description="Follow how late each stream comes, over hours, and tell the camera's clock from a growing delay.",
+    )
+    add_session_options(parser)
+    return cli.run(parser, _run, lambda result: "\n".join(result["verdicts"] + [result["report"]]), argv)
+
+
+def _run(options: argparse.Namespace) -> dict[str, Any]:
+    settings = load_settings()
+    folder, output = recorded(options, settings, "delay")
+    found = measure_recording(folder, settings)
+    usage = read_usage(output / SAMPLES)
+    _write_series(output / "delay.csv", [series for _, series in found])
+    figures = [figures for figures, _ in found]
+    verdicts = [Verdict(item.verdict, not item.is_growing) for item in figures]
+    verdicts += [Verdict(f"{item.camera}: {item.lost} packets lost", not item.lost) for item in figures]
+    verdicts += usage_verdicts(usage, 3600 * figures[0].hours)
+    report = write_report(
+        output,
+        "How late the stream comes",
+        f"recording {folder.name}, {figures[0].hours:.2f} h; every window is 15 s, bars hold 99 %",
+        verdicts,
+        [_table(figures), _chart([series for _, series in found]), *usage_content(output / SAMPLES)],
+    )
+    return {
+        "recording": str(folder),
+        "report": str(report),
+        "verdicts": [item.text for item in verdicts],
+        "cameras": [asdict(item) for item in figures],
+        "processes": [asdict(item) for item in usage],
+    }
+
+
+def _write_series(path: Path, found: Sequence[Series]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(("camera", "since_s", "edge_ms"))
+        for item in found:
+            rows = zip(item.at_s, item.edge_ms, strict=True)
+            table.writerows((item.camera, round(float(at), 1), round(float(edge), 4)) for at, edge in rows)
+
+
+def _table(figures: Sequence[Delay]) -> Table:
+    headings = ("camera", "arrival - PTS ms/h", "clock ppm", "delay grows ms/h", "delay ms at codes", "jitter p95 ms")
+    return Table(
+        headings,
+        tuple(
+            (
+                item.camera,
+                str(item.slope_ms_per_h),
+                str(item.drift_ppm or "unknown"),
+                str(item.growth_ms_per_h or "unknown"),
+                " ".join(f"{value:.1f}" for value in item.delays_ms) or "no codes",
+                f"{item.jitter_p95_ms:.1f}",
+            )
+            for item in figures
+        ),
+    )
+
+
+def _chart(found: Sequence[Series]) -> str:
+    series = [charts.Series(item.camera, item.at_s / 60, item.edge_ms) for item in found]
+    return charts.chart("Arrival minus the picture's own time, fastest pictures", "minutes", "ms", series)

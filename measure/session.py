@@ -1,0 +1,284 @@
+"""A recording made for a measurement, through the HTTP API of the server that owns the devices."""
+
+import argparse
+import csv
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+import requests
+
+from configs import Settings
+from measure.report import Table, Verdict
+from rig.charts import Series, chart
+from rig.errors import DeviceError, UnreadableError, UsageError
+
+Float64 = npt.NDArray[np.float64]
+
+USUAL_SERVER = "http://127.0.0.1:5000"
+USUAL_OUTPUT = Path("measurements")
+MOST_MEMORY_MB_PER_HOUR = 1.0
+JUDGED_S = 3600.0  # a slope of memory over less is warming up
+ANSWER_S = 30.0
+POLL_S = 1.0
+SAMPLE_S = 10.0
+SHORTEST_HOURS, LONGEST_HOURS = 0.05, 24.0
+CODE_S = 8.0  # how long the code is to be shown: some 200 pictures
+FETCHING_S = 600.0
+SAMPLE_COLUMNS = ("elapsed_s", "process", "pid", "memory_mb", "cpu_s", "descriptors")
+SAMPLES = "processes.csv"
+
+Say = Callable[[str], None]
+
+
+def tell(text: str) -> None:
+    """To the person who waits: progress is no result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Server:
+    """The API of a running server, as a measurement needs it. Every call raises DeviceError when it is refused."""
+
+    def __init__(self, url: str, pin: str = "") -> None:
+        self.url = url.rstrip("/")
+        self._session = requests.Session()
+        self._session.trust_env = False  # no proxy between the car's own devices
+        if pin:
+            self._session.headers["Authorization"] = f"Bearer {pin}"
+
+    def call(self, method: str, path: str, body: object = None) -> Any:
+        """One request; its JSON."""
+        try:
+            response = self._session.request(method, self.url + path, json=body, timeout=ANSWER_S)
+            content = response.json()
+        except (requests.RequestException, ValueError) as error:
+            raise DeviceError(
+                f"the server {self.url} does not answer ({type(error).__name__})",
+                cure="start it with ./edencar serve, or name it with --server",
+            ) from error
+        if not response.ok:
+            raise DeviceError(
+                f"{method} {path}: {content.get('detail') or content.get('title')}", cure=content.get("cure") or ""
+            )
+        return content
+
+    def processes(self) -> list[psutil.Process]:
+        """The server and its workers, when they run on this machine; else none."""
+        port = urlsplit(self.url).port or 80
+        for process in psutil.process_iter():
+            try:
+                listens = any(
+                    c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in process.net_connections()
+                )
+                if listens:
+                    return [process, *process.children(recursive=True)]
+            except psutil.Error:
+                continue  # another user's, or gone
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """How a measurement records: for how long, when somebody shows the code, what is told to whoever waits."""
+
+    server: Server
+    recordings: Path  # the server's output folder
+    seconds: float
+    show_at: tuple[float, ...] = (0.0, 0.5, 1.0)  # shares of the time at which the code is to be filmed
+
+    def record(self, output: Path, say: Say = tell) -> Path:
+        """Record; keep the samples of all processes in `output`; the folder of the recording on this machine."""
+        output.mkdir(parents=True, exist_ok=True)
+        recording = self.server.call("POST", "/api/start", {"mode": "video", "name": output.name})["recording"]["id"]
+        say(f"recording {recording} for {self.seconds / 60:.0f} minutes")
+        try:
+            self._watch(output / SAMPLES, say)
+        finally:
+            self.server.call("POST", "/api/stop")
+        self._await_end(recording)
+        folder = self.recordings / str(recording)
+        if not folder.is_dir():
+            raise UnreadableError(
+                f"{folder} is not there: the server keeps its recordings elsewhere",
+                cure="name its output folder with --recordings, or a finished recording instead of --hours",
+            )
+        return folder
+
+    def _watch(self, samples: Path, say: Say) -> None:
+        began = time.monotonic()
+        prompts = [share * max(0.0, self.seconds - CODE_S) for share in self.show_at]
+        with samples.open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow(SAMPLE_COLUMNS)
+            due = 0.0
+            while (elapsed := time.monotonic() - began) < self.seconds:
+                if prompts and elapsed >= prompts[0]:
+                    prompts.pop(0)
+                    say(
+                        f"show the page /qrcode to each camera now, for {CODE_S:.0f} s"
+                    )  # the simulated crew waits for it
+                if elapsed >= due:
+                    due += SAMPLE_S
+                    table.writerows((round(elapsed, 1), *row) for row in self._sample())
+                    file.flush()
+                    self.server.call("GET", "/api/status")  # whoever watches is part of the load
+                time.sleep(POLL_S)
+
+    def _sample(self) -> Iterator[tuple[str, int, float, float, int]]:
+        for process in self.server.processes():
+            try:
+                with process.oneshot():
+                    times = process.cpu_times()
+                    memory = process.memory_info().rss / 1e6
+                    yield _name(process), process.pid, round(memory, 2), times.user + times.system, process.num_fds()
+            except psutil.Error:
+                continue  # it has just ended
+
+    def _await_end(self, recording: str) -> None:
+        deadline = time.monotonic() + FETCHING_S
+        while time.monotonic() < deadline:
+            state = self.server.call("GET", f"/api/recordings/{recording}")["recording"]["state"]
+            if state not in ("recording", "fetching"):
+                return
+            time.sleep(POLL_S)
+        raise DeviceError(f"the recording {recording} does not end", cure="look at the server's page")
+
+
+def _name(process: psutil.Process) -> str:
+    """Of a worker its own name, which it bears as its last argument (rig/workers.py); else the program."""
+    words = process.cmdline()
+    return words[-1] if "-c" in words else Path(words[1] if len(words) > 1 else process.name()).name
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one process used over a session."""
+
+    process: str
+    pid: int
+    memory_mb: float  # at the end
+    memory_mb_per_hour: float
+    cpu_share: float  # of one core
+    descriptors_first: int
+    descriptors_last: int
+
+
+def read_usage(samples: Path, warm_up: float = 0.1) -> tuple[Usage, ...]:
+    """What the processes used, the first tenth apart: until then they still load what they need."""
+    found = []
+    for pid, rows in _by_process(samples).items():
+        mine = rows[int(len(rows) * warm_up) :]
+        if len(mine) < 3:
+            continue  # it lived for a moment only
+        at, memory, cpu = (_column(mine, key) for key in ("elapsed_s", "memory_mb", "cpu_s"))
+        found.append(
+            Usage(
+                mine[0]["process"],
+                int(pid),
+                float(memory[-1]),
+                float(np.polyfit(at / 3600, memory, 1)[0]),
+                float((cpu[-1] - cpu[0]) / (at[-1] - at[0])),
+                int(mine[0]["descriptors"]),
+                int(mine[-1]["descriptors"]),
+            )
+        )
+    return tuple(found)
+
+
+def usage_verdicts(usage: Sequence[Usage], seconds: float) -> list[Verdict]:
+    """What is said of the processes, of a session long enough to tell."""
+    if seconds < JUDGED_S or not usage:
+        return []
+    worst = max(usage, key=lambda item: item.memory_mb_per_hour)
+    steady = all(item.descriptors_last <= item.descriptors_first for item in usage)
+    grows = worst.memory_mb_per_hour > MOST_MEMORY_MB_PER_HOUR
+    return [
+        Verdict(f"memory of the hungriest process ({worst.process}): {worst.memory_mb_per_hour:+.2f} MB/h", not grows),
+        Verdict("open files stay the same" if steady else "open files become more", steady),
+    ]
+
+
+def usage_content(samples: Path) -> list[Table | str]:
+    """Table and chart of what the processes used; nothing without samples."""
+    usage = read_usage(samples)
+    if not usage:
+        return []
+    rows = tuple(
+        (
+            f"{item.process} ({item.pid})",
+            f"{item.memory_mb:.1f}",
+            f"{item.memory_mb_per_hour:+.2f}",
+            f"{item.cpu_share:.1%}",
+            f"{item.descriptors_first} → {item.descriptors_last}",
+        )
+        for item in usage
+    )
+    headings = ("process", "memory MB", "MB/h", "of a core", "open files")
+    return [Table(headings, rows), chart("Memory", "minutes", "MB", _memory_series(samples))]
+
+
+def _memory_series(samples: Path) -> list[Series]:
+    return [
+        Series(f"{rows[0]['process']} {pid}", _column(rows, "elapsed_s") / 60, _column(rows, "memory_mb"))
+        for pid, rows in _by_process(samples).items()
+    ]
+
+
+def _by_process(samples: Path) -> dict[str, list[dict[str, str]]]:
+    """The rows of each process; a torn last row is left out."""
+    if not samples.exists():
+        return {}
+    with samples.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if None not in row.values()]
+    return {pid: [row for row in rows if row["pid"] == pid] for pid in dict.fromkeys(row["pid"] for row in rows)}
+
+
+def _column(rows: Sequence[dict[str, str]], name: str) -> Float64:
+    return np.array([float(row[name]) for row in rows])
+
+
+# --- the command line of a measurement --------------------------------------------------------------------------------
+
+
+def add_session_options(parser: argparse.ArgumentParser) -> None:
+    """What delay and drift share: a finished recording, or how to make one."""
+    add = parser.add_argument
+    add(
+        "recording",
+        nargs="?",
+        type=Path,
+        default=None,
+        help="folder of a finished recording; without: make one through the server",
+    )
+    add("--hours", type=float, default=2.0, help="length of the recording that is made (%(default)g)")
+    add("--server", default=USUAL_SERVER, help="the server that owns the devices (%(default)s)")
+    add("--recordings", type=Path, help="its output folder (default: the setting output)")
+    add("--pin", default="", help="its PIN, where one is set")
+    add("--output", type=Path, help=f"folder of the report (default: {USUAL_OUTPUT}/NAME-TIME)")
+
+
+def recorded(options: argparse.Namespace, settings: Settings, name: str) -> tuple[Path, Path]:
+    """The folder of the recording that was named or made, and the one of the report, which is made.
+
+    Raises UsageError for a time that measures nothing, UnreadableError for a folder that is no recording.
+    """
+    output: Path = options.output or USUAL_OUTPUT / time.strftime(f"{name}-%Y%m%dT%H%M%SZ", time.gmtime())
+    recording: Path | None = options.recording
+    if recording is not None:
+        if not (recording / "videos").is_dir():
+            raise UnreadableError(f"{recording} is no recording's folder", cure="name one of the output folder")
+        output.mkdir(parents=True, exist_ok=True)
+        return recording, output
+    if not SHORTEST_HOURS <= options.hours <= LONGEST_HOURS:
+        raise UsageError(f"--hours {options.hours:g} is not between 0.05 and 24", cure="say for instance --hours 2")
+    output.mkdir(parents=True, exist_ok=True)
+    server = Server(options.server, options.pin)
+    session = Session(server, Path(options.recordings or settings.output), options.hours * 3600)
+    return session.record(output), output

@@ -1,0 +1,116 @@
+"""Charts for reports that a browser shows without any network: plain SVG that takes the page's colours."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+import numpy.typing as npt
+
+Float64 = npt.NDArray[np.float64]
+
+WIDTH, HEIGHT = 720, 260  # of the view box; the page scales it
+LEFT, RIGHT, TOP, BOTTOM = 64, 12, 10, 44
+TICKS_X, TICKS_Y = 7, 5
+MOST_POINTS = 2000  # of a series: a screen shows no more
+COLOURS = ("#0b6bcb", "#c4501b", "#1a7f4b", "#8a3ffc", "#a56b00", "#b3125c")
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Values over a common axis; `points` draws dots instead of a line."""
+
+    name: str
+    x: Float64
+    y: Float64
+    points: bool = False
+
+
+def chart(title: str, x_label: str, y_label: str, series: Sequence[Series]) -> str:
+    """An SVG figure of all series, of long ones the lowest and highest of each piece; empty without values."""
+    kept = [_thinned(item) for item in (_finite(item) for item in series) if len(item.x)]
+    if not kept:
+        return ""
+    low_x, high_x = _range([item.x for item in kept], margin=0.0)
+    low_y, high_y = _range([item.y for item in kept], margin=0.06)
+    scale = _Scale(low_x, high_x, low_y, high_y)
+    parts = [
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">',
+        *_axes(scale, x_label, y_label),
+        *(_curve(scale, item, COLOURS[index % len(COLOURS)]) for index, item in enumerate(kept)),
+        "</svg>",
+    ]
+    legend = " ".join(
+        f'<span style="color:{COLOURS[index % len(COLOURS)]}">&#9632;</span> {escape(item.name)}'
+        for index, item in enumerate(kept)
+        if item.name
+    )
+    return f"<figure><figcaption><b>{escape(title)}</b> {legend}</figcaption>{''.join(parts)}</figure>"
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    low_x: float
+    high_x: float
+    low_y: float
+    high_y: float
+
+    def x(self, value: float) -> float:
+        return LEFT + (value - self.low_x) / (self.high_x - self.low_x) * (WIDTH - LEFT - RIGHT)
+
+    def y(self, value: float) -> float:
+        return HEIGHT - BOTTOM - (value - self.low_y) / (self.high_y - self.low_y) * (HEIGHT - TOP - BOTTOM)
+
+
+def ticks(low: float, high: float, most: int) -> list[float]:
+    """At most `most` round numbers (1, 2, 5 times a power of ten apart) within a range."""
+    rough = (high - low) / most
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * (1 - 1e-9))
+    first = math.ceil(low / step - 1e-9)
+    return [round(number * step, 12) for number in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _finite(item: Series) -> Series:
+    good = np.isfinite(item.x) & np.isfinite(item.y)
+    return Series(item.name, item.x[good], item.y[good], item.points)
+
+
+def _thinned(item: Series) -> Series:
+    if len(item.x) <= MOST_POINTS:
+        return item
+    pieces = np.array_split(np.arange(len(item.x)), MOST_POINTS // 2)
+    kept = sorted({int(piece[pick(item.y[piece])]) for piece in pieces for pick in (np.argmin, np.argmax)})
+    return Series(item.name, item.x[kept], item.y[kept], item.points)
+
+
+def _range(values: Sequence[Float64], margin: float) -> tuple[float, float]:
+    low, high = min(float(v.min()) for v in values), max(float(v.max()) for v in values)
+    spread = (high - low) or max(abs(low), 1.0) * 0.1
+    if high == low:
+        return low - spread, high + spread
+    return low - margin * spread, high + margin * spread
+
+
+def _axes(scale: _Scale, x_label: str, y_label: str) -> Iterator[str]:
+    bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
+    for value in ticks(scale.low_y, scale.high_y, TICKS_Y):
+        at = scale.y(value)
+        yield f'<path class="grid" d="M{LEFT} {at:.1f}H{right}"/>'
+        yield f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{value:g}</text>'
+    for value in ticks(scale.low_x, scale.high_x, TICKS_X):
+        yield f'<text x="{scale.x(value):.1f}" y="{bottom + 16}" text-anchor="middle">{value:g}</text>'
+    yield f'<path class="axis" d="M{LEFT} {TOP}V{bottom}H{right}"/>'
+    yield f'<text x="{(LEFT + right) / 2}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>'
+    turned = f"translate(14 {(TOP + bottom) / 2}) rotate(-90)"
+    yield f'<text transform="{turned}" text-anchor="middle">{escape(y_label)}</text>'
+
+
+def _curve(scale: _Scale, item: Series, colour: str) -> str:
+    places = [(scale.x(float(x)), scale.y(float(y))) for x, y in zip(item.x, item.y, strict=True)]
+    if item.points:
+        dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in places)
+        return f'<g fill="{colour}">{dots}</g>'
+    path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
+    return f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>'

@@ -1,0 +1,80 @@
+"""A measurement of the simulated car: the product's own command, with somebody who shows the code when it asks."""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from simulator.demo import choose_port
+from simulator.stage import PROJECT, Api, DemoError, real_server, show_phone, simulated_car
+
+USUAL_PORT = 5000
+ASKED = "show the page /qrcode"  # what the command says when it wants the code
+SHOWN_S = 8.0
+EXIT_INTERRUPTED = 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m simulator measure",
+        description="Run a measurement (./edencar measure ...) on a simulated car.",
+    )
+    parser.add_argument("--cameras", type=int, default=2)
+    parser.add_argument("--size", type=int, choices=(1080, 720), default=720, help="rows of a picture (%(default)s)")
+    parser.add_argument("--keep", type=Path, default=Path("output"), help="folder of the recording (%(default)s)")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="VERB ...", help="as after ./edencar measure")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code of the command; 1 when the car or the server does not start."""
+    options = _parser().parse_args(argv)
+    options.keep.mkdir(parents=True, exist_ok=True)
+    recordings = options.keep.resolve()
+    port = choose_port(USUAL_PORT, lambda text: print(text, file=sys.stderr))
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="edencar-measure-") as scratch,
+            (recordings / "measure-server.log").open("w", encoding="utf-8") as log,
+            simulated_car(options.cameras, options.size, Path(scratch), log) as car,
+            real_server(car, recordings, port, log) as api,
+        ):
+            return _measure(
+                [*options.command, "--server", api.url, "--recordings", str(recordings)], api, car["control"]
+            )
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except DemoError as error:
+        print(f"measure: {error}", file=sys.stderr)
+        return 1
+
+
+def _measure(arguments: Sequence[str], api: Api, control: str) -> int:
+    command = [sys.executable, "-m", "measure", *arguments]
+    with subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        try:
+            for line in process.stderr:
+                print(line, end="", file=sys.stderr, flush=True)
+                if line.startswith(ASKED):
+                    _show(api, control)
+        finally:
+            process.terminate()
+    return process.returncode
+
+
+def _show(api: Api, control: str) -> None:
+    """Hold the phone before the cameras for some seconds; the measurement does not wait for it."""
+    show_phone(control, f"{api.url}/api/time")
+    timer = threading.Timer(SHOWN_S, _put_away, [control])
+    timer.daemon = True
+    timer.start()
+
+
+def _put_away(control: str) -> None:
+    with suppress(DemoError):
+        show_phone(control, None)
