@@ -26,7 +26,8 @@ from rig.errors import (
     UsageError,
 )
 from rig.files import write_atomically
-from rig.nmea import Epochs, Fix, Framer, Sentence, Sky, csv_line, heading_of, horizontal_sigma_m, quality_of
+from rig.fix import Fix, csv_line, horizontal_sigma_m, quality_of
+from rig.nmea import Epochs, Framer, Sentence, Sky, heading_of
 from rig.port import FoundPort, find_port, open_port, read_port, silence
 from rig.positionlog import (
     CSV_HEADER,

@@ -16,7 +16,8 @@ from functools import reduce
 from operator import xor
 
 from rig.errors import NoPositionError
-from rig.nmea import Fix, csv_line, read_log
+from rig.fix import Fix, csv_line
+from rig.nmea import read_log
 from rig.positions import Track
 
 EPOCHS = 200

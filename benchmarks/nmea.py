@@ -32,7 +32,8 @@ import serial
 
 from capturePositions import Receiver
 from configs import Settings
-from rig.nmea import Fix, read_log
+from rig.fix import Fix
+from rig.nmea import read_log
 from rig.positions import Track
 
 RATE_HZ = 20

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from rig.clock import NS_PER_MS, NS_PER_S, iso_utc
 from rig.errors import UnreadableError
-from rig.nmea import Fix
+from rig.fix import Fix
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 from rig.clock import iso_utc, parse_utc
 from rig.errors import UnreadableError
-from rig.nmea import Fix
+from rig.fix import Fix
 
 QUALITY_OF_FIX = {"none": 0, "2d": 1, "3d": 1, "dgps": 2, "pps": 3}
 NUMBERS = {

@@ -3,15 +3,15 @@
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
-from operator import attrgetter
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 from rig.clock import NS_PER_MS, NS_PER_S, iso_utc
+from rig.fix import Fix
 
 DAY_NS = 86_400 * NS_PER_S
 METRES_PER_S_PER_KNOT = 1852 / 3600
@@ -29,19 +29,41 @@ POSITION_KINDS = ("GGA", "RMC", "GNS", "GLL")  # in order of trust
 TIME_FIELD = {"GGA": 0, "RMC": 0, "GNS": 0, "GST": 0, "GLL": 4}
 UNTIMED_KINDS = ("VTG", "GSA")
 SATELLITE_QUALITIES = (1, 2, 3, 4, 5)
-QUALITY_OF_MODE = {"A": 1, "D": 2, "P": 3, "R": 4, "F": 5, "E": 6, "M": 7, "S": 8}
-# Horizontal, one sigma at HDOP 1, by quality. Cautious sides of what makers state: RTK 1 cm + 1 ppm of the baseline,
-# SBAS below 0.6 m (95 %), autonomous some metres; dead reckoning drifts.
-SIGMA_M = {1: 2.5, 2: 0.5, 3: 2.5, 4: 0.02, 5: 0.25, 6: 20.0, 7: 20.0, 8: 2.5, 9: 0.5}
-UNKNOWN_HDOP = 2.0
 
 _FRAME = re.compile(rb"\$([\x20-\x23\x25-\x29\x2b-\x7e]{1,%d})\*([0-9A-Fa-f]{2})" % LONGEST_BODY)
 _UNFINISHED = re.compile(rb"\$[\x20-\x23\x25-\x29\x2b-\x7e]{0,%d}(\*[0-9A-Fa-f]?)?" % LONGEST_BODY)
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)", re.ASCII)
 _TIME = re.compile(r"(\d\d)(\d\d)(\d\d)(?:\.(\d{0,9}))?", re.ASCII)
-_ANGLE = re.compile(r"(\d{0,3})(\d\d(?:\.\d*)?)", re.ASCII)
-_DATE = re.compile(r"(\d\d)(\d\d)(\d\d)", re.ASCII)
 _NAME = re.compile(r"[0-9A-Za-z]+")
+
+
+def _shape(*patterns: str) -> re.Pattern[str]:
+    """What the fields of a sentence look like from the first one on; each may be empty, the last ones missing."""
+    following = "$|,"
+    for pattern in reversed(patterns):
+        following = f"$|,(?:{pattern})?(?:{following})"
+    return re.compile(following.removeprefix("$|"), re.ASCII)
+
+
+_CLOCK = r"\d{6}(?:\.\d{0,9})?"
+_DATE = r"[\d-]{6}"  # 2208-1 after a week rollover is no damage
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)"
+_COUNT = r"\d{1,4}"
+_LETTER = "[A-Za-z]"
+_LATLON = (r"\d{4}(?:\.\d*)?", "[NS]", r"\d{5}(?:\.\d*)?", "[EW]")
+# Of every three damages that the checksum misses, these find two; what is read needs no other check of its form.
+_SHAPES = {
+    "GGA": _shape(_CLOCK, *_LATLON, r"\d", _COUNT, _NUMBER, _NUMBER, _LETTER, _NUMBER, _LETTER, _NUMBER),
+    "RMC": _shape(_CLOCK, _LETTER, *_LATLON, _NUMBER, _NUMBER, _DATE),
+    "GNS": _shape(_CLOCK, *_LATLON, "[A-Z]+", _COUNT, _NUMBER, _NUMBER, _NUMBER, _NUMBER),
+    "GLL": _shape(*_LATLON, _CLOCK, _LETTER),
+    "GST": _shape(_CLOCK, *[_NUMBER] * 7),
+    "VTG": _shape(_NUMBER, _LETTER, _NUMBER, _LETTER, _NUMBER),
+    "GSA": _shape(*["[^,]+"] * 14, *[_NUMBER] * 3),
+    "ZDA": _shape(_CLOCK, *[_COUNT] * 3),
+    "HDT": _shape(_NUMBER),
+    "THS": _shape(_NUMBER),
+    "GSV": _shape(*[_COUNT] * 3),
+}
 
 Fields = tuple[str, ...]
 _Said = dict[str, Fields]  # the fields of each kind of sentence
@@ -57,76 +79,6 @@ class Sentence(NamedTuple):
     kind: str
     fields: Fields
     offset: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fix:
-    """One epoch: the columns of positions.csv. None is what the receiver did not say, never zero.
-
-    `utc` is ISO 8601, or only the time of day while no date is known (then `utc_ns` is None). `date_source` is rmc,
-    zda, carried or none; `quality` is the number of GGA, `mode` the letter of RMC; arrival is that of the first byte of
-    the epoch's first timed sentence, by CLOCK_MONOTONIC and CLOCK_REALTIME: an untimed one before it may be the late
-    end of the epoch before.
-    """
-
-    utc: str | None = None
-    utc_ns: int | None = None
-    date_source: str = "none"
-    latitude: float | None = None
-    longitude: float | None = None
-    altitude_m: float | None = None
-    geoid_separation_m: float | None = None
-    ellipsoid_height_m: float | None = None
-    quality: int | None = None
-    mode: str | None = None
-    satellites: int | None = None
-    hdop: float | None = None
-    pdop: float | None = None
-    vdop: float | None = None
-    sigma_lat_m: float | None = None
-    sigma_lon_m: float | None = None
-    sigma_alt_m: float | None = None
-    speed_mps: float | None = None
-    course_deg: float | None = None
-    diff_age_s: float | None = None
-    station_id: str | None = None
-    arrival_monotonic_ns: int | None = None
-    arrival_utc_ns: int | None = None
-    flags: tuple[str, ...] = ()
-
-
-FIX_COLUMNS = tuple(item.name for item in fields(Fix))
-_columns = attrgetter(*FIX_COLUMNS)
-_LATITUDE = FIX_COLUMNS.index("latitude")
-
-
-def csv_line(fix: Fix) -> str:
-    """The row of positions.csv, with its line end."""
-    cells = ["" if value is None else str(value) for value in _columns(fix)]
-    if fix.latitude is not None:
-        cells[_LATITUDE : _LATITUDE + 2] = f"{fix.latitude:.10f}", f"{fix.longitude:.10f}"
-    cells[-1] = ";".join(fix.flags)
-    return ",".join(cells) + "\n"
-
-
-def quality_of(fix: Fix) -> int:
-    """The quality number of a fix: GGA's, or else what the mode letter means; 0 without a position."""
-    if fix.latitude is None:
-        return 0
-    if fix.quality is not None:
-        return fix.quality
-    letters = (fix.mode or "").strip("N")
-    return QUALITY_OF_MODE.get(letters[:1], 1)
-
-
-def horizontal_sigma_m(fix: Fix) -> float | None:
-    """One sigma of the horizontal position: what GST says, else a usual figure for its quality times HDOP."""
-    if fix.latitude is None:
-        return None
-    if fix.sigma_lat_m is not None and fix.sigma_lon_m is not None:
-        return math.hypot(fix.sigma_lat_m, fix.sigma_lon_m)
-    hdop = UNKNOWN_HDOP if fix.hdop is None else max(fix.hdop, 1.0)
-    return SIGMA_M.get(quality_of(fix), SIGMA_M[1]) * hdop
 
 
 class Framer:
@@ -157,11 +109,13 @@ class Framer:
         for match in _FRAME.finditer(data):
             self._skip(data[end : match.start()])
             end = match.end()
-            if _checksum(match[1]) != int(match[2], 16):
+            text = match[1].decode("ascii")
+            shape = _SHAPES.get(text[2:5])
+            if _checksum(match[1]) != int(match[2], 16) or (shape and text[5:6] == "," and not shape.match(text, 5)):
                 self.bad += 1
                 continue
             self.good += 1
-            header, *values = match[1].decode("ascii").split(",")
+            header, *values = text.split(",")
             if _is_standard(header):
                 offset = self._tail_offset + match.start()
                 sentences.append(Sentence(header[:2], header[2:], tuple(values), offset))
@@ -379,7 +333,8 @@ class Sky:
                 for at in range(3, len(values) - 3, 4):
                     if values[at]:
                         satellite = (talker, values[at])
-                        strengths[satellite] = max(_number(values, at + 3) or 0.0, strengths.get(satellite, 0.0))
+                        said = values[at + 3] if values[at + 3].replace(".", "", 1).isdecimal() else "0"
+                        strengths[satellite] = max(float(said), strengths.get(satellite, 0.0))
         heard = [strength for strength in strengths.values() if strength]
         return len(strengths) or None, median(heard) if heard else None
 
@@ -487,8 +442,8 @@ def _place(kind: str, values: Fields) -> _Place | None:
     begin = {"GGA": 1, "RMC": 2, "GNS": 1, "GLL": 0}.get(kind)
     if begin is None or len(values) < begin + 4 or not _is_valid(kind, values):
         return None
-    latitude = _angle(values[begin], values[begin + 1], "NS", 90)
-    longitude = _angle(values[begin + 2], values[begin + 3], "EW", 180)
+    latitude = _angle(values[begin], values[begin + 1], 2, 90)
+    longitude = _angle(values[begin + 2], values[begin + 3], 3, 180)
     if latitude is None or longitude is None or (latitude == 0 and longitude == 0):
         return None  # off Africa lie only receivers without a fix
     return latitude, longitude
@@ -504,11 +459,11 @@ def _is_valid(kind: str, values: Fields) -> bool:
     return values[status : status + 1] == ("A",) and values[mode : mode + 1] != ("N",)
 
 
-def _angle(text: str, side: str, sides: str, limit: int) -> float | None:
-    match = _ANGLE.fullmatch(text)
-    if not match or len(side) != 1 or side not in sides or float(match[2]) >= 60:
+def _angle(text: str, side: str, degree_digits: int, limit: int) -> float | None:
+    minutes = float(text[degree_digits:] or 60)
+    if minutes >= 60 or not side:
         return None
-    degrees = int(match[1] or 0) + float(match[2]) / 60
+    degrees = int(text[:degree_digits]) + minutes / 60
     return None if degrees > limit else -degrees if side in "SW" else degrees
 
 
@@ -527,16 +482,16 @@ def _time_of_day(text: str) -> tuple[int, bool] | None:
 
 
 def _rmc_utc_ns(values: Fields) -> int | None:
-    match = _DATE.fullmatch(values[8]) if len(values) > 8 else None
-    if not match:
+    text = values[8] if len(values) > 8 else ""
+    if not text.isdecimal():
         return None
-    day, month, year = map(int, match.groups())
+    day, month, year = int(text[:2]), int(text[2:4]), int(text[4:])
     return _utc_ns(values[0], day, month, year + (1900 if year >= 80 else 2000))
 
 
 def _zda_utc_ns(values: Fields) -> int | None:
-    day, month, year = (_integer(values, index) for index in (1, 2, 3))
-    return None if day is None or month is None or year is None else _utc_ns(values[0], day, month, year)
+    day, month, year = (_integer(values, index) or 0 for index in (1, 2, 3))
+    return _utc_ns(values[0], day, month, year)
 
 
 def _utc_ns(time_of_day: str, day: int, month: int, year: int) -> int | None:
@@ -566,13 +521,11 @@ def _utc_text(utc_ns: int, leap: bool) -> str:
 
 
 def _number(values: Fields, index: int) -> float | None:
-    text = values[index] if index < len(values) else ""
-    return float(text) if _NUMBER.fullmatch(text) else None
+    return float(values[index]) if index < len(values) and values[index] else None
 
 
 def _integer(values: Fields, index: int) -> int | None:
-    number = _number(values, index)
-    return None if number is None or number < 0 or number != int(number) else int(number)
+    return int(values[index]) if index < len(values) and values[index] else None
 
 
 def _name(values: Fields, index: int) -> str | None:

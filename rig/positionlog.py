@@ -10,7 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from rig.files import sync_folder
-from rig.nmea import FIX_COLUMNS, Epochs, Fix, Framer, Sentence, csv_line
+from rig.fix import FIX_COLUMNS, Fix, csv_line
+from rig.nmea import Epochs, Framer, Sentence
 
 CSV_NAME, RAW_NAME, INDEX_NAME = "positions.csv", "raw.nmea", "raw.idx"
 CSV_HEADER = ",".join(FIX_COLUMNS) + "\n"

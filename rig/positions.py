@@ -16,7 +16,8 @@ import numpy.typing as npt
 from rig import gpx
 from rig.clock import NS_PER_S
 from rig.errors import NoPositionError, UnreadableError
-from rig.nmea import FIX_COLUMNS, Fix, Framer, horizontal_sigma_m, quality_of, read_log
+from rig.fix import FIX_COLUMNS, Fix, horizontal_sigma_m, quality_of
+from rig.nmea import Framer, read_log
 
 GAP_INTERVALS = 2.5  # neighbours further apart than so many usual intervals of their log are not joined
 STANDING_MPS = 0.5  # below it the course is noise (p50 55 degrees on a real drive): the last heading is held

@@ -8,7 +8,8 @@ import pytest
 
 from benchmarks.damage import damage, measure, sentence, swap
 from rig.clock import parse_utc
-from rig.nmea import FIX_COLUMNS, Epochs, Fix, Framer, assemble, csv_line, horizontal_sigma_m, quality_of, read_log
+from rig.fix import FIX_COLUMNS, Fix, csv_line, horizontal_sigma_m, quality_of
+from rig.nmea import Epochs, Framer, Sky, assemble, heading_of, read_log
 
 GPSD_DEG = 6e-10  # gpsd rounds to 1e-9 degrees
 WRITTEN_DEG = 6e-11  # the expected tables have 10 decimals
@@ -154,19 +155,38 @@ def test_lower_case_checksum_is_right_too() -> None:
     [
         gga("153530.00", north="9110.1"),
         gga("153530.00", north="4760.0"),
-        gga("153530.00", north="47_0.1"),
-        gga("153530.00", north="-4710.1"),
         gga("153530.00", north=""),
         gga("153530.00", east="18110.1"),
         gga("153530.00", north="0000.0000", east="00000.0000"),
         gga("153530.00", quality=0),
         gga("153530.00", used="00"),
-        gga("153530.00").replace(",N,", ",X,"),
     ],
 )
 def test_impossible_position_is_none(bad: str) -> None:
     (fix,) = log(bad)
     assert (fix.latitude, fix.longitude, fix.altitude_m) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        gga("153530.00", north="47_0.1"),
+        gga("153530.00", north="-4710.1"),
+        gga("153530.00", north="710.11000000"),
+        gga("153530.00").replace(",N,", ",X,"),
+        gga("153530.00").replace(",68.000,", ",68..00,"),
+        rmc("153530.00", date="1126"),
+    ],
+)
+def test_sentence_of_another_form_is_damaged(bad: str) -> None:
+    framer = Framer()
+    assert (framer.feed(sentence(bad)), framer.bad) == ([], 1)
+
+
+def test_short_sentences_and_empty_fields_are_read() -> None:
+    (fix,) = log("GPGGA,153530.00,4710.11000000,N,00116.04400000,W,1", "GPRMC,153530.00,A,,,,,,,2208-1")
+    assert (fix.quality, fix.hdop, fix.date_source) == (1, None, "none")
+    assert fix.latitude == pytest.approx(47 + 10.11 / 60)
 
 
 @pytest.mark.parametrize("time", ["243530.00", "156030.00", "153561.00", "1535", "nonsense"])
@@ -293,6 +313,32 @@ def test_sigma_is_what_gst_says_else_a_figure_for_quality_and_hdop() -> None:
     assert horizontal_sigma_m(log(gga("153530.00"))[0]) == pytest.approx(0.02)
     assert horizontal_sigma_m(log(gga("153530.00", quality=1))[0]) == pytest.approx(2.5)
     assert horizontal_sigma_m(Fix()) is None
+
+
+def test_sky_is_what_all_systems_and_signals_say_now() -> None:
+    sky = Sky()
+    second = 1_000_000_000
+    said = [
+        (0, "GPGSV,2,1,05,02,10,100,40,05,20,200,,07,30,300,44,09,40,010,30,1"),
+        (0, "GPGSV,2,2,05,11,50,050,,1"),
+        (0, "GPGSV,1,1,01,02,10,100,46,6"),  # another signal of a satellite that is known
+        (0, "GLGSV,1,1,02,65,10,100,50,66,20,200,4A"),
+        (9 * second, "GAGSV,1,1,01,03,,,38"),
+    ]
+    for moment, body in said:
+        (found,) = Framer().feed(sentence(body))
+        sky.feed(found, moment)
+    assert sky.view(9 * second) == (8, 44.0)  # of 46, 44, 30, 50 and 38
+    assert sky.view(12 * second) == (1, 38.0)
+    assert sky.view(30 * second) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("body", "degrees"), [("GNHDT,91.5,T", 91.5), ("GNTHS,91.5,A", 91.5), ("GNTHS,91.5,V", None), ("GNHDT,,T", None)]
+)
+def test_heading_of_two_antennas(body: str, degrees: float | None) -> None:
+    (found,) = Framer().feed(sentence(body))
+    assert heading_of(found) == degrees
 
 
 def test_csv_line_has_a_cell_for_each_column_and_nothing_for_nothing() -> None:

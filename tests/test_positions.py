@@ -15,7 +15,8 @@ import pytest
 
 from rig.clock import NS_PER_S, iso_utc, parse_utc
 from rig.errors import NoPositionError, UnreadableError
-from rig.nmea import FIX_COLUMNS, Fix, csv_line, read_log
+from rig.fix import FIX_COLUMNS, Fix, csv_line
+from rig.nmea import read_log
 from rig.positions import Floats, Integers, Places, Track, lever_arm
 
 START_NS = 1_795_370_837_000_000_000
