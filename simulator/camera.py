@@ -20,6 +20,7 @@ from simulator import camera_control, camera_faults
 from simulator.camera_faults import Faults
 from simulator.hero import api, models
 from simulator.hero.device import Absence, Device
+from simulator.hero.encoder import H264, HEVC
 from simulator.hero.httpd import Answer, Request, Server
 from simulator.hero.rtc import Rtc
 from simulator.hero.sensor import Sensor, Size, Truth
@@ -33,7 +34,6 @@ DEFAULT_UDP_PORT = 8554
 DEFAULT_LATENCY_MS = 230.0  # GoPro: at least 210
 DEFAULT_SERIAL = "C3501324500711"
 DEFAULT_MODEL = "HERO12 Black"
-CHAPTER_BYTES = 12_000_000_000  # HERO11 to 13 (OpenGoPro issue 887)
 TYPICAL_RATE_PPM, TYPICAL_OFFSET_S = 20.0, 3.0  # of crystals and of clocks that somebody has set
 WATCH_S = 0.2
 
@@ -56,13 +56,15 @@ class Camera:
         udp_port: int = DEFAULT_UDP_PORT,
         serial: str = DEFAULT_SERIAL,
         model: str = DEFAULT_MODEL,
+        firmware: str | None = None,
         side: str = "left",
         crystal: Crystal | None = None,
         latency_ms: float = DEFAULT_LATENCY_MS,
         size: int = 1080,
         anti_flicker_hz: int = 60,
         clock_offset_s: float | None = None,
-        chapter_bytes: int = CHAPTER_BYTES,
+        chapter_bytes: int | None = None,
+        hevc: bool = False,
         seed: int = 1,
         phone: Phone | None = None,
         truth: Path | None = None,
@@ -73,7 +75,7 @@ class Camera:
         self.serial, self.model = serial, model
         self.faults = Faults(faults or {})
         self.counts = Counts()
-        kind = models.load(model)
+        kind = models.load(model, firmware)
         self._truth = Truth(truth, serial)
         crystal = crystal or Crystal(dice.gauss(0, TYPICAL_RATE_PPM), 0.0, now_ns)
         self._sensor = Sensor(world, street, side, crystal, seed, self._truth)
@@ -82,7 +84,7 @@ class Camera:
         offset_s = dice.gauss(0, TYPICAL_OFFSET_S) if clock_offset_s is None else clock_offset_s
         rtc = Rtc(offset_s, dice.gauss(0, TYPICAL_RATE_PPM), now_ns, self.faults)
         outlet = Outlet(self._sensor, self.faults, dice, self.counts, self._size, udp_port, latency_ms)
-        self._device = Device(kind, serial, rtc, outlet, chapter_bytes)
+        self._device = Device(kind, serial, rtc, outlet, HEVC if hevc else H264, chapter_bytes)
         if anti_flicker_hz == 50:
             self._device.settings.choose_50_hz()
         self._host = host
@@ -135,6 +137,14 @@ class Camera:
     def led(self, led: Led | None) -> None:
         self._sensor.led = led
 
+    def press_shutter(self) -> None:
+        """Somebody presses the button on the camera: it begins to record, or ends it."""
+        with self._device.lock:
+            if self._device.is_encoding:
+                self._device.release_shutter()
+            else:
+                self._device.press_shutter()
+
     def cycle_power(self, off_s: float) -> None:
         """Somebody takes battery and cable out, and puts them in after so long; that also wakes a sleeping camera."""
         self._device.absence = Absence(off_s)
@@ -167,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     try:
         camera = _build(options)
-        control = camera_control.serve(camera.faults, camera.cycle_power, options.host, options.control_port)
+        control = camera_control.serve(camera, options.host, options.control_port)
     except (ValueError, OSError) as error:
         print(f"camera: {error}", file=sys.stderr)
         return 2
@@ -192,6 +202,7 @@ def _build(options: argparse.Namespace) -> Camera:
         udp_port=options.udp_port,
         serial=options.serial,
         model=options.model,
+        firmware=options.firmware,
         side=options.side,
         crystal=crystal,
         latency_ms=options.latency_ms,
@@ -199,6 +210,7 @@ def _build(options: argparse.Namespace) -> Camera:
         anti_flicker_hz=options.anti_flicker,
         clock_offset_s=options.clock_offset,
         chapter_bytes=options.chapter_bytes,
+        hevc=options.hevc,
         seed=options.seed,
         truth=options.truth,
         faults=faults,
@@ -225,13 +237,19 @@ def _parser() -> argparse.ArgumentParser:
     add("--udp-port", type=int, default=DEFAULT_UDP_PORT, help="where streams go when the request names no port")
     add("--serial", default=DEFAULT_SERIAL, help="default %(default)s")
     add("--model", default=DEFAULT_MODEL, help=f"one of {', '.join(models.names())}")
+    add("--firmware", metavar="NN.NN.NN", help="default by model")
     add("--side", choices=("left", "right"), default="left", help="side of the car it looks at")
     add("--size", type=int, choices=(1080, 720, 360, 180), default=1080, help="height of the largest picture")
     add("--anti-flicker", type=int, choices=(60, 50), default=60, help="50 Hz means 25 frames a second")
     add("--latency-ms", type=float, default=DEFAULT_LATENCY_MS, help="from a frame to its datagrams")
     add("--rate-ppm", type=float, help="how much too fast the camera's crystal is; default by --seed")
     add("--clock-offset", type=float, metavar="S", help="how wrong the camera's date is at first; default by --seed")
-    add("--chapter-bytes", type=int, default=CHAPTER_BYTES, help="a video file is no larger; default %(default)s")
+    add("--chapter-bytes", type=int, help="a video file is no larger; default by model")
+    add(
+        "--hevc",
+        action="store_true",
+        help="recordings in HEVC, as newer models really make them: takes 5 times the work",
+    )
     add("--seed", type=int, default=1, help="of all that is random")
     add("--truth", type=Path, metavar="DIR", help="folder for frames-<serial>.csv")
     add("--fault", action="append", default=[], metavar="NAME[=VALUE]", help="may be repeated")

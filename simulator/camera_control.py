@@ -1,7 +1,7 @@
 """What somebody beside a virtual camera can do to it: break it, and take its power; no part of GoPro's interface."""
 
-from collections.abc import Callable
 from http import HTTPStatus
+from typing import Protocol
 
 from simulator.camera_faults import FAULTS, FaultError, Faults, parse
 from simulator.hero.httpd import Answer, Request, Server, answer_json
@@ -10,17 +10,32 @@ FAULT_PATH = "/faults/"
 USUAL_OFF_S = 3
 
 
-def serve(faults: Faults, cycle_power: Callable[[float], None], host: str, port: int) -> Server:
-    """A server, not yet started: `GET /faults`, `PUT` and `DELETE /faults/NAME`, `POST /power`. Raises OSError."""
+class Touched(Protocol):
+    """What a hand can do to a camera."""
+
+    @property
+    def faults(self) -> Faults: ...
+    def cycle_power(self, off_s: float) -> None: ...
+    def press_shutter(self) -> None: ...
+
+
+def serve(camera: Touched, host: str, port: int) -> Server:
+    """A server, not yet started: `GET /faults`, `PUT` and `DELETE /faults/NAME`, `POST /power` and `/shutter`.
+
+    Raises OSError when the port is taken.
+    """
 
     def handle(request: Request) -> Answer:
         if request.method == "GET" and request.path == "/faults":
-            return answer_json({"on": dict(faults), "known": {name: text for name, (_, text) in FAULTS.items()}})
+            return answer_json({"on": dict(camera.faults), "known": {name: text for name, (_, text) in FAULTS.items()}})
         if request.method == "POST" and request.path == "/power":
-            cycle_power(request.number("off_s", USUAL_OFF_S))
+            camera.cycle_power(request.number("off_s", USUAL_OFF_S))
+            return Answer()
+        if request.method == "POST" and request.path == "/shutter":
+            camera.press_shutter()
             return Answer()
         if request.path.startswith(FAULT_PATH):
-            return _change(faults, request)
+            return _change(camera.faults, request)
         return Answer(HTTPStatus.NOT_FOUND)
 
     return Server(host, port, handle)

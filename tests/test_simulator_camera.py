@@ -193,8 +193,9 @@ def test_unknown_paths_and_what_the_model_lacks(get: Client) -> None:
 def test_a_hero9_has_neither_shutter_nor_clock() -> None:
     with running(model="HERO9 Black") as camera:
         get = Client(camera)
-        for path in ("shutter/start", "control/wired_usb?p=1", "get_date_time", "info"):
+        for path in ("control/wired_usb?p=1", "get_date_time", "info"):
             assert get(f"/gopro/camera/{path}").status == 501
+        assert get("/gopro/camera/shutter/start").status == get("/gp/gpControl/command/shutter?p=1").status == 500
         assert get("/gopro/webcam/start?res=4").json == {"status": 2, "error": 0}
 
 
@@ -356,7 +357,7 @@ def test_webcam_and_recording_exclude_each_other() -> None:
 
 
 def test_wrong_parameters_of_the_webcam(get: Client) -> None:
-    for query in ("res=4", "res=x", "fov=9", "port=0", "protocol=RTSP"):
+    for query in ("res=4", "res=x", "fov=9", "port=0", "protocol=HTTP"):
         assert get(f"/gopro/webcam/start?{query}").json["error"] == 6
 
 
@@ -442,7 +443,7 @@ def test_a_file_has_frames_of_exactly_equal_length_from_zero(recorded: Recorded)
             assert [i for i, packet in enumerate(packets) if packet.is_keyframe] == list(range(0, len(packets), 15))
             created = datetime.fromisoformat(container.metadata["creation_time"])
         assert 0 <= (created - datetime(2026, 7, 1, 10, tzinfo=UTC)).total_seconds() < 5, name  # UTC
-        assert data.count(b"stts") == 3  # pictures first, then time code and telemetry
+        assert data.count(b"stts") == 4  # pictures first, then sound, time code and telemetry
         edit = data.index(b"elst") + 8
         assert int.from_bytes(data[edit : edit + 4]) == 1
         assert int.from_bytes(data[edit + 8 : edit + 12]) == 0  # nothing is left out at the beginning
@@ -475,7 +476,7 @@ def test_older_models_write_local_time_where_utc_belongs() -> None:
     with running(model="HERO10 Black", clock_offset_s=3600.0) as camera:
         get = Client(camera)
         get.record(0.5)
-        with open_video(get("/videos/DCIM/100GOPRO/GX010001.MP4").body) as container:
+        with open_video(get("/videos/DCIM/100GOPRO/GH010001.MP4").body) as container:
             created = datetime.fromisoformat(container.metadata["creation_time"])
         assert int(get.files()[0]["cre"]) == created.timestamp()
 
@@ -520,10 +521,12 @@ def test_media_info_and_small_pictures(card: Camera) -> None:
         "1001",
         "1",
     )
-    assert 300 < info["hi"][0] < 1500
+    assert 300 < int(info["hi"][0]) < 1500
     assert get("/gopro/media/info?path=100GOPRO/GX010009.MP4").status == 404
-    for what in ("thumbnail", "screennail"):
-        assert get(f"/gopro/media/{what}?path=100GOPRO/GX010001.MP4").body.startswith(b"\xff\xd8\xff")
+    for path in ("thumbnail?path=100GOPRO/GX010001.MP4", "thumbnail?path=100GOPRO/GOPR0002.JPG"):
+        assert get(f"/gopro/media/{path}").body.startswith(b"\xff\xd8\xff")
+    assert get("/gopro/media/screennail?path=100GOPRO/GOPR0002.JPG").body.startswith(b"\xff\xd8\xff")
+    assert get("/gopro/media/screennail?path=100GOPRO/GX010001.MP4").status == 404  # only photos have one
 
 
 def test_hilights_are_added_and_removed(card: Camera) -> None:

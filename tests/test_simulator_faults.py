@@ -61,7 +61,7 @@ def test_faults_that_happen_so_many_times_are_off_after_them() -> None:
 
 
 def test_faults_and_power_have_an_interface_of_their_own(camera: Camera, get: Client) -> None:
-    with closing(camera_control.serve(camera.faults, camera.cycle_power, "127.0.0.1", 0)) as server:
+    with closing(camera_control.serve(camera, "127.0.0.1", 0)) as server:
         server.start()
 
         def ask(method: str, path: str) -> tuple[int, object]:
@@ -81,6 +81,9 @@ def test_faults_and_power_have_an_interface_of_their_own(camera: Camera, get: Cl
         assert ask("DELETE", "/faults/udp_loss") == (200, {})
         assert not camera.faults
         assert ask("GET", "/elsewhere")[0] == 404
+        for encoding in (1, 0):
+            assert ask("POST", "/shutter") == (200, {})
+            get.wait(10, encoding)
         assert ask("POST", "/power?off_s=0") == (200, {})
         wait_gone(get)
         await_connection(get, is_there=True)

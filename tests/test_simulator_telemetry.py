@@ -31,7 +31,7 @@ def film(path: Path, model: str, seconds: float, ppm: float = 0.0, rate: Rate = 
     for index in range(round(seconds * rate.per_second)):
         track.add(crystal.utc_ns(rate.at_s(index)))
     empty_film(path)
-    boxes.append_telemetry(path, track.close(), maker.about())
+    boxes.append_telemetry(path, track.close(), maker.user_data([]))
     return path, street, crystal
 
 

@@ -5,11 +5,14 @@ import time
 from collections.abc import Mapping
 from datetime import datetime
 from http import HTTPStatus
+from itertools import groupby
 from types import MappingProxyType
 
+from simulator.hero import models
 from simulator.hero.api_media import MEDIA_ROUTES, Route, download
-from simulator.hero.device import FLAT_MODES, PRESETS, RESET, SLEEP, Device
+from simulator.hero.device import RESET, SLEEP, Device
 from simulator.hero.httpd import Answer, Request, answer_json
+from simulator.hero.models import Preset
 from simulator.hero.rtc import as_datetime
 from simulator.hero.settings import Refusal
 
@@ -18,13 +21,30 @@ UI_CONTROLLERS = (0, 2)  # the others are set by the camera alone
 WEBCAM_VERSION = {"version": 2, "max_lens_support": True, "usb_3_1_compatible": True}
 ZONE_MIN = range(-12 * 60, 14 * 60 + 1)
 DOWNLOADS = "/videos/DCIM/"
+SHUTTER, LEGACY_SHUTTER = "/gopro/camera/shutter/", "/gp/gpControl/command/shutter"
+OLD_SETTING = "/gopro/camera/setting/"
+UPDATE_CUSTOM = "/gopro/camera/presets/update_custom"
+PUT_PATHS = (UPDATE_CUSTOM,)
+# In the document for other cameras, or for the camera's own network and firmware: no matter over USB.
+NOT_SIMULATED = (
+    "/gopro/camera/name",
+    "/gopro/camera/presets/set_visibility",
+    "/gopro/cohn/",
+    "/GoProRootCA.crt",
+    "/gp/gpSoftUpdate",
+    "/gp/gpUpdate",
+)
+LEGACY_RESOLUTIONS = {"1080": "12", "720": "7", "480": "4"}
+MAX_QR_CODE = 400
+CAPTIONS = (models.RESOLUTION, models.FRAMES_PER_SECOND, models.FRAME_RATE, models.VIDEO_LENS)
+PRESETS_BY_GROUP = {group: list(some) for group, some in groupby(models.PRESETS, key=lambda preset: preset.group)}
 
 
 def handle(device: Device, request: Request) -> Answer:
     """Answer a request. Commands are handled one at a time, downloads beside them."""
     if request.path.startswith(DOWNLOADS):
         answer = download(device, request.path.removeprefix(DOWNLOADS))
-    elif request.method != "GET":
+    elif request.method not in ("GET", "PUT") or (request.method == "PUT") != (request.path in PUT_PATHS):
         answer = Answer(HTTPStatus.METHOD_NOT_ALLOWED)
     else:
         with device.lock:
@@ -35,9 +55,17 @@ def handle(device: Device, request: Request) -> Answer:
 
 
 def _route(device: Device, path: str) -> Route:
-    if device.model.lacks_path(path):
+    if path.startswith((SHUTTER, LEGACY_SHUTTER)):
+        return ROUTES.get(path, _not_found) if device.model.has_shutter else lambda device, request: _done(False)
+    if device.model.lacks_path(path) or path.startswith(NOT_SIMULATED):
         return lambda device, request: Answer(HTTPStatus.NOT_IMPLEMENTED)
-    return ROUTES.get(path, lambda device, request: Answer(HTTPStatus.NOT_FOUND))
+    if path.startswith(OLD_SETTING):
+        return lambda device, request: Answer(HTTPStatus.BAD_REQUEST)
+    return ROUTES.get(path, _not_found)
+
+
+def _not_found(device: Device, request: Request) -> Answer:
+    return Answer(HTTPStatus.NOT_FOUND)
 
 
 def _accept(device: Device, request: Request) -> Answer:
@@ -84,10 +112,13 @@ def _setting(device: Device, request: Request) -> Answer:
 
 
 def _refused(device: Device, setting: int, option: int, refusal: Refusal) -> Answer:
-    # A HERO13 names the list otherwise than the document (OpenGoPro issue 661).
-    name = "available_options" if device.model.generation >= 13 else "supported_options"
     options = [{"display_name": text, "id": number} for number, text in refusal.options.items()]
-    body = {"error": refusal.error, "setting_id": setting, "option_id": option, name: options}
+    body = {
+        "error": refusal.error,
+        "setting_id": setting,
+        "option_id": option,
+        device.model.traits.refusal_lists: options,
+    }
     return answer_json(body, HTTPStatus.FORBIDDEN)
 
 
@@ -159,20 +190,40 @@ def _get_date_time(device: Device, request: Request) -> Answer:
 
 
 def _presets(device: Device, request: Request) -> Answer:
-    groups = [_preset_group(index, group, preset) for index, (group, preset) in enumerate(PRESETS.items())]
+    groups = [
+        {
+            "id": group,
+            "presetArray": [_preset(device, preset) for preset in presets],
+            "canAddPreset": False,
+            "icon": index,
+            "modeArray": [preset.flat_mode for preset in presets],
+        }
+        for index, (group, presets) in enumerate(PRESETS_BY_GROUP.items())
+    ]
     return answer_json({"presetGroupArray": groups, "customIconIds": [], "customTitleIds": []})
 
 
-def _preset_group(index: int, group: int, preset: int) -> dict[str, object]:
-    mode = FLAT_MODES[group]
-    only: dict[str, object] = {"id": preset, "mode": mode, "titleId": 1, "titleNumber": 0, "icon": 0}
-    only |= {"userDefined": False, "isModified": False, "isFixed": True, "settingArray": []}
-    return {"id": group, "presetArray": [only], "canAddPreset": False, "icon": index, "modeArray": [mode]}
+def _preset(device: Device, preset: Preset) -> dict[str, object]:
+    options = {number: device.settings.get(number) for number in CAPTIONS}
+    return {
+        "id": preset.number,
+        "mode": preset.flat_mode,
+        "titleId": preset.title,
+        "titleNumber": 0,
+        "userDefined": False,
+        "icon": preset.icon,
+        "settingArray": [{"id": n, "value": o, "isCaption": True} for n, o in options.items() if o is not None],
+        "isModified": False,
+        "isFixed": True,
+    }
 
 
 def _load_preset(device: Device, request: Request) -> Answer:
-    groups = {preset: group for group, preset in PRESETS.items()}
-    return _done(device.choose_group(groups.get(request.number("id", -1), -1)))
+    return _done(device.choose_preset(request.number("id", -1)))
+
+
+def _update_custom_preset(device: Device, request: Request) -> Answer:
+    return Answer(HTTPStatus.BAD_REQUEST)  # no preset of the camera is a custom one
 
 
 def _set_group(device: Device, request: Request) -> Answer:
@@ -227,6 +278,21 @@ def _unless(fault: str, status: HTTPStatus, route: Route) -> Route:
     return lambda device, request: Answer(status) if device.faults.get(fault) else route(device, request)
 
 
+def _legacy_webcam_start(device: Device, request: Request) -> Answer:
+    query = dict(request.query) | {"res": LEGACY_RESOLUTIONS.get(request.query.get("res", "1080"), "")}
+    return _webcam_start(device, dataclasses.replace(request, query=query))
+
+
+def _legacy_shutter(device: Device, request: Request) -> Answer:
+    return (_shutter_start if request.number("p") == 1 else _shutter_stop)(device, request)
+
+
+def _qr_code(device: Device, request: Request) -> Answer:
+    if len(request.query.get("code", "")) not in range(1, MAX_QR_CODE + 1) or request.number("labs") != 1:
+        return answer_json({"error": "Incorrect parameters for code request"}, HTTPStatus.BAD_REQUEST)
+    return answer_json({"error": "Please install labs FW to use this interface"}, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
 def _sleep(device: Device, request: Request) -> Answer:
     device.absence = SLEEP
     return Answer()
@@ -248,13 +314,14 @@ ROUTES: Mapping[str, Route] = MappingProxyType(
         "/gopro/camera/control/wired_usb": _wired_usb,
         "/gopro/camera/control/set_ui_controller": _ui_controller,
         "/gopro/camera/digital_zoom": _zoom,
-        "/gopro/camera/shutter/start": _shutter_start,
-        "/gopro/camera/shutter/stop": _shutter_stop,
+        f"{SHUTTER}start": _shutter_start,
+        f"{SHUTTER}stop": _shutter_stop,
         "/gopro/camera/set_date_time": _set_date_time,
         "/gopro/camera/get_date_time": _get_date_time,
         "/gopro/camera/presets/get": _presets,
         "/gopro/camera/presets/load": _load_preset,
         "/gopro/camera/presets/set_group": _set_group,
+        UPDATE_CUSTOM: _update_custom_preset,
         "/gopro/camera/stream/start": _unless("preview_409", HTTPStatus.CONFLICT, _stream_start),
         "/gopro/camera/stream/stop": _unless("preview_409", HTTPStatus.CONFLICT, _stream_stop),
         "/gopro/webcam/start": _unless("webcam_500", HTTPStatus.INTERNAL_SERVER_ERROR, _webcam_start),
@@ -263,6 +330,11 @@ ROUTES: Mapping[str, Route] = MappingProxyType(
         "/gopro/webcam/exit": _unless("webcam_500", HTTPStatus.INTERNAL_SERVER_ERROR, _webcam_exit),
         "/gopro/webcam/status": _webcam_status,
         "/gopro/webcam/version": _webcam_version,
+        "/gopro/qrcode": _qr_code,
+        "/gp/gpWebcam/START": _legacy_webcam_start,
+        "/gp/gpWebcam/STOP": _webcam_stop,
+        "/gp/gpWebcam/SETTINGS": _webcam_status,
+        LEGACY_SHUTTER: _legacy_shutter,
         "/gp/gpControl/command/system/sleep": _sleep,
         "/gp/gpControl/command/system/reset": _reset,
         **MEDIA_ROUTES,

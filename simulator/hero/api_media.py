@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from simulator.hero.device import Device
 from simulator.hero.httpd import BYTES_TYPE, Answer, Pace, Request, answer_json
-from simulator.hero.media import SCREENNAIL, THUMBNAIL, MediaFile
+from simulator.hero.media import Card, MediaFile
 
 MAX_HILIGHTS = 99
 UNREADABLE_CARD = (2, 3)  # status 33: removed, format error
@@ -17,8 +17,8 @@ Route = Callable[[Device, Request], Answer]
 
 def download(device: Device, path: str) -> Answer:
     """`/videos/DCIM/<path>`: the bytes of a file, once it is closed."""
-    file = device.card.find(path)
-    if file is None or device.faults.get("card_status", 0) in UNREADABLE_CARD:
+    where = device.card.locate(path)
+    if where is None or device.faults.get("card_status", 0) in UNREADABLE_CARD:
         return Answer(HTTPStatus.NOT_FOUND)
     faults = device.faults
     pace = Pace(
@@ -26,7 +26,7 @@ def download(device: Device, path: str) -> Answer:
         bytes_per_s=faults.get("download_mb_per_s", math.inf) * 1e6,
         stall_s=faults.get("download_stall_s", 0.0),
     )
-    return Answer(file=device.card.on_disk(file.directory, file.name), pace=pace)
+    return Answer(file=where, pace=pace)
 
 
 def _list(device: Device, request: Request) -> Answer:
@@ -47,12 +47,13 @@ def _last_captured(device: Device, request: Request) -> Answer:
     return Answer(HTTPStatus.NO_CONTENT) if last is None else answer_json(last)
 
 
-def _small_picture(device: Device, request: Request) -> Answer:
-    file = _asked(device, request)
-    if file is None:
-        return Answer(HTTPStatus.NOT_FOUND)
-    size = SCREENNAIL if request.path.endswith("screennail") else THUMBNAIL
-    return Answer(body=device.card.picture(file, size), kind=BYTES_TYPE)
+def _bytes_of(content: Callable[[Card, MediaFile], bytes | None]) -> Route:
+    def answer(device: Device, request: Request) -> Answer:
+        file = _asked(device, request)
+        data = None if file is None else content(device.card, file)
+        return Answer(HTTPStatus.NOT_FOUND) if data is None else Answer(body=data, kind=BYTES_TYPE)
+
+    return answer
 
 
 def _delete_file(device: Device, request: Request) -> Answer:
@@ -62,7 +63,7 @@ def _delete_file(device: Device, request: Request) -> Answer:
 
 def _delete_group(device: Device, request: Request) -> Answer:
     file = device.card.find(request.query.get("p", ""))
-    return _delete(device, [] if file is None else device.card.chapters(file))
+    return _delete(device, [] if file is None else device.card.companions(file))
 
 
 def _delete_all(device: Device, request: Request) -> Answer:
@@ -122,8 +123,10 @@ MEDIA_ROUTES: Mapping[str, Route] = MappingProxyType(
         "/gopro/media/list": _once_written(_list),
         "/gopro/media/info": _once_written(_info),
         "/gopro/media/last_captured": _last_captured,
-        "/gopro/media/thumbnail": _small_picture,
-        "/gopro/media/screennail": _small_picture,
+        "/gopro/media/thumbnail": _once_written(_bytes_of(Card.thumbnail)),
+        "/gopro/media/screennail": _once_written(_bytes_of(Card.screennail)),
+        "/gopro/media/gpmf": _once_written(_bytes_of(Card.gpmf)),
+        "/gopro/media/telemetry": _once_written(_bytes_of(Card.gpmf)),
         "/gopro/media/delete/file": _once_written(_delete_file),
         "/gp/gpControl/command/storage/delete/group": _once_written(_delete_group),
         "/gp/gpControl/command/storage/delete/all": _once_written(_delete_all),

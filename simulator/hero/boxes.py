@@ -2,7 +2,7 @@
 
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 TIMESCALE = 1000  # of the telemetry, as in GoPro's files
@@ -19,10 +19,11 @@ def box(name: bytes, *content: bytes) -> bytes:
     return struct.pack(">I4s", 8 + len(data), name) + data
 
 
-def append_telemetry(path: Path, payloads: Sequence[tuple[int, bytes]], about: bytes) -> None:
-    """Add a `gpmd` track of (milliseconds, payload), and `about` as `udta/GPMF`, to an MP4 that ends with its `moov`.
+def append_telemetry(path: Path, payloads: Sequence[tuple[int, bytes]], about: Mapping[bytes, bytes]) -> range:
+    """Add a `gpmd` track of (milliseconds, payload), and boxes of user data, to an MP4 that ends with its `moov`.
 
-    The payloads lie together behind the film, where a camera weaves them in: readers follow the table anyway.
+    Gives which bytes of the file are the payloads. They lie together behind the film, where a camera weaves them in:
+    readers follow the table anyway.
     """
     with path.open("r+b") as file:
         start = _start_of_movie(path)
@@ -30,7 +31,9 @@ def append_telemetry(path: Path, payloads: Sequence[tuple[int, bytes]], about: b
         movie = dict(_boxes(file.read()))[b"moov"]
         file.seek(start)
         file.write(box(b"mdat", *(data for _, data in payloads)))
+        end = file.tell()
         file.write(_movie(movie, payloads, start + 8, about))
+    return range(start + 8, end)
 
 
 def fill_up(path: Path, size: int) -> None:
@@ -63,15 +66,16 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         at += size
 
 
-def _movie(movie: bytes, payloads: Sequence[tuple[int, bytes]], first: int, about: bytes) -> bytes:
+def _movie(movie: bytes, payloads: Sequence[tuple[int, bytes]], first: int, about: Mapping[bytes, bytes]) -> bytes:
     parts = list(_boxes(movie))
     number = sum(name == b"trak" for name, _ in parts) + 1
     header = dict(parts)[b"mvhd"][:-4] + struct.pack(">I", number + 1)  # ends with the number of the next track
     user_data = dict(parts).get(b"udta", b"")
     others = [box(name, data) for name, data in parts if name not in (b"mvhd", b"udta")]
     created = header[4:12]
-    track = _track(number, created, payloads, first)
-    return box(b"moov", box(b"mvhd", header), *others, track, box(b"udta", user_data, box(b"GPMF", about)))
+    track = _track(number, created, payloads, first) if payloads else b""
+    user_boxes = (box(name, data) for name, data in about.items())
+    return box(b"moov", box(b"mvhd", header), *others, track, box(b"udta", user_data, *user_boxes))
 
 
 def _track(number: int, created: bytes, payloads: Sequence[tuple[int, bytes]], first: int) -> bytes:

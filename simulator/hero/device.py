@@ -6,9 +6,10 @@ import time
 from dataclasses import dataclass, field
 
 from simulator.hero import models
+from simulator.hero.encoder import H264
 from simulator.hero.media import Card
-from simulator.hero.models import Model
-from simulator.hero.recorder import Capture, Photo, Video, VideoPlan
+from simulator.hero.models import PRESETS, Model, Preset
+from simulator.hero.recorder import Capture, Photo, PhotoLapse, Plan, Video
 from simulator.hero.rtc import Rtc
 from simulator.hero.settings import Refusal, Settings
 from simulator.hero.telemetry import Maker
@@ -19,9 +20,7 @@ KEEP_ALIVE_S = 5.0  # one is due every 3 s; every 30 s was too seldom for a HERO
 AUTO_POWER_DOWN_S = {1: 60.0, 4: 300.0, 6: 900.0, 7: 1800.0, 11: 8.0, 12: 30.0}  # of setting 59
 RESET_S = 3.0
 RECORDING_BIT_RATE = 12_000_000
-VIDEO_GROUP, PHOTO_GROUP, TIMELAPSE_GROUP = 1000, 1001, 1002
-PRESETS = {VIDEO_GROUP: 0, PHOTO_GROUP: 65536, TIMELAPSE_GROUP: 131072}
-FLAT_MODES = {VIDEO_GROUP: 12, PHOTO_GROUP: 17, TIMELAPSE_GROUP: 13}
+LAST_PRESETS = {93: models.VIDEO_GROUP, 94: models.PHOTO_GROUP, 95: models.TIMELAPSE_GROUP}  # status: preset group
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class Switches:
     ui_controller: int = 0
     zoom_percent: int = 0
     wired_usb: int = 0
-    preset_group: int = VIDEO_GROUP
+    preset: Preset = PRESETS[0]
 
 
 @dataclass(slots=True)
@@ -58,7 +57,15 @@ class Timers:
 class Device:
     """A camera without its network. Commands come one after another: callers hold `lock`."""
 
-    def __init__(self, model: Model, serial: str, rtc: Rtc, outlet: Outlet, chapter_bytes: int) -> None:
+    def __init__(
+        self,
+        model: Model,
+        serial: str,
+        rtc: Rtc,
+        outlet: Outlet,
+        codec: str = H264,
+        chapter_bytes: int | None = None,
+    ) -> None:
         self.lock = threading.RLock()
         self.model, self.serial, self.rtc = model, serial, rtc
         self.sensor, self.faults = outlet.sensor, outlet.faults
@@ -68,11 +75,13 @@ class Device:
         self.absence: Absence | None = None
         self._is_on = True
         self._hot_since_s: float | None = None
-        self.webcam = Webcam(outlet, model.generation)
-        self.preview = Preview(outlet, model.generation)
+        self.webcam = Webcam(outlet, model.traits)
+        self.preview = Preview(outlet, model.traits)
         self.capture: Capture | None = None
         self.card = Card(outlet.dice)
-        self._largest, self._chapter_bytes = outlet.largest, chapter_bytes
+        self._largest, self._codec = outlet.largest, codec
+        self._chapter_bytes = chapter_bytes or model.traits.chapter_bytes
+        self._last_presets = {preset.group: preset for preset in reversed(PRESETS)}
 
     def close(self) -> None:
         """End streams and recordings; the card is gone with all that is on it."""
@@ -167,10 +176,15 @@ class Device:
         return refusal
 
     def choose_group(self, group: int) -> bool:
-        """Change to the preset of a group; False when there is none, or not now."""
-        if group not in PRESETS or self.is_writing:
+        """Change to the preset a group was last in; False when there is none, or not now."""
+        return group in self._last_presets and self.choose_preset(self._last_presets[group].number)
+
+    def choose_preset(self, number: int) -> bool:
+        """Change to a preset; False when there is none, or not now."""
+        preset = next((preset for preset in PRESETS if preset.number == number), None)
+        if preset is None or self.is_writing:
             return False
-        self.switches.preset_group = group
+        self.switches.preset = self._last_presets[preset.group] = preset
         self._settle()
         return True
 
@@ -179,7 +193,7 @@ class Device:
         if self.is_writing or self.webcam.is_on or self.faults.get("card_status"):
             return False
         self.preview.die()
-        self.capture = self._photo() if self.switches.preset_group == PHOTO_GROUP else self._video()
+        self.capture = self._make_capture()
         self.capture.start()
         self._touch()
         if "usb_vanishes_s" in self.faults:
@@ -187,8 +201,8 @@ class Device:
         return True
 
     def release_shutter(self) -> None:
-        """End a video; nothing happens without one."""
-        if isinstance(self.capture, Video):
+        """End a video or a series; nothing happens without one."""
+        if self.capture is not None and not isinstance(self.capture, Photo):
             self.capture.stop()
         self._touch()
 
@@ -229,17 +243,17 @@ class Device:
         }
 
     def _work_statuses(self) -> dict[int, int]:
-        group = self.switches.preset_group
-        return {
+        preset = self.switches.preset
+        return {number: self._last_presets[group].number for number, group in LAST_PRESETS.items()} | {
             8: int(self.is_busy),
             10: int(self.is_encoding),
             13: int(self.video.elapsed_s) if self.video is not None else 0,
             32: int(self.preview.is_on),
             55: int(not self.is_writing),
             82: int(not self.is_busy),
-            89: FLAT_MODES[group],
-            96: group,
-            97: PRESETS[group],
+            89: preset.flat_mode,
+            96: preset.group,
+            97: preset.number,
         }
 
     def _settle(self) -> None:
@@ -249,19 +263,22 @@ class Device:
     def _touch(self) -> None:
         self.timers.activity_s = time.monotonic()
 
-    def _photo(self) -> Photo:
-        return Photo(self.sensor, self.card, self.rtc, self._largest, self.settings.webcam_rate)
-
-    def _video(self) -> Video:
-        plan = VideoPlan(
+    def _make_capture(self) -> Capture:
+        mode = self.switches.preset.flat_mode
+        kind = {models.PHOTO_MODE: Photo, models.TIMELAPSE_PHOTO_MODE: PhotoLapse}.get(mode, Video)
+        lapse = {
+            models.TIMELAPSE_PHOTO_MODE: models.PHOTO_LAPSE_RATE,
+            models.TIMELAPSE_VIDEO_MODE: models.VIDEO_LAPSE_RATE,
+        }.get(mode)
+        has_gps_on = self.settings.get(models.GPS) != 0
+        plan = Plan(
+            maker=Maker(self.model.name, self.serial, self.model.firmware, self.sensor.side, has_gps_on),
             size=self._largest,
-            rate=self.settings.video_rate,
+            rate=self.settings.video_rate if mode == models.VIDEO_MODE else self.settings.webcam_rate,
             bit_rate=RECORDING_BIT_RATE,
             chapter_bytes=self._chapter_bytes,
-            dates_are_utc=self.model.generation >= 11,
             filled_up_to_bytes=int(self.faults.get("large_files_bytes", 0)),
-            maker=Maker(
-                self.model.name, self.serial, self.model.firmware, self.sensor.side, self.settings.get(models.GPS) != 0
-            ),
+            interval=None if lapse is None else self.settings.lapse_rate(lapse),
+            codec=self._codec,
         )
-        return Video(self.sensor, self.card, self.rtc, plan)
+        return kind(self.sensor, self.card, self.rtc, plan)

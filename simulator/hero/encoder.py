@@ -1,4 +1,4 @@
-"""H.264 as the virtual camera writes it: into MPEG-TS datagrams, or into an MP4 file."""
+"""H.264 or HEVC as the virtual camera writes it: into MPEG-TS datagrams, or into an MP4 file."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +13,10 @@ from av.video.stream import VideoStream
 from simulator.film import BT709, LIMITED_RANGE
 from simulator.hero.sensor import CLOCK_HZ, Rate, Size
 
+H264, HEVC = "libx264", "libx265"
+HANDLERS = {H264: "GoPro AVC", HEVC: "GoPro H.265"}
+ON_ONE_CORE = {"pools": "none", "frame-threads": 1, "wpp": 0, "log-level": 0}  # of x265
+AUDIO_HZ, AUDIO_FRAME, AUDIO_BIT_RATE = 48_000, 1024, 128_000
 KEY_INTERVAL = 15  # frames; GoPro documents none
 TS_PACKET_BYTES = 188
 DATAGRAM_PACKETS = 7
@@ -36,11 +40,13 @@ BUFFER_S = 0.5  # of the decoder: bounds the size of a key frame
 class TransportStream:
     """An MPEG-TS in memory: pictures in, whole datagrams out."""
 
-    def __init__(self, size: Size, rate: Rate, bit_rate: int) -> None:
+    def __init__(self, size: Size, rate: Rate, bit_rate: int, codec: str = H264, has_audio: bool = False) -> None:
         self._bytes = bytearray()
         self._container = av.open(self, "w", format="mpegts", options=TS_OPTIONS, buffer_size=DATAGRAM_BYTES)
         self._container.metadata["service_provider"] = self._container.metadata["service_name"] = "GoPro"
-        self._video = _add_video(self._container, size, rate, bit_rate)
+        self._video = _add_video(self._container, size, rate, bit_rate, codec)
+        self._silence = Silence(self._container) if has_audio else None
+        self._first_pts: int | None = None
 
     def write(self, data: bytes) -> int:
         """For the muxer: take its bytes."""
@@ -49,6 +55,9 @@ class TransportStream:
 
     def datagrams(self, picture: av.VideoFrame, pts_90khz: int) -> list[bytes]:
         """One picture as datagrams of 1316 bytes; the last is filled up with null packets."""
+        if self._silence is not None:
+            self._first_pts = pts_90khz if self._first_pts is None else self._first_pts
+            self._silence.write_until(Fraction(pts_90khz, CLOCK_HZ), Fraction(self._first_pts, CLOCK_HZ))
         _encode(self._container, self._video, picture, pts_90khz)
         missing = -len(self._bytes) % DATAGRAM_BYTES
         data = bytes(self._bytes) + NULL_PACKET * (missing // TS_PACKET_BYTES)
@@ -66,23 +75,27 @@ class Mp4:
     `timecode` is that of the first frame, for a `tmcd` track: `hh:mm:ss:ff`, with `;` before the frames for drop-frame.
     """
 
-    def __init__(self, path: Path, size: Size, rate: Rate, bit_rate: int, created: str, timecode: str) -> None:
+    def __init__(
+        self, path: Path, size: Size, rate: Rate, bit_rate: int, created: str, timecode: str, codec: str = H264
+    ) -> None:
         self.bytes_written = 0
         self.frames = 0
         self._rate = rate
         options = {"video_track_timescale": str(rate.timescale), "brand": "mp41"}
         self._container = av.open(str(path), "w", format="mp4", options=options)
         self._container.metadata["creation_time"] = created
-        self._video = _add_video(self._container, size, rate, bit_rate)
+        self._video = _add_video(self._container, size, rate, bit_rate, codec)
         self._video.metadata["creation_time"] = created
-        self._video.metadata["handler_name"] = "GoPro AVC"
+        self._video.metadata["handler_name"] = HANDLERS[codec]
         self._video.metadata["timecode"] = timecode
+        self._silence = Silence(self._container)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._container.mux(self._video.encode(None))
+        self._silence.close()
         self._container.close()
 
     @property
@@ -93,28 +106,59 @@ class Mp4:
     def add(self, picture: av.VideoFrame) -> int:
         """Append a frame; its time stamp in 90 kHz."""
         pts = self.frames * self._rate.ticks
+        self._silence.write_until(Fraction(pts, self._rate.timescale))
         self.frames += 1
         self.bytes_written += _encode(self._container, self._video, picture, pts)
         return pts * CLOCK_HZ // self._rate.timescale
 
 
-def _add_video(container: OutputContainer, size: Size, rate: Rate, bit_rate: int) -> VideoStream:
+class Silence:
+    """The sound of a simulated street: an AAC track as long as the film."""
+
+    def __init__(self, container: OutputContainer) -> None:
+        self._container = container
+        self._stream = container.add_stream("aac", rate=AUDIO_HZ)
+        self._stream.bit_rate = AUDIO_BIT_RATE
+        self._stream.metadata["handler_name"] = "GoPro AAC"
+        self._frames = 0
+
+    def write_until(self, second: Fraction, first: Fraction = Fraction(0)) -> None:
+        """Write up to a time of the film, which begins at `first`."""
+        start = round(first * AUDIO_HZ)
+        while start + self._frames * AUDIO_FRAME < second * AUDIO_HZ:
+            self._frames += 1
+            frame = av.AudioFrame("fltp", "stereo", AUDIO_FRAME)
+            for plane in frame.planes:
+                plane.update(bytes(plane.buffer_size))
+            # The encoder begins one frame before what it is given; the track begins at 0.
+            frame.sample_rate, frame.pts = AUDIO_HZ, start + self._frames * AUDIO_FRAME
+            self._container.mux(self._stream.encode(frame))
+
+    def close(self) -> None:
+        """Write what the encoder holds back."""
+        self._container.mux(self._stream.encode(None))
+
+
+def _add_video(container: OutputContainer, size: Size, rate: Rate, bit_rate: int, codec: str) -> VideoStream:
     kilobits = bit_rate // 1000
-    x264 = {
+    parameters = {
         "keyint": KEY_INTERVAL,
         "min-keyint": KEY_INTERVAL,
         "scenecut": 0,
         "vbv-maxrate": kilobits,
         "vbv-bufsize": round(kilobits * BUFFER_S),
-    }
+    } | ({} if codec == H264 else ON_ONE_CORE)
     options = {
         "preset": "ultrafast",
         "tune": "zerolatency",
-        "x264-params": ":".join(f"{name}={value}" for name, value in x264.items()),
+        f"{codec.removeprefix('lib')}-params": ":".join(f"{name}={value}" for name, value in parameters.items()),
     }
-    video = container.add_stream("libx264", rate=rate.per_second, options=options)
+    video = container.add_stream(codec, rate=rate.per_second, options=options)
     context = video.codec_context
+    assert isinstance(video, VideoStream)
     assert isinstance(context, VideoCodecContext)
+    if codec == HEVC and container.format.name == "mp4":
+        context.codec_tag = "hvc1"
     context.width, context.height, context.pix_fmt = size.width, size.height, "yuv420p"
     context.color_range, context.colorspace = LIMITED_RANGE, BT709
     context.color_primaries = context.color_trc = BT709

@@ -5,10 +5,9 @@ import random
 import tempfile
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import av
 import cv2
 
 from simulator.hero.sensor import Rate, Size
@@ -21,39 +20,74 @@ SIZE_FIELD = 2**32  # media/info gives sizes modulo this (OpenGoPro issue 740)
 THUMBNAIL = Size(160, 120)
 SCREENNAIL = Size.of_height(480)
 NO_LOW_RESOLUTION_FILE = "-1"
-VIDEO, CHAPTERED_VIDEO, PHOTO = 0, 2, 4  # `ct` of media/info
+VIDEO, CHAPTERED_VIDEO, LAPSE_VIDEO, PHOTO, LAPSE_PHOTO = 0, 2, 3, 4, 6  # `ct` of media/info
 
 Json = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Where a file is: directory and name."""
+
+    directory: str
+    file: str
+
+    @property
+    def path(self) -> str:
+        """As the media commands name it: `100GOPRO/GX010001.MP4`."""
+        return f"{self.directory}/{self.file}"
+
+    @property
+    def low_resolution(self) -> "Names":
+        """The small copy of a video, which the media list hides: `GL010001.LRV`."""
+        return replace(self, file=f"GL{self.file[2:-4]}.LRV")
+
+    @property
+    def thumbnail(self) -> "Names":
+        """The picture of a video, which the media list hides: `GX010001.THM`."""
+        return replace(self, file=f"{self.file[:-4]}.THM")
 
 
 @dataclass(frozen=True, slots=True)
 class MediaFile:
     """One closed file. Its date is local time, written as if it were Unix time (OpenGoPro issue 585)."""
 
-    directory: str
-    name: str
+    names: Names
     content: int
     created_local_s: int
     size: Size
     file_bytes: int
+    group: int | None = None
     rate: Rate | None = None
     frames: int = 0
+    low_resolution_bytes: int = 0
+    telemetry: range = range(0)
     hilights_ms: list[int] = field(default_factory=list)
-
-    @property
-    def path(self) -> str:
-        """As the media commands name it: `100GOPRO/GX010001.MP4`."""
-        return f"{self.directory}/{self.name}"
-
-    @property
-    def chapter(self) -> int:
-        """Counted from 1."""
-        return int(self.name[2:4]) if self.is_video else 1
 
     @property
     def is_video(self) -> bool:
         """Whether it is an MP4."""
-        return self.content != PHOTO
+        return self.rate is not None
+
+    @property
+    def chapter(self) -> int:
+        """Counted from 1."""
+        return int(self.names.file[2:4]) if self.is_video else 1
+
+    @property
+    def number(self) -> int:
+        """The last four digits of its name."""
+        return int(self.names.file[4:8])
+
+    @property
+    def belongs_to(self) -> tuple[bool, int]:
+        """The same for all files of a recording, or of a series."""
+        return (True, self.number) if self.group is None else (False, self.group)
+
+    @property
+    def hidden(self) -> tuple[Names, ...]:
+        """The files that come and go with it."""
+        return (self.names.low_resolution, self.names.thumbnail) if self.is_video else ()
 
 
 class Card:
@@ -64,27 +98,39 @@ class Card:
         self._lock = threading.Lock()
         self._files: dict[str, MediaFile] = {}
         self._identity = str(dice.randrange(10**18, 2**63))
-        self._number = 0
-        self._last_path: str | None = None
+        self._number = self._group = 0
+        self._last: MediaFile | None = None
         self._counts = {38: 0, 39: 0}
 
-    def begin(self) -> int:
+    def next_number(self) -> int:
         """The number of the next recording or photo."""
         self._number += 1
         return self._number
 
-    def place(self, number: int, chapter: int | None) -> tuple[str, str]:
-        """Directory and file name of a chapter (from 1) of a video, or of a photo (None); the directory is made."""
-        directory = f"{FIRST_DIRECTORY + (number - 1) // FILES_A_DIRECTORY}GOPRO"
+    def next_group(self) -> int:
+        """The number of the next series of photos."""
+        self._group += 1
+        return self._group
+
+    def next_photo(self, group: int | None = None) -> Names:
+        """`GOPR0001.JPG`, or `G0010001.JPG` in a group."""
+        number = self.next_number()
+        return self._names(number, f"{'GOPR' if group is None else f'G{group:03d}'}{number:04d}.JPG")
+
+    def video(self, letter: str, chapter: int, number: int) -> Names:
+        """`GX010001.MP4`: H or X for the codec, chapter from 1, number."""
+        return self._names(number, f"G{letter}{chapter:02d}{number:04d}.MP4")
+
+    def _names(self, number: int, file: str) -> Names:
+        return Names(f"{FIRST_DIRECTORY + (number - 1) // FILES_A_DIRECTORY}GOPRO", file)
+
+    def on_disk(self, names: Names) -> Path:
+        """Where the card's file really is; its directory is made."""
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="gopro-card-")
-        self.on_disk(directory, "").mkdir(exist_ok=True)
-        return directory, f"GOPR{number:04d}.JPG" if chapter is None else f"GX{chapter:02d}{number:04d}.MP4"
-
-    def on_disk(self, directory: str, name: str) -> Path:
-        """Where the card's file really is."""
-        assert self._folder is not None, "no file was ever written"
-        return Path(self._folder.name, directory, name)
+        path = Path(self._folder.name, names.directory, names.file)
+        path.parent.mkdir(exist_ok=True)
+        return path
 
     def close(self) -> None:
         """The card is gone, with all that is on it."""
@@ -94,22 +140,23 @@ class Card:
     def add(self, file: MediaFile) -> None:
         """A file is closed."""
         with self._lock:
-            self._files[file.path] = file
-            self._last_path = file.path
+            self._files[file.names.path] = file
+            if self._last is None or file.group is None or file.group != self._last.group:
+                self._last = file
 
     def find(self, path: str) -> MediaFile | None:
-        """The file of that path, None when the list has none."""
+        """The file of that path, None when there is none, or when it is a hidden one."""
         with self._lock:
             return self._files.get(path)
 
-    def chapters(self, file: MediaFile) -> list[MediaFile]:
-        """The file and all others of the same recording."""
-        with self._lock:
-            return [
-                other
-                for other in self._files.values()
-                if other.directory == file.directory and other.name[4:] == file.name[4:]
-            ]
+    def locate(self, path: str) -> Path | None:
+        """Where a file that can be downloaded really is, hidden ones included; None when there is none."""
+        found = (names for file in self.files() for names in (file.names, *file.hidden) if names.path == path)
+        return next(map(self.on_disk, found), None)
+
+    def companions(self, file: MediaFile) -> list[MediaFile]:
+        """The file and all others of the same recording or series."""
+        return [other for other in self.files() if other.belongs_to == file.belongs_to]
 
     def files(self) -> list[MediaFile]:
         """All closed files in their order."""
@@ -120,8 +167,9 @@ class Card:
         """Delete for good."""
         for file in files:
             with self._lock:
-                self._files.pop(file.path, None)
-            self.on_disk(file.directory, file.name).unlink(missing_ok=True)
+                self._files.pop(file.names.path, None)
+            for names in (file.names, *file.hidden):
+                self.on_disk(names).unlink(missing_ok=True)
 
     @property
     def bytes_left(self) -> int:
@@ -141,29 +189,61 @@ class Card:
         }
 
     def listing(self) -> Json:
-        """The answer to `media/list`: every value a string (OpenGoPro issue 887)."""
+        """The answer to `media/list`: every value a string (OpenGoPro issue 887), a group one item."""
         directories: dict[str, list[Json]] = {}
+        groups = set()
         for file in self.files():
-            directories.setdefault(file.directory, []).append(_list_item(file))
+            key = (file.names.directory, file.group)
+            if file.group is None or key not in groups:
+                directories.setdefault(file.names.directory, []).append(self._list_item(file))
+            groups.add(key)
         return {"id": self._identity, "media": [{"d": name, "fs": items} for name, items in directories.items()]}
 
+    def _list_item(self, file: MediaFile) -> Json:
+        date = str(file.created_local_s)
+        item: Json = {"n": file.names.file, "cre": date, "mod": date}
+        if file.is_video:
+            item |= {"glrv": str(file.low_resolution_bytes), "ls": NO_LOW_RESOLUTION_FILE}
+        return item | ({"s": str(file.file_bytes)} if file.group is None else self._group_item(file))
+
+    def _group_item(self, first: MediaFile) -> Json:
+        numbers = [file.number for file in self.companions(first) if file.names.directory == first.names.directory]
+        missing = sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers))
+        span = {"g": str(first.group), "s": str(len(numbers)), "b": str(numbers[0]), "l": str(numbers[-1])}
+        return span | {"m": list(map(str, missing)), "t": "t"}
+
     def last_captured(self) -> Json | None:
-        """The answer to `media/last_captured`, None when there is nothing."""
-        file = self.find(self._last_path or "")
-        return None if file is None else {"folder": file.directory, "file": file.name}
+        """The answer to `media/last_captured`: of a group the first; None when there is nothing."""
+        if self._last is None or self.find(self._last.names.path) is None:
+            return None
+        return {"folder": self._last.names.directory, "file": self._last.names.file}
 
     def info(self, file: MediaFile) -> Json:
-        """The answer to `media/info`: every value a string, hilights and `mos` excepted."""
-        identity = hashlib.md5(f"{self._identity}/{file.path}".encode(), usedforsecurity=False).hexdigest()
+        """The answer to `media/info`: every value a string."""
+        identity = hashlib.md5(f"{self._identity}/{file.names.path}".encode(), usedforsecurity=False).hexdigest()
         entry = _common_info(file) | {"gumi": identity}
         return entry | (_video_info(file) if file.rate is not None else {"wdr": "0", "hdr": "0", "raw": "0"})
 
-    def picture(self, file: MediaFile, size: Size) -> bytes:
-        """A small JPEG of the file's first picture."""
-        with av.open(str(self.on_disk(file.directory, file.name))) as container:
-            frame = next(container.decode(video=0))
-        image = cv2.resize(frame.to_ndarray(format="bgr24"), (size.width, size.height), interpolation=cv2.INTER_AREA)
-        return write_jpeg(image)
+    def thumbnail(self, file: MediaFile) -> bytes:
+        """A small JPEG of a photo, or of a video's first picture."""
+        if file.is_video:
+            return self.on_disk(file.names.thumbnail).read_bytes()
+        return self._scaled(file, THUMBNAIL)
+
+    def screennail(self, file: MediaFile) -> bytes | None:
+        """A JPEG of the size of a screen; only photos have one."""
+        return None if file.is_video else self._scaled(file, SCREENNAIL)
+
+    def _scaled(self, photo: MediaFile, size: Size) -> bytes:
+        image = cv2.imread(str(self.on_disk(photo.names)))
+        assert image is not None, "the card's photos are JPEG files"
+        return write_jpeg(cv2.resize(image, (size.width, size.height), interpolation=cv2.INTER_AREA))
+
+    def gpmf(self, file: MediaFile) -> bytes:
+        """The GPMF in a file: the telemetry of a video, the settings of a photo."""
+        with self.on_disk(file.names).open("rb") as data:
+            data.seek(file.telemetry.start)
+            return data.read(len(file.telemetry))
 
 
 def write_jpeg(image: cv2.typing.MatLike) -> bytes:
@@ -172,14 +252,6 @@ def write_jpeg(image: cv2.typing.MatLike) -> bytes:
     if not done:
         raise ValueError(f"no JPEG can be made of an image of shape {image.shape}")
     return data.tobytes()
-
-
-def _list_item(file: MediaFile) -> Json:
-    date = str(file.created_local_s)
-    item: Json = {"n": file.name, "cre": date, "mod": date}
-    if file.is_video:
-        item |= {"glrv": "0", "ls": NO_LOW_RESOLUTION_FILE}
-    return item | {"s": str(file.file_bytes)}
 
 
 def _common_info(file: MediaFile) -> Json:
@@ -191,8 +263,8 @@ def _common_info(file: MediaFile) -> Json:
         "mos": [],
         "eis": "0",
         "hc": str(len(file.hilights_ms)),
-        "hi": file.hilights_ms,
-        "mp": "0",
+        "hi": list(map(str, file.hilights_ms)),
+        "mp": str(int(file.is_video)),
         "rot": "0",
         "tr": "0",
         "w": str(file.size.width),
@@ -203,14 +275,15 @@ def _common_info(file: MediaFile) -> Json:
 def _video_info(file: MediaFile) -> Json:
     assert file.rate is not None
     return {
-        "ao": "off",
+        "ao": "auto",
         "avc_profile": "66",
         "profile": "40",
         "cl": "0",
         "dur": str(int(file.rate.at_s(file.frames))),
         "fps": str(file.rate.numerator),
         "fps_denom": str(file.rate.denominator),
-        "ls": NO_LOW_RESOLUTION_FILE,
+        "ls": str(file.low_resolution_bytes),
+        "mahs": "0",
         "pta": "0",
         "progr": "1",
         "subsample": "0",

@@ -28,12 +28,16 @@ class Rtc:
         self._set_at_ns = utc_ns
         self._local_ns = round((local.replace(tzinfo=UTC) - EPOCH).total_seconds()) * SECOND_NS
 
-    def local_s(self, utc_ns: int) -> int:
-        """What the clock shows at an instant of true UTC."""
+    def local_ns(self, utc_ns: int) -> int:
+        """What the clock counts at an instant of true UTC, in parts of a second that it does not show."""
         elapsed_ns = utc_ns - self._set_at_ns
         rate_ppm = self._rate_ppm + self._faults.get("clock_drift_ppm", 0.0)
         wrong_ns = elapsed_ns * rate_ppm * 1e-6 + self._faults.get("clock_offset_s", 0.0) * SECOND_NS
-        return (self._local_ns + elapsed_ns + round(wrong_ns)) // SECOND_NS
+        return self._local_ns + elapsed_ns + round(wrong_ns)
+
+    def local_s(self, utc_ns: int) -> int:
+        """What the clock shows then."""
+        return self.local_ns(utc_ns) // SECOND_NS
 
     def utc_s(self, utc_ns: int) -> int:
         """What the clock takes for UTC then (the zone has daylight saving in it: OpenGoPro issue 585)."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 from simulator.hero import models
 from simulator.hero.models import Model
@@ -78,6 +79,12 @@ class Settings:
     def webcam_rate(self) -> Rate:
         """30 or 25 frames a second."""
         return _rate(30, self.is_50_hz)
+
+    def lapse_rate(self, setting: int) -> Rate:
+        """Pictures per second of a time lapse, as a setting of its interval says: `0.5 Seconds`, `2 Minutes`."""
+        number, unit = self._model.settings[setting].options[self._options[setting]].split()
+        seconds = Fraction(number) * (60 if unit.startswith("Minute") else 1)
+        return Rate(seconds.denominator, seconds.numerator)
 
     @property
     def video_rate(self) -> Rate:

@@ -29,6 +29,8 @@ class StreamPlan:
     rate: Rate
     bit_rate: int
     latency_ms: float
+    codec: str
+    has_audio: bool
 
 
 @dataclass(slots=True)
@@ -74,7 +76,9 @@ class Streamer:
 
     def _film(self) -> None:
         try:
-            with closing(TransportStream(self.plan.size, self.plan.rate, self.plan.bit_rate)) as stream:
+            plan = self.plan
+            made = TransportStream(plan.size, plan.rate, plan.bit_rate, plan.codec, plan.has_audio)
+            with closing(made) as stream:
                 self._fill(stream)
         finally:
             self._units.put(None)

@@ -1,13 +1,16 @@
 """What a GoPro writes beside its film: GPMF payloads with exposures, motion and GPS, true to the drive."""
 
+import hashlib
 import math
 import struct
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
 import numpy.typing as npt
 
+from simulator.hero.models import TRAITS
 from simulator.hero.sensor import EXPOSED_NS, Rate
 from simulator.screen import EXPOSURE_NS, READ_OUT_NS
 from simulator.world import SECOND_NS, Street
@@ -23,11 +26,11 @@ GPS5_NS, GPS9_NS = 55_000_000, 100_000_000  # between samples: some 18 and exact
 GPS_SCALES = (10_000_000, 10_000_000, 1000, 1000, 100)
 GPS9_SCALES = (*GPS_SCALES, 1, 1000, 100, 1)
 GPS_WANDER_M, METRES_PER_DEGREE = 1.2, 111_195.0
+GPS5, GPS9 = "GPS5", "GPS9"
 FIX_3D, DOP = 3, 1.54
 ARRIVAL_S, ARRIVAL_WANDER_S, ARRIVAL_PERIOD_S = 0.11, 0.06, 9.0  # GPSU minus STMP of a real file: 122 ms peak to peak
 FIRST_GPSU_OLD_S = 1.5  # that of a real file is of so long before
 YEAR_2000 = datetime(2000, 1, 1, tzinfo=UTC)
-MODELS_WITHOUT_GPS = ("HERO11 Black Mini", "HERO12 Black")
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -68,19 +71,25 @@ class Maker:
     has_gps_on: bool = True
 
     @property
-    def generation(self) -> int:
-        """9 for a HERO9, and so on."""
-        return int("".join(filter(str.isdigit, self.model)))
-
-    @property
-    def has_gps(self) -> bool:
-        """Whether it writes where it is."""
-        return self.has_gps_on and self.model not in MODELS_WITHOUT_GPS
+    def gps(self) -> tuple[str, ...]:
+        """How it writes where it is."""
+        return TRAITS[self.model].gps if self.has_gps_on else ()
 
     @property
     def name(self) -> str:
         """As GPMF has it: `Hero11 Black`."""
         return self.model.replace("HERO", "Hero")
+
+    def user_data(self, hilights_ms: Sequence[int]) -> Mapping[bytes, bytes]:
+        """The boxes about a video in its `udta`."""
+        identity = hashlib.sha256(self.serial.encode()).digest()
+        return {
+            b"FIRM": self.firmware.encode() + b"\0",
+            b"CAME": identity[:16],
+            b"MUID": identity,
+            b"HMMT": struct.pack(f">{1 + len(hilights_ms)}I", len(hilights_ms), *hilights_ms),
+            b"GPMF": self.about(),
+        }
 
     def about(self) -> bytes:
         """The settings of the file, for its header."""
@@ -138,7 +147,7 @@ class Telemetry:
 
     @property
     def _interval_ns(self) -> int:
-        return GPS9_NS if self._maker.generation >= 11 else GPS5_NS
+        return GPS9_NS if GPS9 in self._maker.gps else GPS5_NS
 
     def payload(self, starts_utc_ns: Integers, until_utc_ns: int) -> bytes:
         """The payload of the frames that begin at these instants; the next one begins at `until_utc_ns`."""
@@ -184,7 +193,7 @@ class Telemetry:
     def _gps(self, span: "_Span") -> bytes:
         """The samples that arrive within the span; each is of an instant some 0.1 s before."""
         epochs = []
-        while self._maker.has_gps and self._arrival_ns(self._epoch) < span.until_utc_ns:
+        while self._maker.gps and self._arrival_ns(self._epoch) < span.until_utc_ns:
             epochs.append(self._epoch)
             self._epoch += 1
         if not epochs:
@@ -192,7 +201,9 @@ class Telemetry:
         self._places += len(epochs)
         utc_ns = np.array(epochs, dtype=np.int64) * self._interval_ns
         at_s = span.seconds(self._arrival_ns(epochs[0]))
-        return (self._gps9 if self._maker.generation >= 11 else self._gps5)(at_s, utc_ns, self._samples(utc_ns))
+        samples = self._samples(utc_ns)
+        writers = {GPS5: self._gps5, GPS9: self._gps9}
+        return b"".join(writers[kind](at_s, utc_ns, samples) for kind in self._maker.gps)
 
     def _arrival_ns(self, epoch: int) -> int:
         utc_ns = epoch * self._interval_ns

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from simulator.camera_faults import Faults
+from simulator.hero.encoder import H264
+from simulator.hero.models import Traits
 from simulator.hero.sensor import Rate, Sensor, Size
 from simulator.hero.stream import Counts, Streamer, StreamPlan
 
@@ -31,27 +33,41 @@ class Outlet:
     default_port: int
     latency_ms: float
 
-    def open(self, name: str, client: str, port: int | None, height: int, rate: Rate, bit_rate: int) -> Streamer:
+    def open(
+        self,
+        name: str,
+        client: str,
+        port: int | None,
+        height: int,
+        rate: Rate,
+        bit_rate: int,
+        codec: str = H264,
+        has_audio: bool = False,
+    ) -> Streamer:
         """A stream that has begun; no picture is larger than the camera can draw in time."""
         size = min(Size.of_height(height), self.largest, key=lambda size: size.height)
         target = (client, self.default_port if port is None else port)
-        plan = StreamPlan(name, target, size, rate, bit_rate, self.latency_ms)
+        plan = StreamPlan(name, target, size, rate, bit_rate, self.latency_ms, codec, has_audio)
         streamer = Streamer(plan, self.sensor, self.faults, self.dice, self.counts)
         streamer.start()
         return streamer
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    height: int
+    port: int | None
+    protocol: str
+
+
 class Webcam:
     """The state diagram of GoPro's webcam mode: off or idle, streaming, or in low-power preview."""
 
-    def __init__(self, outlet: Outlet, generation: int) -> None:
+    def __init__(self, outlet: Outlet, traits: Traits) -> None:
         self.status = OFF
         self.error = NO_ERROR
         self.streamer: Streamer | None = None
-        self._outlet = outlet
-        # HERO9 and 10 ignore `port`; only they have 480p.
-        self._takes_port = generation >= 11
-        self._heights = HEIGHTS if generation <= 10 else {res: height for res, height in HEIGHTS.items() if res != 4}
+        self._outlet, self._traits = outlet, traits
 
     @property
     def is_on(self) -> bool:
@@ -69,19 +85,34 @@ class Webcam:
             self._end(UNAVAILABLE)
             self.error = UNAVAILABLE_ERROR
             return
-        try:
-            resolution, view = int(query.get("res", USUAL_RESOLUTION)), int(query.get("fov", 0))
-            port = int(query["port"]) if "port" in query and self._takes_port else None
-        except ValueError:
-            resolution, view, port = -1, -1, None
-        known = resolution in self._heights and view in FIELDS_OF_VIEW and (port is None or port in UDP_PORTS)
-        known = known and query.get("protocol", "TS") == "TS"  # RTSP is not simulated
-        self.error = self._trouble(is_encoding) or (NO_ERROR if known else INVALID_PARAMETER)
-        if self.error == NO_ERROR:
+        asked = self._parameters(query)
+        self.error = self._trouble(is_encoding) or (INVALID_PARAMETER if asked is None else NO_ERROR)
+        if asked is not None and self.error == NO_ERROR:
             self._end(STREAMING)
-            if "stale_idle" not in self._outlet.faults:
-                height = self._heights[resolution]
-                self.streamer = self._outlet.open("webcam", client, port, height, rate, WEBCAM_BIT_RATE)
+            # RTSP is answered, but nobody serves it.
+            if asked.protocol == "TS" and "stale_idle" not in self._outlet.faults:
+                self.streamer = self._outlet.open(
+                    "webcam",
+                    client,
+                    asked.port,
+                    asked.height,
+                    rate,
+                    WEBCAM_BIT_RATE,
+                    has_audio=self._traits.webcam_has_audio,
+                )
+
+    def _parameters(self, query: Mapping[str, str]) -> "_Asked | None":
+        """What is asked for, None when the camera has no such thing. Models ignore parameters they do not have."""
+        traits = self._traits
+        protocol = query.get("protocol", "TS") if len(traits.webcam_protocols) > 1 else "TS"
+        try:
+            height = HEIGHTS[int(query.get("res", USUAL_RESOLUTION))]
+            port = int(query["port"]) if "port" in query and traits.webcam_takes_port else None
+            is_known = int(query.get("fov", 0)) in FIELDS_OF_VIEW and protocol in traits.webcam_protocols
+            is_known = is_known and (height != 480 or traits.webcam_has_480)
+        except (ValueError, KeyError):
+            return None
+        return _Asked(height, port, protocol) if is_known and (port is None or port in UDP_PORTS) else None
 
     def preview(self, client: str, rate: Rate, is_encoding: bool) -> None:
         """`webcam/preview`: a small stream that needs little power."""
@@ -116,12 +147,10 @@ class Webcam:
 class Preview:
     """`camera/stream`: the other live picture, which a recording ends (OpenGoPro issue 352)."""
 
-    def __init__(self, outlet: Outlet, generation: int) -> None:
+    def __init__(self, outlet: Outlet, traits: Traits) -> None:
         self.streamer: Streamer | None = None
-        self._outlet = outlet
+        self._outlet, self._traits = outlet, traits
         self._is_stuck = False
-        self._takes_port = generation >= 12
-        self._height = 480 if generation == 9 else 720
 
     @property
     def is_on(self) -> bool:
@@ -132,8 +161,11 @@ class Preview:
         """Begin to stream; False when it streams already."""
         if self.is_on:
             return False
-        port = port if self._takes_port else None
-        self.streamer = self._outlet.open("preview", client, port, self._height, rate, PREVIEW_BIT_RATE)
+        traits = self._traits
+        port = port if traits.preview_takes_port else None
+        self.streamer = self._outlet.open(
+            "preview", client, port, traits.preview_height, rate, PREVIEW_BIT_RATE, traits.preview_codec
+        )
         return True
 
     def stop(self) -> bool:
