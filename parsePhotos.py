@@ -1,81 +1,402 @@
-"""Photos with a time get a place: the nearest fix of the receiver, and the camera's position at that very instant."""
+"""Photos get a place: the nearest fix of the receiver, and the camera's position at that very instant.
+
+SOURCE is a recording's folder, a folder of any camera's JPEG files, or such files. The result is a table, the tags in
+each photo, files for maps and for other tools, and a report.
+"""
 
 import argparse
+import errno
 import math
-from collections.abc import Callable, Sequence
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import configs
 from configs import Settings
-from rig import cli, photos
-from rig.errors import NoPositionError, UnreadableError, UsageError
-from rig.locate import Rule, locate
+from rig import album, cli, exif, exports, photos, report
+from rig.camerabook import CameraBook
+from rig.clock import iso_utc, parse_utc
+from rig.collection import Collection, read_manifest
+from rig.errors import NoPositionError, NoSpaceError, UnreadableError, UsageError
+from rig.files import UNSYNCED_SUFFIX, sync_folder
+from rig.locate import Rule, direction_of, load_track, locate, shift_onto, tags_of
+from rig.photos import Photo
 from rig.positions import Track
+from rig.privacy import PrivacyError, make_private
 
 METHODS = {"interpolate": "hermite", "nearest": "nearest"}
+FORMATS = ("csv", *exports.FORMATS, "report")
+MAKE = "GoPro"  # of all cameras that a recording knows
+WITHHELD = "photos-withheld"  # where photos lie of which the privacy command failed
+WRITERS = 8  # the disk confirms that many files at once, 3.5 times as fast as one by one
+CHUNK = 64  # photos between two reports of progress
+GIVEN_OFFSET_ERROR_S = 0.5  # of a --camera-offset that names none
+ALBUM_SHARE, TAG_SHARE = 0.5, 0.9  # of the progress, when other cameras' photos are read, and the tags written
+
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What is wanted of the photos. `camera_offset` is seconds and their error, None to find it."""
+
+    formats: tuple[str, ...]
+    positions: tuple[Path, ...] = ()
+    method: str = "interpolate"
+    camera_offset: tuple[float, float] | None = None
+    exif: bool = True
+    in_place: bool = False
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhotoSummary:
-    """What came of the photos."""
+    """What came of the photos; `failed` says for each file that could not be used why."""
 
     photos: int
     located: int  # have a fix near enough
     interpolated: int
     tables: tuple[str, ...]
+    files: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """A photo, the file that it is made of, and what its own camera's clock had said."""
+
+    row: Photo
+    source: Path
+    camera_time: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Photos:
+    """All that a table shall hold: photos to be placed, and rows of earlier runs that stay as they are."""
+
+    output: Path
+    items: tuple[_Item, ...]
+    others: tuple[Photo, ...] = ()
+    warnings: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
 
 
 def associate(
     folder: Path,
     settings: Settings,
     positions: Sequence[Path] = (),
-    progress: Callable[[float], None] = lambda share: None,
+    progress: Progress = lambda share: None,
     *,
-    method: str = "interpolate",
-    dry_run: bool = False,
+    wish: Wish | None = None,
 ) -> PhotoSummary:
     """Give each photo of a folder's `photos.csv` its position, from the folder's own log or from `positions`.
 
     Raises UnreadableError without a table or a readable log, NoPositionError when no photo has a fix near enough.
     """
-    rows = photos.read_table(folder)
-    track = Track.load(list(positions) or _own_log(folder))
-    progress(0.5)
-    rule = Rule(METHODS[method], settings.max_gap_s, settings.lever_arm_m)
-    located = locate(rows, track, rule)
-    with_fix = sum(row.latitude is not None for row in located)
-    if rows and not with_fix:
-        raise NoPositionError(
-            f"none of the {len(rows)} photos in {folder} has a fix within {settings.max_gap_s:g} s",
-            cure="check that the positions are of the same day, or widen --max-gap",
+    wish = replace(wish or Wish(formats=settings.photo_formats), positions=tuple(positions))
+    items = tuple(_Item(row, folder / row.photo) for row in photos.read_table(folder))
+    return _place(_Photos(folder, items), settings, wish, _own_logs(folder), progress)
+
+
+def place_album(
+    sources: Sequence[Path], output: Path, settings: Settings, wish: Wish, progress: Progress = lambda share: None
+) -> PhotoSummary:
+    """Give photos of any camera a time and a position; they are copied into `output` unless `wish` says otherwise.
+
+    Raises UnreadableError when none can be read, NoPositionError when none has a fix near enough, UsageError.
+    """
+    if settings.privacy_command and (wish.in_place or not wish.exif):
+        raise UsageError(
+            "the privacy command would have to change the originals", cure="leave --in-place and --no-exif away"
         )
-    if not dry_run:
-        photos.write_table(folder, located)
-    progress(1.0)
-    return PhotoSummary(
+    snaps, failed = _read_album(sources, lambda share: progress(ALBUM_SHARE / 2 * share))
+    snaps, warnings = album.with_subseconds(snaps)
+    if wish.camera_offset is not None:
+        offsets = album.given_offset(snaps, *wish.camera_offset)
+    else:
+        offsets, doubts = album.find_offsets(snaps, settings, lambda share: progress(ALBUM_SHARE / 2 * (1 + share)))
+        warnings += doubts
+    made = _Photos(
+        output=output,
+        items=_album_items(snaps, offsets, output, stays=wish.in_place or not wish.exif),
+        others=tuple(_rows_of_others(output, {snap.camera for snap in snaps})),
+        warnings=tuple(warnings),
+        failed=tuple(failed),
+    )
+    logs = [log for source in sources for log in _own_logs(source)]
+    return _place(made, settings, wish, logs, lambda share: progress(ALBUM_SHARE + (1 - ALBUM_SHARE) * share))
+
+
+def _album_items(
+    snaps: Sequence[album.Snap], offsets: Mapping[str, album.Offset], output: Path, *, stays: bool
+) -> tuple[_Item, ...]:
+    """Rows of photos that stay where they are, or else are copied to `output`."""
+    names = album.names_of(snaps)
+    items = []
+    for snap in snaps:
+        offset = offsets[snap.camera]
+        copy = f"photos/{snap.camera}/{names[snap.path]}"
+        row = Photo(
+            photo=Path(os.path.relpath(snap.path, output)).as_posix() if stays else copy,
+            camera=snap.camera,
+            utc=iso_utc(offset.utc_ns(snap.clock_ns)),
+            time_error_ms=offset.error_ms(snap),
+        )
+        items.append(_Item(row, snap.path, snap.camera_time))
+    return tuple(items)
+
+
+def _read_album(sources: Sequence[Path], progress: Progress) -> tuple[list[album.Snap], list[str]]:
+    """What all photos say of themselves, and why some could not be read."""
+    paths = {path.resolve(): (path, source) for source in sources for path in album.find(source)}
+    snaps, failed = [], []
+    for number, (path, source) in enumerate(paths.values(), start=1):
+        try:
+            snaps.append(album.read(path, source))
+        except UnreadableError as error:
+            failed.append(str(error))
+        if number % CHUNK == 0:
+            progress(number / len(paths))
+    if not snaps:
+        places = ", ".join(map(str, sources))
+        why = failed[0] if failed else f"{places} holds neither a {photos.TABLE_NAME} nor JPEG files"
+        raise UnreadableError(why, cure="name a recording's folder, a folder of photos or JPEG files")
+    return snaps, failed
+
+
+def _rows_of_others(output: Path, cameras: set[str]) -> list[Photo]:
+    """Rows of other cameras from earlier runs: they stay."""
+    if not (output / photos.TABLE_NAME).exists():
+        return []
+    return [row for row in photos.read_table(output) if row.camera not in cameras]
+
+
+def _own_logs(folder: Path) -> list[list[Path]]:
+    """The logs that a folder has of its own, the best first: the receiver's, else what a camera's film tells."""
+    positions, videos = folder / "positions", folder / "videos"
+    logs = [[path] for path in (positions / "positions.csv", positions / "raw.nmea") if path.exists()]
+    films = sorted(path for path in videos.glob("*/*") if path.suffix.lower() == ".mp4") if videos.is_dir() else []
+    return [*logs, *([films] if films else [])]
+
+
+def _place(
+    made: _Photos, settings: Settings, wish: Wish, own_logs: Sequence[Sequence[Path]], progress: Progress
+) -> PhotoSummary:
+    """The way that all photos go: places, tags, table, files for others, report."""
+    unplaced = [item.row for item in made.items]
+    try:
+        track, doubts = _load([wish.positions] if wish.positions else own_logs, made.output)
+        rows = locate(unplaced, track, Rule(METHODS[wish.method], settings.max_gap_s, settings.lever_arm_m))
+        if rows and not any(row.latitude is not None for row in rows):
+            raise _nowhere(rows, track, settings, made.output)
+    except NoPositionError as error:
+        if not wish.dry_run and made.output.is_dir():  # photos without positions are worth a look, too
+            _describe(made, [*made.others, *unplaced], None, settings, wish, [error.message])
+        raise
+    absent = sum(not item.source.exists() for item in made.items)
+    missing = [f"{absent} photos of the table are not there"] if absent else []
+    summary = PhotoSummary(
         photos=len(rows),
-        located=with_fix,
-        interpolated=sum(row.interpolation != "none" for row in located),
-        tables=(str(folder / photos.TABLE_NAME),),
+        located=sum(row.latitude is not None for row in rows),
+        interpolated=sum(row.interpolation != "none" for row in rows),
+        tables=(str(made.output / photos.TABLE_NAME),),
+        warnings=(*made.warnings, *doubts, *missing),
+        failed=made.failed,
+    )
+    if wish.dry_run:
+        return summary
+    items = tuple(replace(item, row=row) for item, row in zip(made.items, rows, strict=True))
+    try:
+        made.output.mkdir(parents=True, exist_ok=True)
+        if wish.exif:
+            rows, failed = _tag_all(items, made.output, settings, lambda share: progress(TAG_SHARE * share))
+            summary = replace(summary, failed=(*summary.failed, *failed))
+        photos.write_table(made.output, [*made.others, *rows])
+        doubts = [*summary.warnings, *summary.failed]
+        files = _describe(made, [*made.others, *rows], track, settings, wish, doubts)
+    except OSError as error:
+        raise _unwritable(error, made.output) from error
+    progress(1.0)
+    return replace(summary, files=tuple(map(str, files)))
+
+
+def _load(logs: Sequence[Sequence[Path]], folder: Path) -> tuple[Track, list[str]]:
+    """The first of several logs that tells positions. Raises what was wrong with the first."""
+    if not logs:
+        raise NoPositionError(f"{folder} has no positions of its own", cure="name a log with --positions")
+    errors = []
+    for log in logs:
+        try:
+            return load_track(log)
+        except (UnreadableError, NoPositionError) as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def _nowhere(rows: Sequence[Photo], track: Track, settings: Settings, output: Path) -> NoPositionError:
+    first, last = (parse_utc(end(row.utc for row in rows)) for end in (min, max))
+    spans = [f"{iso_utc(a)[:19]} to {iso_utc(b)[:19]}" for a, b in ((first, last), track.utc_ns[[0, -1]].tolist())]
+    cure = "check that the positions are of the same day, or widen --max-gap"
+    if (shift_s := shift_onto(rows, track, settings.max_gap_s)) is not None:
+        cure = f"with their clock {shift_s / 3600:+g} h they would lie on the track: --camera-offset corrects a clock"
+    return NoPositionError(
+        f"none of the {len(rows)} photos in {output} ({spans[0]}) has a fix within {settings.max_gap_s:g} s"
+        f" (positions from {spans[1]})",
+        cure=cure,
     )
 
 
-def _own_log(folder: Path) -> list[Path]:
-    log = folder / "positions" / "positions.csv"
-    if not log.exists():
-        raise UnreadableError(f"{folder} has no positions of its own", cure="name a log with --positions")
-    return [log]
+def _unwritable(error: OSError, output: Path) -> Exception:
+    if error.errno == errno.ENOSPC:
+        return NoSpaceError(f"no room for the photos in {output}", cure="make room or name another --output")
+    return UnreadableError(f"{output} cannot be written ({error})", cure="name another --output")
+
+
+def _tag_all(
+    items: Sequence[_Item], output: Path, settings: Settings, progress: Progress
+) -> tuple[list[Photo], list[str]]:
+    """Write the tags into all photos; the rows of those that may be shown, and why others are not or have no tags."""
+    tag = partial(_tag, output=output, settings=settings, cameras=_cameras(output, settings))
+    rows, failed = [], []
+    for folder in {(output / item.row.photo).parent for item in items if item.source.exists()}:
+        folder.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(WRITERS) as pool:
+        for begin in range(0, len(items), CHUNK):
+            for row, why in pool.map(tag, items[begin : begin + CHUNK]):
+                rows += [row] if row else []
+                failed += [why] if why else []
+            progress(min(1.0, (begin + CHUNK) / len(items)))
+    for folder in {(output / row.photo).parent for row in rows}:
+        if folder.is_dir():
+            sync_folder(folder)
+    return rows, failed
+
+
+def _cameras(folder: Path, settings: Settings) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Of each camera of a recording the name that the crew gave it, and what goes into its photos."""
+    manifest = read_manifest(folder)
+    book = CameraBook(settings.output)
+    return {
+        camera.folder: (
+            book.label(camera.serial) or camera.folder,
+            {"make": MAKE, "model": camera.model, "serial": camera.serial},
+        )
+        for camera in (manifest.cameras if manifest else ())
+    }
+
+
+def _tag(
+    item: _Item, output: Path, settings: Settings, cameras: dict[str, tuple[str, dict[str, Any]]]
+) -> tuple[Photo | None, str]:
+    """Write one photo with its tags: its row, unless nobody may see it, and what went wrong."""
+    target = (output / item.row.photo).resolve()
+    try:
+        jpeg = item.source.read_bytes()
+        try:
+            block = exif.read_block(jpeg)
+        except ValueError:  # its EXIF is damaged, its picture need not be
+            block = exif.Block()
+        picture, privacy = jpeg, block.privacy
+        if settings.privacy_command and not privacy:
+            picture = make_private(jpeg, settings.privacy_command, settings.privacy_timeout_s)
+            privacy = Path(settings.privacy_command[0]).name
+            block = exif.without_pictures(block)
+        name, camera = cameras.get(item.row.camera, (item.row.camera, {}))
+        direction = direction_of(item.row, name, settings.camera_directions)
+        time = item.camera_time or block.camera_time
+        tags = tags_of(item.row, *exif.size_of(picture), direction, camera_time=time, privacy=privacy, **camera)
+        tagged = exif.with_segments(picture, exif.app_segments(tags, block))
+    except PrivacyError as error:
+        _withhold(item, output)
+        return None, f"{item.source} is left out: {error}"
+    except FileNotFoundError:
+        return item.row, ""  # told once for all
+    except ValueError as error:
+        return item.row, f"{item.source}: {error}; it gets no tags"
+    if target != item.source.resolve() or tagged != jpeg:
+        _write(target, tagged, item.source)
+    return item.row, ""
+
+
+def _withhold(item: _Item, output: Path) -> None:
+    """Out of the results; a photo of the table is put aside, another camera's original stays where it is."""
+    place = output / item.row.photo
+    if place == item.source and place.exists():
+        aside = output / WITHHELD / item.row.camera / place.name
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        place.replace(aside)
+
+
+def _write(path: Path, data: bytes, like: Path) -> None:
+    """A whole file or the old one, also after a power cut; its folder is synced when all are written."""
+    temporary = path.with_name(path.name + UNSYNCED_SUFFIX)
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fdatasync(file.fileno())
+        shutil.copymode(like, temporary)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _describe(
+    made: _Photos, rows: Sequence[Photo], track: Track | None, settings: Settings, wish: Wish, doubts: Sequence[str]
+) -> list[Path]:
+    """Write the files for others and the report."""
+    cameras = _cameras(made.output, settings)
+    ordered = sorted(rows, key=lambda row: (row.utc, row.camera))
+    names = [cameras.get(row.camera, (row.camera, {}))[0] for row in ordered]
+    directions = [direction_of(row, name, settings.camera_directions) for row, name in zip(ordered, names, strict=True)]
+    collection = Collection(made.output.resolve().name, ordered, track, directions)
+    files = exports.write(made.output, collection, wish.formats)
+    if "report" in wish.formats:
+        files.append(report.write(made.output, collection, settings, doubts))
+    return files
 
 
 def _parser(settings: Settings) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="parsePhotos.py", description=__doc__)
-    parser.add_argument("sources", metavar="SOURCE", nargs="+", type=Path, help="folders with a photos.csv")
-    parser.add_argument("--positions", type=Path, action="append", default=[], metavar="FILE", help="CSV or NMEA log")
-    parser.add_argument("--method", choices=sorted(METHODS), default="interpolate", help="default: interpolate")
-    parser.add_argument("--max-gap", default=f"{settings.max_gap_s:g}s", metavar="1s", help="no fix further than this")
-    parser.add_argument("--lever-arm", metavar="FORWARD,RIGHT,UP", help="camera minus antenna, m; --lever-arm=-1,0,0")
-    parser.add_argument("--dry-run", action="store_true", help="only say what would come out")
+    add = parser.add_argument
+    add(
+        "sources", metavar="SOURCE", nargs="+", type=Path, help="recordings' folders, folders of JPEG files, JPEG files"
+    )
+    add("--output", type=Path, metavar="DIR", help="for photos of other cameras; default: ./photos-out")
+    add(
+        "--positions",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="our CSV, NMEA, GPX, or a GoPro's MP4; more than one may be given",
+    )
+    add("--method", choices=sorted(METHODS), default="interpolate", help="default: interpolate")
+    add("--max-gap", default=f"{settings.max_gap_s:g}s", metavar="1s", help="no fix further than this (default: 1s)")
+    add("--lever-arm", metavar="FORWARD,RIGHT,UP", help="camera minus antenna, m; --lever-arm=-1,0,0")
+    add(
+        "--camera-offset",
+        default="auto",
+        metavar="auto|SECONDS[:ERROR]",
+        help="UTC minus the camera's clock; auto: by the time code in a photo, else as EXIF says",
+    )
+    add("--no-exif", action="store_true", help="leave the photos alone: only tables")
+    add("--in-place", action="store_true", help="tag the originals themselves instead of copies")
+    add(
+        "--format",
+        default=",".join(settings.photo_formats),
+        metavar="NAME,...",
+        help=f"of {', '.join(FORMATS)}, or all, or none; csv is always written (default: %(default)s)",
+    )
+    add("--dry-run", action="store_true", help="only say what would come out")
     return parser
 
 
@@ -99,25 +420,88 @@ def _metres(text: str) -> tuple[float, ...]:
     return arm
 
 
+def _offset(text: str) -> tuple[float, float] | None:
+    if text == "auto":
+        return None
+    match = re.fullmatch(r"([+-]?\d+(?:\.\d+)?)s?(?::(\d+(?:\.\d+)?)s?)?", text)
+    if not match:
+        raise UsageError(
+            f"--camera-offset {text!r} is no number of seconds", cure="say for instance -3600.25, or -3600.25:0.1"
+        )
+    return float(match[1]), float(match[2] or GIVEN_OFFSET_ERROR_S)
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    named = [name.strip().lower() for name in text.split(",") if name.strip()]
+    if "all" in named:
+        return FORMATS
+    if unknown := sorted(set(named) - {*FORMATS, "none"}):
+        raise UsageError(f"--format knows no {unknown[0]!r}", cure=f"say some of {', '.join(FORMATS)}, all or none")
+    return tuple(dict.fromkeys(name for name in named if name != "none"))
+
+
 def _run(options: argparse.Namespace) -> PhotoSummary:
     settings = replace(configs.load(), max_gap_s=_seconds(options.max_gap))
     if options.lever_arm:
         settings = replace(settings, lever_arm_m=_metres(options.lever_arm))
-    parts = [
-        associate(source, settings, options.positions, method=options.method, dry_run=options.dry_run)
-        for source in options.sources
-    ]
+    wish = Wish(
+        formats=_formats(options.format),
+        positions=tuple(options.positions),
+        method=options.method,
+        camera_offset=_offset(options.camera_offset),
+        exif=not options.no_exif,
+        in_place=options.in_place,
+        dry_run=options.dry_run,
+    )
+    progress = cli.Progress("photos")
+    return _joined(list(_each_source(options, settings, wish, progress)))
+
+
+def _each_source(
+    options: argparse.Namespace, settings: Settings, wish: Wish, progress: Progress
+) -> Iterator[PhotoSummary]:
+    """Recordings one by one, all other photos together."""
+    tables = [source for source in options.sources if _is_table_s_folder(source)]
+    for folder in tables:
+        if wish.camera_offset is not None or options.output:
+            raise UsageError(
+                f"{folder} has a {photos.TABLE_NAME} that tells the times and places of its photos",
+                cure="leave --camera-offset and --output away, or name its photos' folder",
+            )
+        yield associate(folder, settings, wish.positions, progress, wish=wish)
+    others = [source for source in options.sources if source not in tables]
+    if others:
+        folder = others[0] if others[0].is_dir() else others[0].parent
+        output = options.output or (folder if wish.in_place else Path("photos-out"))
+        yield place_album(others, output, settings, wish, progress)
+
+
+def _is_table_s_folder(source: Path) -> bool:
+    """Whether a folder's own table tells its photos, rather than one about originals tagged in place."""
+    if not (source / photos.TABLE_NAME).exists():
+        return False
+    rows = photos.read_table(source)
+    return not rows or any(row.photo.startswith("photos/") for row in rows)
+
+
+def _joined(parts: Sequence[PhotoSummary]) -> PhotoSummary:
+    if len(parts) == 1:
+        return parts[0]
     return PhotoSummary(
         photos=sum(part.photos for part in parts),
         located=sum(part.located for part in parts),
         interpolated=sum(part.interpolated for part in parts),
         tables=tuple(table for part in parts for table in part.tables),
+        files=tuple(file for part in parts for file in part.files),
+        warnings=tuple(text for part in parts for text in part.warnings),
+        failed=tuple(text for part in parts for text in part.failed),
     )
 
 
 def _say(summary: PhotoSummary) -> str:
     counts = f"{summary.located} of {summary.photos} photos have a fix, {summary.interpolated} a position of their own"
-    return f"{counts}: {', '.join(summary.tables)}"
+    lines = [f"{counts}: {', '.join((*summary.tables, *summary.files))}"]
+    return "\n".join([*lines, *(f"warning: {text}" for text in summary.warnings)])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
