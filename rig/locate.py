@@ -11,7 +11,7 @@ import numpy as np
 from rig.clock import NS_PER_MS, NS_PER_S, iso_utc, parse_utc
 from rig.errors import NoPositionError
 from rig.exif import PhotoTags
-from rig.nmea import Fix
+from rig.fix import Fix
 from rig.photos import Photo, with_flags
 from rig.positions import Places, Track, lever_arm, read_fixes
 

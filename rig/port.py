@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BAUD_RATES = (115_200, 19_200, 9_600, 38_400, 57_600, 4_800, 230_400, 460_800)  # the likely ones first
 LISTEN_S = 1.2  # a receiver at 1 Hz is heard in it; a wrong rate gives no valid checksum however long
 READ_BYTES = 4096
-STABLE_NAME = "edencar-gnss"  # of system/60-edencar.rules
+STABLE_NAME = "edencar-gnss"  # of system/udev.rules
 NAMES = ("Eos GNSS", "Arrow", STABLE_NAME)
 
 
