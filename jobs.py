@@ -52,12 +52,13 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a job's process has to do; `every` as in `parseVideo.py --every`, no positions: the recording's own."""
+    """What a job's process has to do; `every` and `start_utc` as for `parseVideo.py`, no positions: the recording's."""
 
     kind: str
     folder: Path
     every: str = ""
     positions: tuple[Path, ...] = ()
+    start_utc: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,9 @@ class Jobs:
     def __exit__(self, *_error: object) -> None:
         self.close()
 
-    def add(self, kind: str, recording_id: str, every: str = "", positions: tuple[Path, ...] = ()) -> Job:
+    def add(
+        self, kind: str, recording_id: str, every: str = "", positions: tuple[Path, ...] = (), start_utc: str = ""
+    ) -> Job:
         """Queue a job; the same job that has not ended yet is returned instead of a second one.
 
         It waits while files of the recording still come from the cameras. Raises UsageError, UnknownError, or
@@ -119,7 +122,7 @@ class Jobs:
         manifest = self._recordings.get(recording_id)
         if manifest.state == RECORDING:
             raise ConflictError(f"recording {recording_id} still runs", cure="stop it first")
-        task = Task(kind, self._recordings.folder(recording_id), every or manifest.every, positions)
+        task = Task(kind, self._recordings.folder(recording_id), every or manifest.every, positions, start_utc)
         with self._changed:
             for entry in self._entries:
                 if entry.task == task and entry.job.state not in ENDED:
@@ -232,7 +235,7 @@ def run_task(link: Link, task: Task, settings: Settings) -> None:
     begin = 0.0
     if task.kind == PROCESS:
         tell = _teller(link, 0.0, PHOTOS_SHARE)
-        result["video"] = asdict(parseVideo.parse_recording(task.folder, settings, task.every, tell))
+        result["video"] = asdict(parseVideo.parse_recording(task.folder, settings, task.every, tell, task.start_utc))
         begin = PHOTOS_SHARE
     try:
         tell = _teller(link, begin, 1.0)

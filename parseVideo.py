@@ -1,72 +1,61 @@
 """Videos become sharp photos, each with the exact time it was taken and an honest error bar.
 
 The time code that each camera filmed dates every frame; of each interval one frame is kept, the sharpest of its
-neighbours.
+neighbours. SOURCE is a recording's folder, or video files from anywhere.
 """
 
 import argparse
 import errno
+import hashlib
 import json
 import math
-import os
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeGuard
 
-import av
 import numpy as np
-import numpy.typing as npt
 
 import configs
 from configs import Settings
-from rig import calibration, cli, photos, video
+from rig import calibration, cli, exports, extraction, gpmf, photos, sampling, timeline, video
 from rig.calibration import Context
+from rig.camerabook import CameraBook
 from rig.clock import iso_utc
-from rig.errors import NoCalibrationError, NoPositionError, NoSpaceError, UnreadableError, UsageError
+from rig.collection import Collection
+from rig.errors import (
+    EdencarError,
+    NoCalibrationError,
+    NoPositionError,
+    NoSpaceError,
+    UnreadableError,
+    UsageError,
+)
+from rig.extraction import Made, Manner, Work
 from rig.files import write_atomically
+from rig.journal import Journal
+from rig.locate import Rule, direction_of
 from rig.photos import Photo
 from rig.positions import Track
+from rig.spacing import Every
 from rig.timeline import CameraClock
-from rig.video import Clip, Video
+from rig.video import Video
 from rig.yaw import check_video
 
-Int64 = npt.NDArray[np.int64]
+PART = "photos.part"  # what a run has made so far
+FORMATS = ("csv", *exports.FORMATS)
 
-SECOND_NS = 1_000_000_000
-MILLISECOND_NS = 1_000_000
-MAX_OFF_TARGET_FRAMES = 2.0  # a frame further from the wanted instant than this lies beside a gap
-METRES_PER_DEGREE = 111_195.0  # of latitude, mean sphere: good to 0.5 %, enough to space photos
-STANDING_MPS = 0.3
-DARK, BRIGHT = 20.0, 235.0  # mean luminance of a covered and of a blinded lens
-
-_EVERY = re.compile(r"(\d+(?:\.\d+)?)(s|m)?")
-
-
-@dataclass(frozen=True, slots=True)
-class Every:
-    """How far apart the photos are: `step` seconds, or metres along the track."""
-
-    step: float
-    unit: str = "s"
-
-    @staticmethod
-    def parse(text: str) -> "Every":
-        """`0.5s`, `5m`, or a number of seconds. Raises UsageError for anything else."""
-        match = _EVERY.fullmatch(text.strip())
-        if not match or float(match[1]) <= 0:
-            raise UsageError(f"--every {text!r} is no interval", cure="say for instance 0.5s or 5m")
-        return Every(float(match[1]), match[2] or "s")
+Progress = Callable[[float], None]
+Dated = tuple[Video, CameraClock]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What photos are wanted of the videos."""
+    """What photos are wanted of the videos. `jobs` 0: as many as there are cores."""
 
     every: Every
     sharpest_of: int
@@ -75,142 +64,163 @@ class Wish:
     calibration: Path | None = None
     start_utc: str = ""
     positions: tuple[Path, ...] = ()
-    jobs: int = 1
+    formats: tuple[str, ...] = ()
+    jobs: int = 0
     dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoSummary:
-    """What came of the videos."""
+    """What came of the videos; `failed` says for each file that could not be used why."""
 
     photos: int
     dropped: int  # less sharp than asked for
+    flagged: Mapping[str, int]  # photos by what is doubtful about them
     output: str
     calibration: Mapping[str, Any]
-    warnings: tuple[str, ...]
+    videos: tuple[Mapping[str, Any], ...] = ()
+    warnings: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Sources:
+    """The videos of one run, what is known beside them, and why some files are not among them."""
+
+    videos: list[Video]
+    context: Context
+    failed: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def parse_recording(
-    folder: Path, settings: Settings, every: str = "", progress: Callable[[float], None] = lambda share: None
+    folder: Path,
+    settings: Settings,
+    every: str = "",
+    progress: Progress = lambda share: None,
+    start_utc: str = "",
 ) -> VideoSummary:
-    """Turn all videos of a recording's folder into photos below it. `every` as in `--every`, empty for the setting."""
+    """Turn all videos of a recording's folder into photos below it; `every` and `start_utc` as the options."""
     wish = Wish(
-        every=Every.parse(every) if every else Every(settings.photo_interval_s),
+        every=sampling.parse_every(every) if every else Every(settings.photo_interval_s),
         sharpest_of=settings.sharpest_of,
         min_sharpness=0.0,
         quality=settings.jpeg_quality,
-        positions=tuple(path for path in [folder / "positions" / "positions.csv"] if path.exists()),
+        start_utc=start_utc,
     )
     return parse_videos([folder], folder, settings, wish, progress)
 
 
 def parse_videos(
-    sources: Sequence[Path],
-    output: Path,
-    settings: Settings,
-    wish: Wish,
-    progress: Callable[[float], None] = lambda share: None,
+    sources: Sequence[Path], output: Path, settings: Settings, wish: Wish, progress: Progress = lambda share: None
 ) -> VideoSummary:
-    """Turn videos, named or of a recording's folder, into `photos/`, `photos.csv` and `calibration.json` in `output`.
+    """Turn videos, named or of one recording's folder, into `photos/`, `photos.csv`, `calibration.json` in `output`.
 
-    Photos of the same camera from an earlier run are replaced, those of other cameras stay.
-    Raises UnreadableError, NoCalibrationError or NoSpaceError.
+    Photos of the same camera from an earlier run are replaced, those of other cameras stay; a run that was interrupted
+    is continued. Raises UnreadableError, NoCalibrationError, NoPositionError, NoSpaceError or ConflictError.
     """
-    track = _track(wish)
-    videos, context = _collect(sources)
-    clocks, warnings = _clocks(videos, settings, context, wish)
-    work = [_Work(video, clock, _pick(video, clock, wish, track)) for video, clock in clocks]
-    table = calibration.table(clocks, context.logs)
-    warnings += _check_drives(clocks, table, wish)
+    wish = replace(wish, positions=wish.positions or _own_positions(sources))
+    found = _collect(sources)
+    journal = Journal(output / PART, _key(found, settings, wish))
+    if journal.head is None:
+        clocks, doubts = _clocks(found, settings, wish)
+        table = calibration.table(clocks, found.context.logs)
+        head: dict[str, Any] = {"calibration": table, "warnings": doubts + _check_drives(clocks, table, wish)}
+    else:
+        head = journal.head
+        clocks = list(_known_clocks(found.videos, head["calibration"]))
+    works = _works(clocks, found, settings, wish)
+    summary = VideoSummary(
+        photos=sum(len(work.picks) for work in works),
+        dropped=0,
+        flagged={},
+        output=str(output),
+        calibration=head["calibration"],
+        videos=tuple(_told(work) for work in works),
+        warnings=(*found.warnings, *head["warnings"]),
+        failed=tuple(found.failed),
+    )
     if wish.dry_run:
-        count = sum(len(item.picks) for item in work)
-        return VideoSummary(photos=count, dropped=0, output=str(output), calibration=table, warnings=tuple(warnings))
-    rows, dropped = _extract_all(work, output, wish, progress)
-    write_atomically(output / calibration.NAME, json.dumps(table, indent=1).encode())
-    calibration.learn(clocks, context, settings)
-    return VideoSummary(
-        photos=len(rows), dropped=dropped, output=str(output), calibration=table, warnings=tuple(warnings)
+        return summary
+    try:
+        with journal.begin(head):
+            made = list(_make(works, journal, settings, wish, progress))
+            _put_in_place(journal.folder, output, made, works)
+            write_atomically(output / calibration.NAME, json.dumps(head["calibration"], indent=1).encode())
+            _export(works, output, settings, wish)
+            journal.remove()
+    except OSError as error:
+        if isinstance(error, EdencarError):
+            raise
+        raise _unwritable(error, journal, output) from error
+    calibration.learn(clocks, found.context, settings)
+    rows = [one.row for one in made if one.row is not None and one.kept]
+    flags = [word for row in rows for word in row.flags.split()]
+    return replace(
+        summary,
+        photos=len(rows),
+        dropped=sum(not one.kept for one in made),
+        flagged={word: flags.count(word) for word in sorted(set(flags))},
+        failed=(*summary.failed, *(one.why for one in made if one.why)),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Pick:
-    """One wanted photo: the frames of one clip of which the sharpest is kept."""
-
-    clip: int
-    frames: tuple[int, ...]
+# --- what there is ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    video: Video
-    clock: CameraClock
-    picks: tuple[_Pick, ...]
+def _own_positions(sources: Sequence[Path]) -> tuple[Path, ...]:
+    named = [source / "positions" / "positions.csv" for source in sources]
+    return tuple(path for path in named if path.exists())
 
 
-def _check_drives(clocks: Sequence[tuple[Video, CameraClock]], table: dict[str, Any], wish: Wish) -> list[str]:
-    """Note in the calibration whether cameras turn when the fixes do, where their films tell; a warning for each alarm.
-
-    A check only: an offset it finds is never applied. A log without positions says nothing here.
-    """
-    try:
-        track = Track.load(wish.positions) if wish.positions else None
-    except NoPositionError:
-        track = None
-    alarms = []
-    for key, (item, clock) in zip(table, clocks, strict=True):
-        check = check_video(item, track, clock.utc_ns) if track is not None else None
-        if check is not None:
-            table[key]["drive_check"] = check.to_json()
-            alarms += [f"{key}: {check.why}"] if check.verdict == "alarm" else []
-    return alarms
-
-
-def _collect(sources: Sequence[Path]) -> tuple[list[Video], Context]:
+def _collect(sources: Sequence[Path]) -> _Sources:
     """All videos, and what is known beside them when a source is a recording's folder."""
-    files = [path for path in sources if not path.is_dir()]
-    videos = video.find_videos(files) if files else []
-    context = Context()
-    for folder in (path for path in sources if path.is_dir()):
-        videos += _videos_of(folder)
-        context = Context.of(folder)
-    return videos, context
+    found = _Sources([], Context())
+    folders = [path for path in sources if path.is_dir()]
+    if len(folders) > 1 or 0 < len(folders) < len(sources):
+        raise UsageError("more than one recording, or a recording and files", cure="name one recording, or files")
+    if folders:
+        found.videos = video.videos_of(folders[0], lambda error: found.warnings.append(str(error)))
+        found.context = Context.of(folders[0])
+    else:
+        found.videos = video.find_videos(sources, tell=lambda error: found.failed.append(str(error)))
+    found.warnings += [
+        f"{clip.path} is cut short: it holds less than its header promises"
+        for item in found.videos
+        for clip in item.clips
+        if clip.is_cut_short
+    ]
+    return found
 
 
-def _videos_of(folder: Path) -> list[Video]:
-    root = folder / "videos" if (folder / "videos").is_dir() else folder
-    cameras = [path for path in sorted(root.iterdir()) if path.is_dir()] if root != folder else [folder]
-    videos = []
-    for camera in cameras:
-        files = [path for path in sorted(camera.iterdir()) if path.suffix.lower() in video.VIDEO_SUFFIXES]
-        if files:
-            videos += video.find_videos(files, camera.name)
-    if not videos:
-        raise UnreadableError(f"{folder} holds no videos", cure="name a recording's folder or video files")
-    return videos
+def _key(found: _Sources, settings: Settings, wish: Wish) -> str:
+    """One run's name: the same for the same files, wishes and settings."""
+    files = [clip.path for item in found.videos for clip in item.clips]
+    files += [path.with_suffix(".idx") for path in files] + list(wish.positions)
+    stamps = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.exists()]
+    asked = replace(wish, jobs=0, dry_run=False)
+    return hashlib.sha256(repr((stamps, asked, settings)).encode()).hexdigest()
 
 
-def _clocks(
-    videos: Sequence[Video], settings: Settings, context: Context, wish: Wish
-) -> tuple[list[tuple[Video, CameraClock]], list[str]]:
+def _clocks(found: _Sources, settings: Settings, wish: Wish) -> tuple[list[Dated], list[str]]:
     """The clock of each video for which there is one, and a warning for each other."""
-    calibrate = partial(_calibrate, settings=settings, context=context, wish=wish)
-    outcomes = list(_each(calibrate, videos, wish.jobs))
-    found = [(item, clock) for item, clock in zip(videos, outcomes, strict=True) if _is_firm(clock)]
+    calibrate = partial(_calibrate, settings=settings, context=found.context, wish=wish)
+    outcomes = list(_each(calibrate, found.videos, wish.jobs or extraction.cores()))
+    dated = [(item, clock) for item, clock in zip(found.videos, outcomes, strict=True) if _is_firm(clock)]
     warnings = []
-    for item, outcome in zip(videos, outcomes, strict=True):
+    for item, outcome in zip(found.videos, outcomes, strict=True):
         if _is_firm(outcome):
             continue
-        clock = calibration.linked(item, found, settings) or outcome
+        clock = calibration.linked(item, dated, settings) or outcome
         if isinstance(clock, CameraClock):
-            found.append((item, clock))
+            dated.append((item, clock))
         else:
             warnings.append(f"{item.camera} {item.name}: {clock.message}; it gives no photos")
-    warnings += [f"{item.camera}: {text}" for item, clock in found for text in clock.warnings]
-    if not found:
+    warnings += [f"{item.camera}: {text}" for item, clock in dated for text in clock.warnings]
+    if not dated:
         failure = outcomes[0]
         raise failure if isinstance(failure, NoCalibrationError) else NoCalibrationError("no video has a time code")
-    return found, warnings
+    return dated, warnings
 
 
 def _is_firm(outcome: CameraClock | NoCalibrationError) -> TypeGuard[CameraClock]:
@@ -230,181 +240,6 @@ def _calibrate(item: Video, settings: Settings, context: Context, wish: Wish) ->
         return error
 
 
-def _pick(item: Video, clock: CameraClock, wish: Wish, track: Track | None) -> tuple[_Pick, ...]:
-    """The frames nearest to the wanted instants, with their neighbours."""
-    clock_ns = np.concatenate([clip.clock_ns for clip in item.clips])
-    clip_of = np.repeat(np.arange(len(item.clips)), [len(clip.pts) for clip in item.clips])
-    first_of = np.searchsorted(clip_of, np.arange(len(item.clips)))
-    utc_ns = clock.utc_ns(clock_ns)
-    wanted = _instants(int(utc_ns[0]), int(utc_ns[-1]), wish.every, track)
-    nearest = _nearest(utc_ns, wanted)
-    period = float(np.median(np.diff(utc_ns))) if len(utc_ns) > 1 else float(SECOND_NS)
-    close = np.abs(utc_ns[nearest] - wanted) <= MAX_OFF_TARGET_FRAMES * period
-    chosen = np.unique(nearest[close])
-    spacing = int(np.diff(chosen).min()) if len(chosen) > 1 else wish.sharpest_of
-    reach = (min(wish.sharpest_of, spacing) - 1) / 2
-    picks = []
-    for number in chosen:
-        frames = np.arange(number - math.floor(reach), number + math.ceil(reach) + 1)
-        frames = frames[(frames >= 0) & (frames < len(clip_of))]
-        clip = int(clip_of[number])
-        picks.append(_Pick(clip, tuple(int(f - first_of[clip]) for f in frames if clip_of[f] == clip)))
-    return tuple(picks)
-
-
-def _instants(first_ns: int, last_ns: int, every: Every, track: Track | None) -> Int64:
-    """The wanted UTC: whole multiples of the step, so that all cameras' photos are of the same instants."""
-    if track is not None:
-        instants = _each_metres(track, every.step)
-        return instants[(instants >= first_ns) & (instants <= last_ns)]
-    step_ns = round(every.step * SECOND_NS)
-    return np.arange(-(-first_ns // step_ns), last_ns // step_ns + 1, dtype=np.int64) * step_ns
-
-
-def _track(wish: Wish) -> Track | None:
-    if wish.every.unit != "m":
-        return None
-    if not wish.positions:
-        raise UsageError("--every in metres needs the track", cure="name it with --positions, or say seconds")
-    return Track.load(wish.positions)
-
-
-def _each_metres(track: Track, step_m: float) -> Int64:
-    """The UTC at which the car had driven each whole multiple of `step_m`; standing, it drives nothing."""
-    north = np.diff(track.latitude) * METRES_PER_DEGREE
-    east = np.diff(track.longitude) * METRES_PER_DEGREE * np.cos(np.radians(track.latitude[:-1]))
-    pace = np.hypot(north, east)
-    pace[np.nan_to_num(track.speed_mps[:-1], nan=np.inf) < STANDING_MPS] = 0.0  # the receiver's noise is no way
-    way = np.concatenate([[0.0], np.cumsum(pace)])
-    moving = np.concatenate([[True], np.diff(way) > 0])
-    marks = np.arange(0.0, way[-1], step_m)
-    begin = int(track.utc_ns[0])
-    elapsed = np.rint(np.interp(marks, way[moving], (track.utc_ns - begin)[moving]))
-    return begin + np.asarray(elapsed, dtype=np.int64)
-
-
-def _nearest(values: Int64, wanted: Int64) -> Int64:
-    right = np.clip(np.searchsorted(values, wanted), 1, max(1, len(values) - 1))
-    left = right - 1
-    right = np.minimum(right, len(values) - 1)
-    closest = np.where(np.abs(values[left] - wanted) <= np.abs(values[right] - wanted), left, right)
-    return np.asarray(closest, dtype=np.int64)
-
-
-def _extract_all(
-    work: Sequence[_Work], output: Path, wish: Wish, progress: Callable[[float], None]
-) -> tuple[list[Photo], int]:
-    """Write all photos beside the old ones, then put them in their place; returns the new rows and how many dropped."""
-    part = output / "photos.part"
-    shutil.rmtree(part, ignore_errors=True)
-    total = max(1, sum(len(item.picks) for item in work))
-    rows: list[Photo] = []
-    try:
-        part.mkdir(parents=True)
-        for row in _each_row(work, part, wish):
-            rows.append(row)
-            progress(len(rows) / total)
-        kept = [row for row in rows if (row.sharpness or 0.0) >= wish.min_sharpness]
-        _put_in_place(part, output, kept, {item.video.camera for item in work})
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise NoSpaceError(
-                f"no room for the photos in {output}", cure="delete recordings or name another --output"
-            ) from error
-        raise UnreadableError(f"{output} cannot be written ({error})", cure="name another --output") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return kept, len(rows) - len(kept)
-
-
-def _each_row(work: Sequence[_Work], part: Path, wish: Wish) -> Iterator[Photo]:
-    if wish.jobs > 1:
-        for rows in _each(partial(_extract_listed, part=part, wish=wish), work, wish.jobs):
-            yield from rows
-    else:
-        for item in work:
-            yield from extract(item, part, wish)
-
-
-def _extract_listed(item: _Work, part: Path, wish: Wish) -> list[Photo]:
-    return list(extract(item, part, wish))
-
-
-def extract(item: _Work, part: Path, wish: Wish) -> Iterator[Photo]:
-    """Decode one video as far as needed and write its photos below `part`."""
-    folder = part / item.video.camera
-    folder.mkdir(exist_ok=True)
-    for index, clip in enumerate(item.video.clips):
-        picks = [pick for pick in item.picks if pick.clip == index]
-        for number, picture, sharpness, luminance in _sharpest(clip, picks):
-            photo = _photo(item, clip, number, sharpness, luminance)
-            if sharpness >= wish.min_sharpness:
-                _write(folder / Path(photo.photo).name, picture, wish.quality)
-            yield photo
-
-
-def _sharpest(clip: Clip, picks: Sequence[_Pick]) -> Iterator[tuple[int, av.VideoFrame, float, float]]:
-    """Of each pick the sharpest whole picture (a damaged one only at need): number, picture, sharpness, luminance."""
-    pick_of = {frame: pick for pick in picks for frame in pick.frames}
-    best: tuple[int, av.VideoFrame, float, float] | None = None
-    rank = (False, 0.0)
-    current: _Pick | None = None
-    for number, picture in video.pictures(clip, sorted(pick_of)):
-        if pick_of[number] is not current:
-            if best is not None:
-                yield best
-            best, current = None, pick_of[number]
-        sharpness, luminance = photos.measure(video.luma(picture))
-        if best is None or (number not in clip.damaged, sharpness) > rank:
-            best, rank = (number, picture, sharpness, luminance), (number not in clip.damaged, sharpness)
-    if best is not None:
-        yield best
-
-
-def _photo(item: _Work, clip: Clip, number: int, sharpness: float, luminance: float) -> Photo:
-    clock_ns = clip.clock_ns[number : number + 1]
-    utc = iso_utc(int(item.clock.utc_ns(clock_ns)[0]))
-    doubts = {"dark": luminance < DARK, "bright": luminance > BRIGHT, "damaged": number in clip.damaged}
-    return Photo(
-        photo=f"photos/{item.video.camera}/{_file_name(utc)}",
-        camera=item.video.camera,
-        utc=utc,
-        time_error_ms=int(item.clock.error_ns(clock_ns)[0]) / MILLISECOND_NS,
-        video=clip.path.name,
-        pts_s=int(clip.pts_ns[number]) / SECOND_NS,
-        frame=number,
-        sharpness=sharpness,
-        luminance=luminance,
-        flags=" ".join(word for word, applies in doubts.items() if applies),
-    )
-
-
-def _file_name(utc: str) -> str:
-    """`20261122T140315233Z.jpg` for 2026-11-22T14:03:15.233Z."""
-    return utc.translate({ord(mark): None for mark in "-:."}) + ".jpg"
-
-
-def _write(path: Path, picture: av.VideoFrame, quality: int) -> None:
-    # By way of BGR: a camera's planes straight into a JPEG would turn BT.709 colours into BT.601 ones.
-    with path.open("wb") as file:
-        file.write(photos.encode_jpeg(np.asarray(picture.to_ndarray(format="bgr24"), dtype=np.uint8), quality))
-        file.flush()
-        os.fdatasync(file.fileno())
-
-
-def _put_in_place(part: Path, output: Path, rows: Sequence[Photo], cameras: set[str]) -> None:
-    """Replace these cameras' photos and rows, keep other cameras'."""
-    others = []
-    if (output / photos.TABLE_NAME).exists():
-        others = [row for row in photos.read_table(output) if row.camera not in cameras]
-    (output / "photos").mkdir(exist_ok=True)
-    for camera in cameras:
-        place = output / "photos" / camera
-        shutil.rmtree(place, ignore_errors=True)
-        (part / camera).rename(place)
-    photos.write_table(output, [*others, *rows])
-
-
 def _each(do: Callable[[Any], Any], items: Sequence[Any], jobs: int) -> Iterator[Any]:
     """`map`, in `jobs` processes when there is more than one."""
     if jobs <= 1 or len(items) <= 1:
@@ -414,30 +249,217 @@ def _each(do: Callable[[Any], Any], items: Sequence[Any], jobs: int) -> Iterator
         yield from pool.map(do, items)
 
 
+def _known_clocks(videos: Sequence[Video], table: Mapping[str, Any]) -> Iterator[Dated]:
+    """The clocks that an interrupted run had found."""
+    for item in videos:
+        with_file = f"{item.camera}/{item.name}"
+        key = with_file if with_file in table else item.camera
+        if key in table and table[key]["video"] == item.name:
+            yield item, timeline.from_json(table[key])
+
+
+def _check_drives(clocks: Sequence[Dated], table: dict[str, Any], wish: Wish) -> list[str]:
+    """Note in the calibration whether cameras turn when the fixes do, where their films tell; a warning for each alarm.
+
+    A check only: an offset it finds is never applied. A log without positions says nothing here.
+    """
+    track = _track(wish)
+    alarms = []
+    for key, (item, clock) in zip(table, clocks, strict=True):
+        check = check_video(item, track, clock.utc_ns) if track is not None else None
+        if check is not None:
+            table[key]["drive_check"] = check.to_json()
+            alarms += [f"{key}: {check.why}"] if check.verdict == "alarm" else []
+    return alarms
+
+
+# --- what is wanted ---------------------------------------------------------------------------------------------------
+
+
+def _works(clocks: Sequence[Dated], found: _Sources, settings: Settings, wish: Wish) -> list[Work]:
+    """The wanted photos of each video, no two of one camera at one time. Raises NoPositionError, UsageError."""
+    track = _track(wish)
+    works, ends = [], dict[str, int]()
+    for item, clock in sorted(clocks, key=lambda dated: _begin(*dated)):
+        utc_ns = clock.utc_ns(np.concatenate([clip.clock_ns for clip in item.clips]))
+        own = track if wish.positions else _own_track(item, clock)
+        after = np.concatenate([[0], np.cumsum([len(clip.pts) for clip in item.clips])])
+        picks = [
+            pick
+            for pick in sampling.picks(item, utc_ns, wish.every, wish.sharpest_of, own, settings.standing_mps)
+            if utc_ns[after[pick.clip] + pick.frames[0]] > ends.get(item.camera, 0)
+        ]
+        ends[item.camera] = max(ends.get(item.camera, 0), int(utc_ns[-1]))
+        label, tags = _camera(item, found.context, settings)
+        works.append(Work(video=item, clock=clock, picks=picks, track=own, label=label, camera_tags=tags))
+    if wish.every.unit == "m" and not any(work.picks for work in works):
+        raise NoPositionError("the track and the videos have no time in common", cure="check the day of the positions")
+    return works
+
+
+def _begin(item: Video, clock: CameraClock) -> int:
+    return int(clock.utc_ns(np.array([item.first_ns]))[0])
+
+
+def _track(wish: Wish) -> Track | None:
+    """The positions that were named; a log without any is none, unless the way is to be measured by it."""
+    try:
+        return Track.load(wish.positions) if wish.positions else None
+    except NoPositionError:
+        if wish.every.unit == "m":
+            raise
+        return None
+
+
+def _own_track(item: Video, clock: CameraClock) -> Track | None:
+    """The places that a GoPro's file itself tells, in the time of its pictures; None without any."""
+    line = calibration.gps_line(item)
+    if line is None:
+        return None
+    try:
+        track = Track.of_logs([gpmf.read_fixes(clip.path) for clip in item.clips])
+    except (NoPositionError, UnreadableError):
+        return None
+    shift_ns = int(clock.utc_ns(np.array([line.pts_ns]))[0]) - line.utc_ns
+    return replace(track, utc_ns=track.utc_ns + shift_ns)
+
+
+def _camera(item: Video, context: Context, settings: Settings) -> tuple[str, dict[str, Any]]:
+    """What the crew calls the camera, and what goes into its photos."""
+    for camera in context.manifest.cameras if context.manifest else ():
+        if camera.folder == item.camera:
+            label = CameraBook(settings.output).label(camera.serial) or item.camera
+            return label, {"make": "GoPro", "model": camera.model, "serial": camera.serial}
+    said = gpmf.read_camera(item.clips[0].path)
+    return item.camera, {"make": "GoPro", "model": said.model, "serial": said.serial or ""} if said.model else {}
+
+
+def _told(work: Work) -> dict[str, Any]:
+    """What is wanted of one video, for a person."""
+    ends = [
+        work.video.clips[pick.clip].clock_ns[[pick.frames[len(pick.frames) // 2]]]
+        for pick in (*work.picks[:1], *work.picks[-1:])
+    ]
+    times = [iso_utc(int(work.clock.utc_ns(end)[0])) for end in ends]
+    return {
+        "camera": work.video.camera,
+        "video": work.video.name,
+        "photos": len(work.picks),
+        "standing": sum(pick.standing for pick in work.picks),
+        "first": min(times, default=""),
+        "last": max(times, default=""),
+        "pictures": sum(len(clip.pts) for clip in work.video.clips),
+        "damaged": sum(len(clip.damaged) for clip in work.video.clips),
+    }
+
+
+# --- what is made -----------------------------------------------------------------------------------------------------
+
+
+def _make(
+    works: Sequence[Work], journal: Journal, settings: Settings, wish: Wish, progress: Progress
+) -> Iterator[Made]:
+    """All photos, those first that an interrupted run has made."""
+    known = [Made.from_json(line) for line in journal.lines]
+    known = [one for one in known if one.row is None or not one.kept or _place(journal.folder, one.row).exists()]
+    done = {one.key for one in known}
+    left = [
+        replace(work, picks=[pick for pick in work.picks if extraction.key_of(work, pick) not in done])
+        for work in works
+    ]
+    yield from known
+    total, count = sum(len(work.picks) for work in works), len(known)
+    manner = Manner(
+        min_sharpness=wish.min_sharpness,
+        quality=wish.quality,
+        rule=Rule("hermite", settings.max_gap_s, settings.lever_arm_m),
+        directions=settings.camera_directions,
+        privacy_command=settings.privacy_command,
+        privacy_timeout_s=settings.privacy_timeout_s,
+    )
+    for one in extraction.extract_all(left, journal.folder, manner, wish.jobs or extraction.usual_jobs(works)):
+        journal.add(one.to_json())
+        count += 1
+        progress(count / total)
+        yield one
+
+
+def _place(folder: Path, row: Photo) -> Path:
+    return folder / row.camera / Path(row.photo).name
+
+
+def _put_in_place(part: Path, output: Path, made: Sequence[Made], works: Sequence[Work]) -> None:
+    """Replace these cameras' photos and rows, keep other cameras'."""
+    cameras = {work.video.camera for work in works}
+    rows = [one.row for one in made if one.row is not None and one.kept]
+    others = []
+    if (output / photos.TABLE_NAME).exists():
+        others = [row for row in photos.read_table(output) if row.camera not in cameras]
+    (output / "photos").mkdir(exist_ok=True)
+    for camera in sorted(cameras):
+        place, old = output / "photos" / camera, part / f"{camera}.old"
+        shutil.rmtree(old, ignore_errors=True)
+        if place.exists():
+            place.rename(old)
+        (part / camera).rename(place)
+    photos.write_table(output, [*others, *rows])
+
+
+def _export(works: Sequence[Work], output: Path, settings: Settings, wish: Wish) -> None:
+    """Write the files for others that were asked for."""
+    formats = [name for name in wish.formats if name != "csv"]
+    if formats:
+        rows = photos.read_table(output)
+        labels = {work.video.camera: work.label for work in works}
+        directions = [direction_of(row, labels.get(row.camera, ""), settings.camera_directions) for row in rows]
+        track = next((work.track for work in works if work.track is not None), None)
+        exports.write(output, Collection(output.resolve().name, rows, track, directions), formats)
+
+
+def _unwritable(error: OSError, journal: Journal, output: Path) -> EdencarError:
+    if error.errno == errno.ENOSPC:
+        journal.remove()  # a recording may need the room
+        return NoSpaceError(f"no room for the photos in {output}", cure="delete recordings or name another --output")
+    return UnreadableError(f"{output} cannot be written ({error})", cure="name another --output")
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
 def _parser(settings: Settings) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="parseVideo.py", description=__doc__)
-    parser.add_argument("sources", metavar="SOURCE", nargs="+", type=Path, help="a recording's folder, or video files")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="default: the recording's folder, else ./photos-out")
-    parser.add_argument(
-        "--every", default=f"{settings.photo_interval_s}s", metavar="0.5s|5m", help="seconds, or metres of the track"
+    add = parser.add_argument
+    add("sources", metavar="SOURCE", nargs="+", type=Path, help="a recording's folder, or video files")
+    add("--output", type=Path, metavar="DIR", help="default: the recording's folder, else ./photos-out")
+    add(
+        "--every",
+        default=f"{settings.photo_interval_s}s",
+        metavar="0.5s|5m|key",
+        help="seconds, metres of the track, or each key frame; a stop gives one photo (default: %(default)s)",
     )
-    parser.add_argument(
-        "--positions", type=Path, action="append", default=[], metavar="FILE", help="the track, for metres"
+    add(
+        "--positions",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="our CSV, NMEA, GPX or a GoPro's MP4; default: the recording's own, else what the video tells",
     )
-    parser.add_argument(
-        "--calibration", default="auto", metavar="auto|FILE", help="auto: by the time codes in the video"
+    add("--calibration", default="auto", metavar="auto|FILE", help="auto: by the time codes in the video")
+    add("--start-utc", default="", metavar="ISO", help="when the first frame was taken, for want of a code")
+    add("--display-latency", metavar="MS[:ERROR]", help="of the screen that showed the code")
+    add(
+        "--sharpest-of",
+        type=int,
+        default=settings.sharpest_of,
+        metavar="N",
+        help="neighbours compared (default: %(default)s)",
     )
-    parser.add_argument(
-        "--start-utc", default="", metavar="ISO", help="when the first frame was taken, for want of a code"
-    )
-    parser.add_argument("--display-latency", metavar="MS[:ERROR]", help="of the screen that showed the code")
-    parser.add_argument(
-        "--sharpest-of", type=int, default=settings.sharpest_of, metavar="N", help="neighbours compared"
-    )
-    parser.add_argument("--min-sharpness", type=float, default=0.0, metavar="X", help="drop photos below this")
-    parser.add_argument("--quality", type=int, default=settings.jpeg_quality, help="of the JPEG files, 1 to 100")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="videos at once")
-    parser.add_argument("--dry-run", action="store_true", help="only say what would come out")
+    add("--min-sharpness", type=float, default=0.0, metavar="X", help="drop photos below this and say how many")
+    add("--quality", type=int, default=settings.jpeg_quality, help="of the JPEG files, 1 to 100 (default: %(default)s)")
+    add("--jobs", type=int, default=0, metavar="N", help="parts of videos at once (default: one for each core)")
+    add("--format", default="csv", metavar="NAME,...", help=f"of {', '.join(FORMATS)}; csv is always written")
+    add("--dry-run", action="store_true", help="only say what would come out")
     return parser
 
 
@@ -464,18 +486,22 @@ def _run(options: argparse.Namespace) -> VideoSummary:
     for name, value, low, high in (
         ("--quality", options.quality, 1, 100),
         ("--sharpest-of", options.sharpest_of, 1, 99),
-        ("--jobs", options.jobs, 1, 256),
+        ("--jobs", options.jobs, 0, 256),
     ):
         if not low <= value <= high:
             raise UsageError(f"{name} {value} is out of range", cure=f"say {low} to {high}")
+    formats = tuple(filter(None, options.format.split(",")))
+    if unknown := set(formats) - set(FORMATS):
+        raise UsageError(f"--format knows no {', '.join(sorted(unknown))}", cure=f"say some of {', '.join(FORMATS)}")
     wish = Wish(
-        every=Every.parse(options.every),
+        every=sampling.parse_every(options.every),
         sharpest_of=options.sharpest_of,
         min_sharpness=options.min_sharpness,
         quality=options.quality,
         calibration=None if options.calibration == "auto" else Path(options.calibration),
         start_utc=options.start_utc,
-        positions=_positions(options),
+        positions=tuple(options.positions),
+        formats=formats,
         jobs=options.jobs,
         dry_run=options.dry_run,
     )
@@ -484,15 +510,17 @@ def _run(options: argparse.Namespace) -> VideoSummary:
     return parse_videos(options.sources, output, settings, wish, cli.Progress("photos"))
 
 
-def _positions(options: argparse.Namespace) -> tuple[Path, ...]:
-    named = [source / "positions" / "positions.csv" for source in options.sources]
-    return tuple(options.positions) or tuple(path for path in named if path.exists())
-
-
 def _say(summary: VideoSummary) -> str:
-    lines = [f"{summary.photos} photos in {summary.output}"]
+    lines = [
+        f"{told['camera']} {told['video']}: {told['photos']} photos wanted of {told['pictures']} pictures,"
+        f" {told['first']} to {told['last']}"
+        for told in summary.videos
+    ]
+    lines.append(f"{summary.photos} photos in {summary.output}")
     if summary.dropped:
         lines.append(f"{summary.dropped} dropped: less sharp than asked for")
+    if summary.flagged:
+        lines.append("flagged: " + ", ".join(f"{count} {word}" for word, count in summary.flagged.items()))
     for camera, values in summary.calibration.items():
         lines.append(f"{camera}: time by {values['source']}, within {values['error_ms']['middle']:.1f} ms")
     return "\n".join([*lines, *(f"warning: {text}" for text in summary.warnings)])

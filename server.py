@@ -1,44 +1,69 @@
 """The HTTP side of edenCar: the pages for the crew's phones and the API behind them; run it to serve the car."""
 
 import argparse
+import hashlib
 import json
 import logging
+import re
 import secrets
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-from flask import Blueprint, Flask, Response, abort, current_app, render_template, request, send_file
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    abort,
+    current_app,
+    render_template,
+    request,
+    send_file,
+    stream_with_context,
+)
 from waitress.server import create_server
-from werkzeug.exceptions import ServiceUnavailable
-from zipstream import ZipStream  # type: ignore[import-untyped]
+from werkzeug.exceptions import RequestedRangeNotSatisfiable, ServiceUnavailable
 
 import configs
 from car import MODES, POSITIONS_ONLY, Car, software
 from configs import Settings
 from jobs import GEOTAG, PROCESS, Job, Jobs
-from rig import cli
+from rig import camerasettings, cli, metrics, selftest
+from rig.access import COOKIE, Gate, guard, read_pin, remember
+from rig.archive import Archive
 from rig.clock import NS_PER_MS, iso_utc
-from rig.errors import ConflictError, NoSpaceError, UnknownError, UsageError
+from rig.digest import Digests, photos_json
+from rig.errors import ConflictError, NoSpaceError, UnknownError, UnreadableError, UsageError
 from rig.files import free_bytes
+from rig.openapi import HTML, Notes, describe, markdown
+from rig.opengopro import GoPro
 from rig.recordings import OPEN_STATES, RECORDING, Manifest, Recordings
-from rig.web import POLICY, Rules, answer, describe, install, problem, read_body
+from rig.status import CameraNow, CarStatus
+from rig.systemd import told_to_systemd
+from rig.thumbnails import Thumbnails
+from rig.tiles import Tiles
+from rig.web import POLICY, Rules, answer, install, problem, read_body
 
 ROOT = Path(__file__).parent
 WEB = ROOT / "web"
 CODE_PAGE = ROOT / "v1" / "QRCodeDatTimeGenerator.html"
 LANGUAGES = ("fr", "en")
+THEMES = ("auto", "light", "dark")
+USUAL_HOST = "http://edencar.local:5000"
 
-THREADS = 16  # as many phones' requests at once; a slow download holds one
-DOWNLOADS = 6  # at once, so that threads are left for start, stop and status
-DOWNLOAD_RETRY_S = 30
+THREADS = 32  # more than all long answers together, so that some are left for start, stop and status
+DOWNLOADS = 6  # at once
+LISTENERS = 8  # to /api/events, at once
+DOWNLOAD_RETRY_S, LISTEN_RETRY_S = 30, 10
+EVENT_S = 1.0
 CONNECTIONS = 500  # half-open ones of a bad network must not lock out the crew
 BODY_BYTES = 64 << 10
 UPLOAD_BYTES = 256 << 20  # a day of NMEA at 10 Hz
@@ -48,11 +73,22 @@ UPLOADS = "positions/uploads"
 
 CODE_POLICY = POLICY.replace("'self'", "'self' 'unsafe-inline'", 1)  # one file that also works without a server
 MIME_TYPES = {".ts": "video/mp2t", ".nmea": "text/plain", ".idx": "text/plain", ".log": "text/plain"}
+ASSETS = {".css": "text/css", ".js": "text/javascript"}
+FOREVER = "public, max-age=31536000, immutable"  # under an address that changes with the contents
+FILE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; sandbox"  # a report, not a page of ours
+)
+DOWNLOADING = ("api.send_recorded_file", "api.download_recording")
+PICTURE_WIDTHS = (320, 1280)
 
 CALIBRATE_S = 10
+BLINK_S = 10
 PREVIEW_WAIT_S, PREVIEW_POLL_S = 5.0, 0.1
-EVERY = {"type": "string", "pattern": r"^\d{1,4}(\.\d{1,3})?(s|m)$", "description": "0.5s or 5m"}
-TEXT = {"type": "string", "maxLength": 200}
+CHARACTERS = r"^[^\x00-\x08\x0b-\x1f\x7f]*$"
+EVERY = {"type": "string", "pattern": r"^\d{1,4}(\.\d{1,3})?[sm]$", "description": "0.5s or 5m"}
+TEXT = {"type": "string", "maxLength": 200, "pattern": CHARACTERS}
+UTC = {"type": "string", "pattern": r"^20\d\d-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-5]\d(\.\d{1,9})?Z$", "maxLength": 40}
+AGENT = {"type": "string", "maxLength": 1000, "pattern": CHARACTERS}
 DRAW = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 10**15}, "minItems": 2, "maxItems": 2}
 TEXTS = {"type": "array", "items": TEXT, "maxItems": 16}
 # What request bodies may hold, by endpoint; checked by _body and told in /api/openapi.json.
@@ -65,35 +101,136 @@ BODIES: Mapping[str, Rules] = {
         "every": EVERY,
     },
     "api.calibrate": {"seconds": {"type": "number", "minimum": 1, "maximum": 60, "default": CALIBRATE_S}},
-    "api.change_camera": {"label": {"type": "string", "maxLength": 40, "description": "left, or nothing for no name"}},
+    "api.measure_latency": {
+        "seconds": {"type": "number", "minimum": 5, "maximum": 30, "default": BLINK_S},
+        "user_agent": {**AGENT, "description": "of the phone; by default what its page says"},
+    },
+    "api.change_camera": {
+        "label": {**TEXT, "maxLength": 40, "description": "left, or nothing for no name"},
+        "settings": {**TEXTS, "description": "NAME=OPTION each, or recommended; see GET .../settings"},
+    },
     "api.log_codes": {
-        "page": {"type": "string", "pattern": r"^[0-9a-z]{4,32}\Z", "description": "4 to 32 of 0-9 and a-z"},
-        "user_agent": {"type": ["string", "null"], "maxLength": 1000},
+        "page": {"type": "string", "pattern": r"^[0-9a-z]{4,32}$", "description": "4 to 32 of 0-9 and a-z"},
+        "user_agent": {**AGENT, "type": ["string", "null"]},
         "refresh_hz": {"type": ["number", "null"], "minimum": 0, "maximum": 1000},
         "offset_bound_ms": {"type": ["number", "null"], "minimum": 0, "maximum": 1e9},
         "missed": {"type": ["integer", "null"], "minimum": 0, "maximum": 10**9},
         "draws": {"type": "array", "items": DRAW, "maxItems": 2000, "description": "[[sequence, UTC in 0.1 ms], ...]"},
     },
-    "api.change_recording": {"name": TEXT, "note": {"type": "string", "maxLength": 5000}},
-    "api.process": {"every": EVERY},
+    "api.change_recording": {"name": TEXT, "note": {**TEXT, "maxLength": 5000}},
+    "api.process": {"every": EVERY, "start_utc": {**UTC, "description": "of the first frame, where nothing shows it"}},
     "api.geotag": {"positions": {**TEXTS, "description": f"files of this recording, e.g. {UPLOADS}/..."}},
+    "api.open_session": {"pin": TEXT},
 }
-UPLOAD_FIELDS = {"api.geotag": "positions"}
+REQUIRED = {"api.log_codes": ("page", "draws"), "api.open_session": ("pin",), "api.change_camera": ()}
+FLAG = {"type": "string", "maxLength": 10, "description": "given or not"}
+NOTES = Notes(
+    bodies=BODIES,
+    required=REQUIRED,
+    uploads={"api.geotag": "positions"},
+    queries={
+        "api.show_preview": {"wait": FLAG},
+        "api.send_recorded_file": {"download": FLAG},
+        "api.show_thumbnail": {
+            "width": {"type": "integer", "enum": list(PICTURE_WIDTHS), "default": PICTURE_WIDTHS[0]}
+        },
+    },
+    paths={
+        **{name: {"type": "integer", "minimum": 0} for name in ("zoom", "column", "row")},
+        "folder": {"type": "string", "enum": ["css", "js"]},
+        "recording_id": {"type": "string", "pattern": r"^\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(-\d{1,4})?$"},
+        "job_id": {"type": "string", "pattern": "^[0-9a-f]{12}$"},
+    },
+    types={
+        "api.follow_status": "text/event-stream",
+        "api.show_metrics": metrics.CONTENT_TYPE.partition(";")[0],
+        "api.show_preview": "image/jpeg",
+        "api.show_thumbnail": "image/jpeg",
+        "api.download_recording": "application/zip",
+        "api.send_recorded_file": "*/*",
+        "api.send_tile": "image/*",
+        "pages.send_asset": "text/*",
+        **dict.fromkeys(
+            (f"pages.show_{name}" for name in ("drive", "recordings", "recording", "settings", "code")), HTML
+        ),
+    },
+    keys={
+        "api.show_status": ("state", "recording", "cameras", "receiver", "time", "storage", "jobs", "problems"),
+        "api.show_time": ("utc_ns", "sigma_ms", "source", "utc"),
+        "api.start": ("recording",),
+        "api.stop": ("recording",),
+        "api.list_cameras": ("cameras",),
+        "api.change_camera": ("camera",),
+        "api.calibrate": ("seconds", "cameras"),
+        "api.test_devices": ("devices",),
+        "api.list_recordings": ("recordings", "trash"),
+        **dict.fromkeys(("api.get_recording", "api.change_recording", "api.restore_recording"), ("recording",)),
+        **dict.fromkeys(("api.process", "api.geotag", "api.get_job", "api.cancel_job"), ("job",)),
+        "api.list_photos": ("columns", "rows"),
+        "api.list_jobs": ("jobs",),
+        "api.show_session": ("closed", "allowed"),
+        "api.open_session": ("token",),
+    },
+    guarded=DOWNLOADING,
+    examples={
+        "api.show_status": "HOST/api/status",
+        "api.follow_status": "-N --max-time 3 HOST/api/events",
+        "api.show_time": "HOST/api/time",
+        "api.start": "-X POST HOST/api/start",
+        "api.stop": "-X POST HOST/api/stop",
+        "api.list_cameras": "HOST/api/cameras",
+        "api.change_camera": """-X PATCH HOST/api/cameras/$SERIAL -d '{"label": "left"}'""",
+        "api.test_devices": "HOST/api/selftest",
+        "api.list_recordings": "HOST/api/recordings",
+        "api.get_recording": "HOST/api/recordings/$ID",
+        "api.change_recording": """-X PATCH HOST/api/recordings/$ID -d '{"note": "rain at the end"}'""",
+        "api.trash_recording": "-u edencar:$PIN -X DELETE HOST/api/recordings/$ID",
+        "api.restore_recording": "-u edencar:$PIN -X POST HOST/api/recordings/$ID/restore",
+        "api.send_recorded_file": "-u edencar:$PIN -O -C - HOST/api/recordings/$ID/files/recording.json",
+        "api.download_recording": "-u edencar:$PIN -o $ID.zip -C - HOST/api/recordings/$ID/download",
+        "api.list_photos": "HOST/api/recordings/$ID/photos",
+        "api.show_track": "HOST/api/recordings/$ID/track",
+        "api.process": """-X POST HOST/api/recordings/$ID/process -d '{"every": "5m"}'""",
+        "api.geotag": "-X POST HOST/api/recordings/$ID/geotag -F positions=@log.nmea",
+        "api.list_jobs": "HOST/api/jobs",
+        "api.show_metrics": "HOST/metrics",
+        "api.show_health": "HOST/healthz",
+    },
+)
 
 pages = Blueprint("pages", __name__)
 api = Blueprint("api", __name__)
 
 
 def create_app(car: Car, jobs: Jobs, settings: Settings) -> Flask:
-    """The WSGI application that shows and drives `car`."""
+    """The WSGI application that shows and drives `car`. Close what it holds with `close_app`."""
     app = Flask(__name__, template_folder=str(WEB / "templates"), static_folder=None)
     app.config.update(MAX_CONTENT_LENGTH=BODY_BYTES, MAX_FORM_MEMORY_SIZE=BODY_BYTES, MAX_FORM_PARTS=2 * UPLOAD_FILES)
-    app.extensions.update(car=car, jobs=jobs, settings=settings, downloads=threading.BoundedSemaphore(DOWNLOADS))
+    app.extensions.update(
+        car=car,
+        jobs=jobs,
+        settings=settings,
+        gate=Gate(read_pin(settings.pin_file), settings.output / ".sessions.json"),
+        digests=Digests(car.recordings),
+        thumbnails=Thumbnails(),
+        tiles=Tiles(settings.map_tiles),
+        downloads=threading.BoundedSemaphore(DOWNLOADS),
+        listeners=threading.BoundedSemaphore(LISTENERS),
+        ending=threading.Event(),
+    )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.register_blueprint(pages)
     app.register_blueprint(api)
-    install(app, settings.host_names)
+    install(app, settings.host_names, lambda shown: _render("error.html", problem=shown))
+    guard(app, app.extensions["gate"], closed=frozenset(DOWNLOADING), free=frozenset(("api.open_session",)))
     return app
+
+
+def close_app(app: Flask) -> None:
+    """End long answers, threads and processes of an application."""
+    app.extensions["ending"].set()
+    for name in ("digests", "thumbnails"):
+        app.extensions[name].close()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -110,19 +247,36 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @pages.get("/")
 def show_drive() -> Response:
-    """The page of the drive: state, devices, start and stop, recordings."""
-    return _page("drive.html")
+    """The page of the drive: state, devices, start and stop. Answers 200."""
+    return _page("drive.html", status=_status(), modes=MODES)
+
+
+@pages.get("/recordings")
+def show_recordings() -> Response:
+    """The page with the list of recordings and the trash. Answers 200."""
+    return _page("recordings.html")
 
 
 @pages.get("/recordings/<recording_id>")
 def show_recording(recording_id: str) -> Response:
-    """The page of one recording."""
-    return _page("recording.html", recording=_recordings().get(recording_id))
+    """The page of one recording. Answers 200, 404."""
+    tiles: Tiles = current_app.extensions["tiles"]
+    response = _page("recording.html", recording=_recordings().get(recording_id), tiles=tiles)
+    if tiles.origin:
+        policy = POLICY.replace("img-src 'self'", f"img-src 'self' {tiles.origin}")
+        response.headers["Content-Security-Policy"] = policy
+    return response
+
+
+@pages.get("/settings")
+def show_settings() -> Response:
+    """The page of the cameras' settings and of the self-test. Answers 200."""
+    return _page("settings.html")
 
 
 @pages.get("/qrcode")
 def show_code() -> Response:
-    """The page that shows the time code to the cameras."""
+    """The page that shows the time code to the cameras. Answers 200, 404."""
     if not CODE_PAGE.is_file():
         raise UnknownError("the page of the time code is not installed", cure=f"put {CODE_PAGE.name} into v1/")
     response = send_file(CODE_PAGE, conditional=True, max_age=0)
@@ -130,13 +284,14 @@ def show_code() -> Response:
     return response
 
 
-@pages.get("/web/<any(css, js):folder>/<name>")
-def send_asset(folder: str, name: str) -> Response:
-    """A style sheet or a script."""
+@pages.get("/web/<version>/<any(css, js):folder>/<name>")
+def send_asset(version: str, folder: str, name: str) -> Response:
+    """A style sheet or a script; `version` changes with the contents of all. Answers 200, 404."""
     path = WEB / folder / name
-    if path.is_symlink() or not path.is_file():
+    if path.suffix not in ASSETS or path.is_symlink() or not path.is_file():
         abort(404)
-    return send_file(path, conditional=True, max_age=0)
+    caching = FOREVER if version == _version() else "no-store"
+    return Response(path.read_bytes(), mimetype=ASSETS[path.suffix], headers={"Cache-Control": caching})
 
 
 # The car
@@ -145,7 +300,26 @@ def send_asset(folder: str, name: str) -> Response:
 @api.get("/api/status")
 def show_status() -> Response:
     """Everything the crew must know now. Answers 200."""
-    return answer({**asdict(_car().status()), "jobs": [asdict(job) for job in _jobs().list() if not job.finished]})
+    return answer(_status())
+
+
+@api.get("/api/events")
+def follow_status() -> Response:
+    """The same as server-sent events, one a second, for at most 8 listeners. Answers 200, 503."""
+    last = request.headers.get("Last-Event-ID", "")
+    ending: threading.Event = current_app.extensions["ending"]
+
+    def events() -> Iterator[str]:
+        number = int(last) if re.fullmatch(r"[0-9]{1,12}", last) else 0
+        yield "retry: 2000\n\n"
+        while not ending.is_set():
+            number += 1
+            yield f"id: {number}\nevent: status\ndata: {json.dumps(_status(), ensure_ascii=False)}\n\n"
+            ending.wait(EVENT_S)
+
+    headers = {"Cache-Control": "no-store"}
+    response = Response(stream_with_context(events()), mimetype="text/event-stream", headers=headers)
+    return _holding("listeners", response, LISTEN_RETRY_S)
 
 
 @api.get("/api/time")
@@ -180,24 +354,43 @@ def list_cameras() -> Response:
 
 @api.patch("/api/cameras/<serial>")
 def change_camera(serial: str) -> Response:
-    """Give a camera a name (label), which also names the folder of its files from now on. Answers 200, 404, 409."""
-    label = _body().get("label")
-    if label is None:
-        raise UsageError("nothing is to be changed", cure='send {"label": "left"}')
-    return answer({"camera": asdict(_car().name_camera(serial, label))})
+    """Name a camera (label: also the folder of its files from now on) or set it up. Answers 200, 404, 409, 502, 503."""
+    body = _body()
+    if not body:
+        raise UsageError("nothing is to be changed", cure='send {"label": "left"} or {"settings": ["recommended"]}')
+    refused: list[str] = []
+    if "settings" in body:
+        refused = _set_up(_camera(serial), body["settings"])
+    if "label" in body:
+        _car().name_camera(serial, body["label"])
+    return answer({"camera": asdict(_camera(serial)), "refused": refused})
+
+
+@api.get("/api/cameras/<serial>/settings")
+def show_camera_settings(serial: str) -> Response:
+    """What a camera is set to, what it could be, and what is recommended. Answers 200, 404, 502, 503."""
+    camera = _camera(serial)
+    with closing(GoPro(camera.address)) as gopro:
+        present = camerasettings.named(gopro.state().settings, camera.model)
+    options = {name: list(setting.options) for name, setting in camerasettings.of_model(camera.model).items()}
+    choice = dict(item.split("=") for item in camerasettings.CHOICE)
+    return answer({"settings": present, "options": options, "recommended": choice})
 
 
 @api.get("/api/cameras/<serial>/preview.jpg")
 def show_preview(serial: str) -> Response:
     """The newest key frame of a camera's stream; X-Picture-Age-Ms counts from its arrival.
 
-    There is none until somebody has asked for one; ?wait has it waited for up to 5 s. Answers 200, 404, 503.
+    There is none until somebody has asked for one: then 503. ?wait has it waited for up to 5 s, and 204 if none comes.
+    Answers 200, 204, 404, 503.
     """
     deadline_s = time.monotonic() + (PREVIEW_WAIT_S if "wait" in request.args else 0.0)
     picture = _car().picture(serial)
     while picture is None and time.monotonic() < deadline_s and _car().streams(serial):
         time.sleep(PREVIEW_POLL_S)
         picture = _car().picture(serial)
+    if picture is None and "wait" in request.args:
+        return Response(status=204)
     if picture is None:
         raise ServiceUnavailable("no picture has come yet; there is one only while streams run", retry_after=1)
     age_ms = (time.monotonic_ns() - picture.arrival_monotonic_ns) / NS_PER_MS
@@ -215,15 +408,30 @@ def calibrate() -> Response:
     return answer({"seconds": seconds, "cameras": _car().calibrate(seconds)})
 
 
+@api.post("/api/display-latency")
+def measure_latency() -> Response:
+    """Blink the LED and film it beside a phone with the code: its display latency, kept for that phone and browser.
+
+    Without a recording the streams are started for it and nothing else is kept. Answers 200, 409, 422, 503, 507.
+    """
+    body = _body()
+    result = _car().measure_latency(float(body.get("seconds", BLINK_S)), body.get("user_agent", ""))
+    return answer({"display_latency": asdict(result)})
+
+
 @api.post("/api/qrcode/log")
 def log_codes() -> Response:
     """What a page with the time code has drawn and when; kept with the recording that runs. Answers 204, 409."""
     post = _body()
-    for name in ("page", "draws"):
-        if name not in post:
-            raise UsageError(f"{name!r} is missing", cure="see /api/openapi.json")
     _car().note_codes(post["page"], post)
     return Response(status=204)
+
+
+@api.get("/api/selftest")
+def test_devices() -> Response:
+    """For each device, step by step, what is missing for a recording, and its cure. Answers 200."""
+    devices = selftest.examine(_car().status(), selftest.look_around())
+    return answer({"devices": [asdict(device) for device in devices]})
 
 
 @api.get("/healthz")
@@ -234,12 +442,44 @@ def show_health() -> Response:
     return answer({"alive": True})
 
 
+@api.get("/metrics")
+def show_metrics() -> Response:
+    """The same figures for Prometheus. Answers 200."""
+    text = metrics.render(_status(), _car().alive, current_app.extensions["responses"])
+    return Response(text, content_type=metrics.CONTENT_TYPE)
+
+
+# Who may change things
+
+
+@api.get("/api/session")
+def show_session() -> Response:
+    """Whether a PIN is set (closed), and whether this request has shown it (allowed). Answers 200."""
+    return answer({"closed": _gate().closed, "allowed": _gate().admits(request)})
+
+
+@api.post("/api/session")
+def open_session() -> Response:
+    """Give the PIN once, as JSON; the token is a cookie too, and good as a Bearer. Answers 200, 401, 429."""
+    token = _gate().open_session(_body()["pin"], request.remote_addr or "")
+    return remember(answer({"token": token}), token)
+
+
+@api.delete("/api/session")
+def close_session() -> Response:
+    """Forget this browser. Answers 204."""
+    _gate().close_session(request.cookies.get(COOKIE, ""))
+    response = Response(status=204)
+    response.delete_cookie(COOKIE)
+    return response
+
+
 # Recordings
 
 
 @api.get("/api/recordings")
 def list_recordings() -> Response:
-    """All recordings, the newest first, and what is in the trash. Answers 200."""
+    """All recordings, the newest first, and what is in the trash. A summary is null while it is made. Answers 200."""
     recordings = _recordings()
     shown = [_shown(manifest) for manifest in recordings.list()]
     return answer({"recordings": shown, "trash": recordings.list_trash()})
@@ -247,7 +487,7 @@ def list_recordings() -> Response:
 
 @api.get("/api/recordings/<recording_id>")
 def get_recording(recording_id: str) -> Response:
-    """One recording with its settings and files. Answers 200, 404."""
+    """One recording with its settings and files; the photos are listed at .../photos. Answers 200, 404."""
     manifest = _recordings().get(recording_id)
     files = _recordings().files(recording_id)
     total = sum(file.size_bytes for file in files)
@@ -257,8 +497,8 @@ def get_recording(recording_id: str) -> Response:
 
 @api.patch("/api/recordings/<recording_id>")
 def change_recording(recording_id: str) -> Response:
-    """Give a recording a name or a note. Answers 200, 404."""
-    return answer({"recording": _shown(_recordings().update(recording_id, **_body()))})
+    """Give a recording a name or a note. Answers 200, 404, 422."""
+    return answer({"recording": _shown(_car().change(recording_id, **_body()))})
 
 
 @api.delete("/api/recordings/<recording_id>")
@@ -276,29 +516,50 @@ def restore_recording(recording_id: str) -> Response:
     return answer({"recording": _shown(_car().restore(recording_id))})
 
 
+@api.get("/api/recordings/<recording_id>/photos")
+def list_photos(recording_id: str) -> Response:
+    """The table of photos in columns, with times, places and sigmas; empty before it is made. Answers 200, 404."""
+    return Response(photos_json(_recordings().folder(recording_id)), mimetype="application/json")
+
+
+@api.get("/api/recordings/<recording_id>/track")
+def show_track(recording_id: str) -> Response:
+    """The track, thinned to 4,000 points: lists of times, places, qualities and sigmas. Answers 200, 404."""
+    return Response(_digests().track(recording_id), mimetype="application/json")
+
+
+@api.get("/api/recordings/<recording_id>/thumbnails/<path:path>")
+def show_thumbnail(recording_id: str, path: str) -> Response:
+    """A small picture of a photo, or of the beginning of a video. Answers 200, 304, 404, 422, 502."""
+    width = request.args.get("width", str(PICTURE_WIDTHS[0]))
+    if width not in map(str, PICTURE_WIDTHS):
+        raise UsageError("there is no picture of this width", cure=f"take {PICTURE_WIDTHS[0]} or {PICTURE_WIDTHS[1]}")
+    jpeg = current_app.extensions["thumbnails"].get(_recordings().file(recording_id, path), int(width))
+    response = Response(jpeg, mimetype="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+    response.set_etag(hashlib.sha256(jpeg).hexdigest()[:32])
+    return cast(Response, response.make_conditional(request))
+
+
 @api.get("/api/recordings/<recording_id>/files/<path:path>")
 def send_recorded_file(recording_id: str, path: str) -> Response:
     """One file of a recording, or a range of it; ?download makes browsers save it. Answers 200, 206, 304, 404, 416."""
     file = _recordings().file(recording_id, path)
     mimetype = MIME_TYPES.get(file.suffix)
-    return send_file(file, mimetype, as_attachment="download" in request.args, conditional=True, max_age=0)
+    response = send_file(file, mimetype, as_attachment="download" in request.args, conditional=True, max_age=0)
+    response.headers["Content-Security-Policy"] = FILE_POLICY
+    return response
 
 
 @api.get("/api/recordings/<recording_id>/download")
 def download_recording(recording_id: str) -> Response:
-    """All files of a recording as one ZIP of known length. Answers 200, 404, 409, 503."""
+    """All files of a recording as one ZIP of known length; Range resumes it. Answers 200, 206, 404, 409, 416, 503."""
     recordings = _recordings()
     if recordings.get(recording_id).state in OPEN_STATES or _jobs().is_busy(recording_id):
         raise ConflictError(f"recording {recording_id} still changes", cure="wait until it is complete")
-    archive = ZipStream(sized=True)
-    for file in recordings.files(recording_id):
-        # Looked up again one by one: what has become a link meanwhile is not followed.
-        archive.add_path(recordings.file(recording_id, file.path), f"{recording_id}/{file.path}", recurse=False)
-    response = Response(archive, mimetype="application/zip")
-    response.content_length = len(archive)
-    response.headers["Content-Disposition"] = f'attachment; filename="{recording_id}.zip"'
-    _count_download(response)
-    return response
+    # Looked up again one by one: what has become a link meanwhile is not followed.
+    names = [file.path for file in recordings.files(recording_id)]
+    archive = Archive((f"{recording_id}/{name}", recordings.file(recording_id, name)) for name in names)
+    return _holding("downloads", _send_archive(archive, f"{recording_id}.zip"), DOWNLOAD_RETRY_S)
 
 
 @api.post("/api/recordings/<recording_id>/process")
@@ -309,7 +570,7 @@ def process(recording_id: str) -> Response:
 
 @api.post("/api/recordings/<recording_id>/geotag")
 def geotag(recording_id: str) -> Response:
-    """Give the photos positions, from the own log or from uploaded files. Answers 202, 404, 409, 507."""
+    """Give the photos positions, from the own log or from uploaded files. Answers 202, 404, 409, 413, 422, 507."""
     recordings = _recordings()
     if recordings.get(recording_id).state == RECORDING:
         raise ConflictError(f"recording {recording_id} still runs", cure="stop it first")
@@ -321,7 +582,7 @@ def geotag(recording_id: str) -> Response:
     return _accepted(_jobs().add(GEOTAG, recording_id, positions=tuple(positions)))
 
 
-# Jobs
+# Jobs, the map, the description
 
 
 @api.get("/api/jobs")
@@ -342,14 +603,31 @@ def cancel_job(job_id: str) -> Response:
     return answer({"job": asdict(_jobs().cancel(job_id))})
 
 
+@api.get("/api/tiles/<int:zoom>/<int:column>/<int:row>")
+def send_tile(zoom: int, column: int, row: int) -> Response:
+    """A picture of the map's ground from the local file named by the setting map_tiles. Answers 200, 404."""
+    data, mimetype = current_app.extensions["tiles"].get(zoom, column, row)
+    return Response(data, mimetype=mimetype, headers={"Cache-Control": "public, max-age=86400"})
+
+
 @api.get("/api/openapi.json")
 def show_description() -> Response:
     """This description. Answers 200."""
-    title, _, version = software().partition(" ")
-    return answer(describe(current_app, title, version, BODIES, UPLOAD_FIELDS))
+    return answer(_description())
 
 
 # Helpers
+
+
+def api_document(app: Flask) -> str:
+    """docs/api.md below its introduction."""
+    with app.app_context():
+        return markdown(_description(), USUAL_HOST)
+
+
+def _description() -> dict[str, Any]:
+    title, _, version = software().partition(" ")
+    return describe(current_app, title, version, NOTES)
 
 
 def _car() -> Car:
@@ -360,30 +638,78 @@ def _jobs() -> Jobs:
     return cast(Jobs, current_app.extensions["jobs"])
 
 
+def _gate() -> Gate:
+    return cast(Gate, current_app.extensions["gate"])
+
+
+def _digests() -> Digests:
+    return cast(Digests, current_app.extensions["digests"])
+
+
 def _recordings() -> Recordings:
     return _car().recordings
 
 
 def _body() -> dict[str, Any]:
-    return read_body(BODIES[request.endpoint or ""])
+    endpoint = request.endpoint or ""
+    return read_body(BODIES[endpoint], REQUIRED.get(endpoint, ()))
+
+
+def _status() -> dict[str, Any]:
+    return {**asdict(_car().status()), "jobs": [asdict(job) for job in _jobs().list() if not job.finished]}
 
 
 def _shown(manifest: Manifest) -> dict[str, Any]:
-    """A manifest as lists show it: without the settings, with whether there are photos."""
+    """A manifest as lists show it: without the settings, with whether there are photos and with its summary."""
     photos = (_recordings().folder(manifest.id) / "photos.csv").is_file()
-    return {**asdict(replace(manifest, settings={})), "photos": photos}
+    shown = {name: value for name, value in asdict(manifest).items() if name != "settings"}
+    return {**shown, "photos": photos, "summary": _digests().summary(manifest)}
 
 
 def _accepted(job: Job) -> Response:
     return answer({"job": asdict(job)}, 202, Location=f"/api/jobs/{job.id}")
 
 
-def _count_download(response: Response) -> None:
-    """Hold one of the few places for downloads until the response is closed, however that happens."""
-    places = current_app.extensions["downloads"]
-    if not places.acquire(blocking=False):
-        raise ServiceUnavailable("enough downloads are running", retry_after=DOWNLOAD_RETRY_S)
-    response.call_on_close(places.release)
+def _camera(serial: str) -> CameraNow:
+    for camera in _car().status().cameras:
+        if camera.serial == serial:
+            return camera
+    raise UnknownError(f"there is no camera {serial[:40]!r}", cure="see /api/cameras")
+
+
+def _set_up(camera: CameraNow, wanted: Sequence[str]) -> list[str]:
+    """Set a camera that does not record; what it refused."""
+    if camera.records or camera.state in ("recording", "streaming"):
+        raise ConflictError(f"camera {camera.serial} is in use", cure="stop the recording first")
+    with closing(GoPro(camera.address)) as gopro:
+        return gopro.apply(wanted, gopro.state())
+
+
+def _send_archive(archive: Archive, name: str) -> Response:
+    begin, end, status = 0, archive.size, 200
+    wanted = request.range if request.if_range.etag in (None, archive.etag) and not request.if_range.date else None
+    if wanted is not None:
+        if (part := wanted.range_for_length(archive.size)) is None:
+            raise RequestedRangeNotSatisfiable(archive.size)
+        (begin, end), status = part, 206
+    response = Response(archive.read(begin, end), status, mimetype="application/zip")
+    response.content_length = end - begin
+    response.accept_ranges = "bytes"
+    response.set_etag(archive.etag)
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    if status == 206:
+        response.content_range.set(begin, end, archive.size)
+    return response
+
+
+def _holding(places: str, response: Response, retry_after_s: int) -> Response:
+    """Hold one of few places until a response is closed, however that happens."""
+    semaphore: threading.BoundedSemaphore = current_app.extensions[places]
+    if not semaphore.acquire(blocking=False):
+        response.close()
+        raise ServiceUnavailable(f"all places for {places} are taken", retry_after=retry_after_s)
+    response.call_on_close(semaphore.release)
+    return response
 
 
 def _save_uploads(recording: Path) -> list[Path]:
@@ -403,29 +729,58 @@ def _save_uploads(recording: Path) -> list[Path]:
     paths = [folder / f"{stamp}-{secrets.token_hex(3)}{suffix}" for suffix in suffixes]
     for upload, path in zip(uploads, paths, strict=True):
         upload.save(path)
+    _refuse_empty(paths)
     return paths
 
 
+def _refuse_empty(paths: Sequence[Path]) -> None:
+    if any(path.stat().st_size == 0 for path in paths):
+        for path in paths:
+            path.unlink()
+        raise UnreadableError("the file is empty", cure="send one with positions")
+
+
 def _page(template: str, **values: Any) -> Response:
-    language = _language()
-    html = render_template(template, t=_texts(language), language=language, languages=LANGUAGES, **values)
+    html = _render(template, **values)
     response = Response(html, mimetype="text/html", headers={"Cache-Control": "no-store", "Vary": "Accept-Language"})
-    if "lang" in request.args:
-        response.set_cookie("lang", language, max_age=365 * 86400, samesite="Strict", path="/")
+    for name, chosen in (("lang", _language()), ("theme", _theme())):
+        if name in request.args:
+            response.set_cookie(name, chosen, max_age=365 * 86400, samesite="Strict", path="/")
     return response
+
+
+def _render(template: str, **values: Any) -> str:
+    language = _language()
+    shown = {"t": _texts(language), "language": language, "languages": LANGUAGES, "web": f"/web/{_version()}"}
+    return render_template(template, **shown, theme=_theme(), themes=THEMES, closed=_gate().closed, **values)
 
 
 def _language() -> str:
     """What was chosen, else what the phone speaks; en-GB before fr is English, which `best_match` does not see."""
-    chosen = (request.args.get("lang"), request.cookies.get("lang"))
     spoken = (tag.split("-")[0].lower() for tag in request.accept_languages.values())
-    return next((language for language in (*chosen, *spoken) if language in LANGUAGES), LANGUAGES[0])
+    return _chosen("lang", LANGUAGES) or next((tag for tag in spoken if tag in LANGUAGES), LANGUAGES[0])
+
+
+def _theme() -> str:
+    return _chosen("theme", THEMES) or THEMES[0]
+
+
+def _chosen(name: str, among: Sequence[str]) -> str:
+    asked = (request.args.get(name), request.cookies.get(name))
+    return next((value for value in asked if value and value in among), "")
 
 
 @cache
 def _texts(language: str) -> dict[str, str]:
     texts: dict[str, str] = json.loads((WEB / "i18n" / f"{language}.json").read_text(encoding="utf-8"))
     return texts
+
+
+@cache
+def _version() -> str:
+    """Changes with the contents of all style sheets and scripts."""
+    files = sorted(path for folder in ("css", "js") for path in (WEB / folder).iterdir())
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
 
 # Serving
@@ -438,8 +793,9 @@ def _serve(options: argparse.Namespace) -> dict[str, Any]:
         signal.signal(number, _leave)
     listener = _listen(settings.host, settings.port)
     with Car(settings) as car, Jobs(settings, car.recordings, car.clock) as jobs:
+        app = create_app(car, jobs, settings)
         server = create_server(
-            create_app(car, jobs, settings),
+            app,
             sockets=[listener],
             threads=THREADS,
             connection_limit=CONNECTIONS,
@@ -453,10 +809,17 @@ def _serve(options: argparse.Namespace) -> dict[str, Any]:
             f"edenCar serves http://{host}:{port} and records into {car.recordings.output}", file=sys.stderr, flush=True
         )
         try:
-            server.run()  # returns when _leave raises
+            with told_to_systemd(host, port, lambda: _in_words(car.status())):
+                server.run()  # returns when _leave raises
         finally:
+            close_app(app)
             server.close()
     return {"served": f"http://{host}:{port}"}
+
+
+def _in_words(status: CarStatus) -> str:
+    running = "" if status.recording is None else f" {status.recording.id} for {status.recording.elapsed_s:.0f} s"
+    return f"{status.state}{running}, room for {status.storage.seconds_left // 60} minutes"
 
 
 def _leave(_number: int, _frame: object) -> NoReturn:

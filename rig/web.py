@@ -1,43 +1,74 @@
-"""HTTP manners for a Flask application: problems in words, checked bodies, safe headers, a description of itself."""
+"""HTTP manners for a Flask application: problems in words, checked bodies, safe headers, small answers."""
 
+import gzip
 import ipaddress
 import json
 import logging
 import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, request
+from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import Forbidden, HTTPException
 
+from rig.access import READING
 from rig.errors import EdencarError, UsageError
 
-READING = ("GET", "HEAD", "OPTIONS")
 PROBLEM_TYPE = "application/problem+json"
 POLICY = "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+LOCAL_DOMAINS = ("", ".local", ".lan", ".home", ".home.arpa", ".internal")  # of this machine's own name
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")  # all but tab and line feed, and what is no character
+BYTE_RANGE = re.compile(r"bytes=\s*(\d+-\d*|-\d+)\s*", re.ASCII)  # a single one; any other is ignored (RFC 9110, 14.2)
+SMALL_BYTES = 1000  # not worth compressing
+COMPRESSED = ("text/html", "text/css", "text/javascript", "application/json", PROBLEM_TYPE)
+
+CURES = {
+    401: "give the PIN: curl -u edencar:PIN, Authorization: Bearer PIN, or the lock on the page",
+    404: "the page / shows all there is; the API is described by /api/openapi.json",
+    405: "the header Allow says what can be asked here",
+    413: "send less",
+    429: "wait as long as the header Retry-After says",
+    503: "try again after as long as the header Retry-After says",
+}
 
 Rules = Mapping[str, Mapping[str, Any]]  # a JSON schema for each key of a body
+Page = Callable[[Mapping[str, Any]], str]  # a problem as HTML
 
 log = logging.getLogger(__name__)
 
 
-def install(app: Flask, host_names: Sequence[str]) -> None:
-    """Give an application its manners; `host_names` are what it may be called besides its addresses."""
-    names = {*host_names, socket.gethostname(), f"{socket.gethostname()}.local"}
-    app.before_request(lambda: _refuse_foreign({name.lower() for name in names}))
+def install(app: Flask, host_names: Sequence[str], page: Page) -> None:
+    """Give an application its manners; `host_names` are what it may be called besides its addresses and own name."""
+    own = socket.gethostname().lower().split(".")[0]
+    names = {*map(str.lower, host_names), socket.gethostname().lower(), *(own + domain for domain in LOCAL_DOMAINS)}
+    app.extensions["responses"] = Counter[str]()
+
+    def tell(response: Response) -> Response:
+        wants_page = request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
+        if wants_page and not request.path.startswith("/api/"):
+            response.set_data(page(json.loads(response.get_data())))
+            response.mimetype = "text/html"
+        return response
+
+    app.before_request(lambda: _refuse_foreign(names))
+    app.before_request(_forget_bad_range)
     app.after_request(_protect)
-    app.register_error_handler(EdencarError, _tell_error)
-    app.register_error_handler(HTTPException, _tell_http_error)
-    app.register_error_handler(OSError, _tell_disk_error)
-    app.register_error_handler(Exception, _tell_defect)
+    app.register_error_handler(EdencarError, lambda error: tell(_tell_error(error)))
+    app.register_error_handler(
+        HTTPException, lambda error: error if _is_answer(error) else tell(_tell_http_error(error))
+    )
+    app.register_error_handler(OSError, lambda error: tell(_tell_disk_error(error)))
+    app.register_error_handler(Exception, lambda error: tell(_tell_defect(error)))
 
 
 def answer(value: Mapping[str, Any], status: int = 200, **headers: str) -> Response:
@@ -51,14 +82,14 @@ def problem(status: int, title: str, detail: str, cure: str = "", kind: str = "a
     return Response(json.dumps(value, ensure_ascii=False), status, mimetype=PROBLEM_TYPE)
 
 
-def read_body(rules: Rules) -> dict[str, Any]:
+def read_body(rules: Rules, required: Sequence[str] = ()) -> dict[str, Any]:
     """The JSON object of the request, empty without a body, whatever content type curl gave it.
 
     Raises UsageError for anything that `rules` do not allow.
     """
     data = request.get_data()
     if not data:
-        return {}
+        data = b"{}"
     try:
         values = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -69,64 +100,10 @@ def read_body(rules: Rules) -> dict[str, Any]:
         if name not in rules:
             raise UsageError(f"{name[:40]!r} is unknown here", cure=f"known are: {', '.join(rules) or 'none'}")
         _check(name, value, rules[name])
+    for name in required:
+        if name not in values:
+            raise UsageError(f"{name!r} is missing", cure="see /api/openapi.json")
     return values
-
-
-def describe(
-    app: Flask, title: str, version: str, bodies: Mapping[str, Rules], uploads: Mapping[str, str]
-) -> dict[str, Any]:
-    """The application in OpenAPI 3.1, made from its routes; `uploads` are fields for files, by endpoint.
-
-    The docstring of a route says what it does in its first sentences and closes with `Answers 200, 404.`
-    """
-    paths: dict[str, dict[str, Any]] = {}
-    for rule in app.url_map.iter_rules():
-        path = re.sub(r"<(?:[^:<>]+:)?(\w+)>", r"{\1}", rule.rule)
-        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
-            text = " ".join((app.view_functions[rule.endpoint].__doc__ or "").split())
-            if " Answers " in text:
-                operation = paths.setdefault(path, {})[method.lower()] = _operation(rule.endpoint, rule.arguments, text)
-                content = _contents(rule.endpoint, bodies, uploads)
-                operation |= {"requestBody": {"required": False, "content": content}} if content else {}
-    texts = {name: {"type": "string"} for name in ("type", "title", "detail", "cure", "instance")}
-    schema = {"type": "object", "properties": {**texts, "status": {"type": "integer"}}}
-    failed = {"description": "a problem (RFC 9457)", "content": {PROBLEM_TYPE: {"schema": schema}}}
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": title, "version": version},
-        "paths": dict(sorted(paths.items())),
-        "components": {"responses": {"problem": failed}},
-    }
-
-
-def _operation(endpoint: str, arguments: set[str], text: str) -> dict[str, Any]:
-    summary, _, codes = text.rpartition(" Answers ")
-    operation: dict[str, Any] = {
-        "operationId": endpoint.replace(".", "_"),
-        "summary": summary,
-        "responses": {code: _response(int(code)) for code in re.findall(r"\d{3}", codes)},
-    }
-    operation["responses"]["default"] = _response(500)
-    if arguments:
-        operation["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in sorted(arguments)
-        ]
-    return operation
-
-
-def _contents(endpoint: str, bodies: Mapping[str, Rules], uploads: Mapping[str, str]) -> dict[str, Any]:
-    content: dict[str, Any] = {}
-    if endpoint in bodies:
-        schema = {"type": "object", "properties": bodies[endpoint], "additionalProperties": False}
-        content["application/json"] = {"schema": schema}
-    if endpoint in uploads:
-        schema = {"type": "object", "properties": {uploads[endpoint]: {"type": "string", "format": "binary"}}}
-        content["multipart/form-data"] = {"schema": schema}
-    return content
-
-
-def _response(code: int) -> dict[str, Any]:
-    return {"description": "done"} if code < 400 else {"$ref": "#/components/responses/problem"}
 
 
 def _check(name: str, value: object, rule: Mapping[str, Any]) -> None:
@@ -150,7 +127,7 @@ def _is_text(value: object, rule: Mapping[str, Any]) -> bool:
         and len(value) <= rule.get("maxLength", 40)
         and not CONTROL.search(value)
         and value in rule.get("enum", (value,))
-        and re.search(rule.get("pattern", ""), value) is not None
+        and ("pattern" not in rule or re.fullmatch(rule["pattern"][1:-1], value) is not None)  # they are ^...$
     )
 
 
@@ -165,16 +142,19 @@ def _range(rule: Mapping[str, Any], kinds: Sequence[str]) -> str:
 
 
 def _refuse_foreign(names: set[str]) -> None:
-    """Let no other site's page change anything, neither directly nor under a name that it made point here."""
-    if request.method in READING:
-        return
+    """Let no other site's page read or change anything under a name that it made point here, nor change it directly."""
     host = request.host.lower()
-    origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != host:
-        raise Forbidden("the request comes from the page of another site")
     name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
     if name not in names and not _is_address(name):
         raise Forbidden(f"this server is not called {name[:80]}; names are added by the setting host_names")
+    origin = request.headers.get("Origin")
+    if request.method not in READING and origin is not None and urlsplit(origin).netloc.lower() != host:
+        raise Forbidden("the request comes from the page of another site")
+
+
+def _forget_bad_range() -> None:
+    if not BYTE_RANGE.fullmatch(request.headers.get("Range", "")):
+        request.environ.pop("HTTP_RANGE", None)
 
 
 def _is_address(name: str) -> bool:
@@ -189,7 +169,21 @@ def _protect(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     if response.mimetype in ("application/json", PROBLEM_TYPE):
-        response.headers["Cache-Control"] = "no-store"
+        response.headers.setdefault("Cache-Control", "no-store")
+    request_counts: Counter[str] = current_app.extensions["responses"]
+    request_counts[f"{response.status_code // 100}xx"] += 1
+    return _shrink(response)
+
+
+def _shrink(response: Response) -> Response:
+    """Compress texts for who takes that."""
+    if response.is_streamed or response.mimetype not in COMPRESSED or "Content-Encoding" in response.headers:
+        return response
+    response.vary.add("Accept-Encoding")
+    data = response.get_data() if request.accept_encodings.quality("gzip") > 0 else b""
+    if len(data) > SMALL_BYTES:
+        response.set_data(gzip.compress(data, 5))
+        response.headers["Content-Encoding"] = "gzip"
     return response
 
 
@@ -199,12 +193,14 @@ def _tell_error(error: EdencarError) -> Response:
     return problem(error.status, error.title, error.message, error.cure, kind)
 
 
-def _tell_http_error(error: HTTPException) -> Response | HTTPException:
-    if error.code is None or error.code < 400:  # a redirection
-        return error
-    response = problem(error.code, error.name, error.description or error.name)
-    for name, value in error.get_headers():
-        if name not in ("Content-Type", "Content-Length"):  # Allow, Retry-After, Content-Range
+def _is_answer(error: HTTPException) -> bool:
+    return error.code is None or error.code < 400  # a redirection
+
+
+def _tell_http_error(error: HTTPException) -> Response:
+    response = problem(error.code or 500, error.name, error.description or error.name, CURES.get(error.code or 500, ""))
+    for name, value in error.get_headers(request.environ):
+        if name not in ("Content-Type", "Content-Length"):  # Allow, Retry-After, Content-Range, WWW-Authenticate
             response.headers[name] = value
     return response
 

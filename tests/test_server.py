@@ -22,7 +22,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 import server
-from car import Car
+from car import MODES, Car
 from configs import Settings
 from jobs import Done, Jobs, Progress, Task
 from rig.camerabook import CameraBook, Delay
@@ -168,7 +168,7 @@ def test_start_keeps_what_it_is_told(client: FlaskClient) -> None:
         "[]",
         '"video"',
         "[" * 60000,
-        '{"mode": "photos"}',
+        '{"mode": "film"}',
         '{"mode": 3}',
         '{"mode": null}',
         '{"speed": "fast"}',
@@ -456,9 +456,10 @@ def test_idle_pages_are_remembered_for_a_minute(monkeypatch: pytest.MonkeyPatch,
 def test_pictures_only_while_there_is_a_stream(client: FlaskClient) -> None:
     problem(client.get("/api/cameras/C9/preview.jpg"), 404)
     begun_s = time.monotonic()
-    response = client.get("/api/cameras/C1/preview.jpg?wait")
+    response = client.get("/api/cameras/C1/preview.jpg")
     problem(response, 503)
     assert response.headers["Retry-After"] == "1"
+    assert client.get("/api/cameras/C1/preview.jpg?wait").status_code == 204
     assert time.monotonic() - begun_s < 2.0
 
 
@@ -542,13 +543,9 @@ def test_all_answers_are_safe_to_show(client: FlaskClient) -> None:
 def test_the_description_names_all_routes_and_no_others(app: Flask, client: FlaskClient) -> None:
     described = json.loads(client.get("/api/openapi.json").data)
     assert described["openapi"].startswith("3.1")
-    rules = [rule for rule in app.url_map.iter_rules() if rule.endpoint.startswith("api.")]
-    assert sum(len(methods) for methods in described["paths"].values()) == len(rules)
+    assert sum(len(methods) for methods in described["paths"].values()) == len([*app.url_map.iter_rules()])
     start = described["paths"]["/api/start"]["post"]
-    assert start["requestBody"]["content"]["application/json"]["schema"]["properties"]["mode"]["enum"] == [
-        "video",
-        "camera",
-    ]
+    assert start["requestBody"]["content"]["application/json"]["schema"]["properties"]["mode"]["enum"] == list(MODES)
     assert {"200", "201", "409", "503", "507"} <= set(start["responses"])
 
 
@@ -566,12 +563,12 @@ def test_the_description_names_all_routes_and_no_others(app: Flask, client: Flas
     ],
 )
 def test_pages_speak_the_crews_language(client: FlaskClient, path: str, accepted: str, language: str) -> None:
-    assert f'<html lang="{language}">' in client.get(path, headers={"Accept-Language": accepted}).text
+    assert f'<html lang="{language}"' in client.get(path, headers={"Accept-Language": accepted}).text
 
 
 def test_a_chosen_language_stays(client: FlaskClient) -> None:
     client.get("/?lang=en")
-    assert '<html lang="en">' in client.get("/", headers={"Accept-Language": "fr"}).text
+    assert '<html lang="en"' in client.get("/", headers={"Accept-Language": "fr"}).text
 
 
 def test_both_languages_have_the_same_words() -> None:
@@ -591,14 +588,36 @@ def test_pages_show_a_recording_and_never_its_text_as_html(client: FlaskClient, 
     assert client.get("/qrcode").status_code in (200, 404)
 
 
-def test_pages_ask_no_other_host(client: FlaskClient) -> None:
-    for path in ("/", "/web/js/drive.js", "/web/js/recording.js", "/web/js/common.js", "/web/css/edencar.css"):
+def assets(page: str) -> list[str]:
+    """The addresses of a page's style sheets and scripts."""
+    return re.findall(r'(?:href|src)="(/web/[^"]+)"', page)
+
+
+def test_pages_and_their_parts_name_no_other_host(client: FlaskClient, recording: str) -> None:
+    pages = ["/", "/recordings", f"/recordings/{recording}", "/settings"]
+    parts = {part for page in pages for part in assets(client.get(page).text)}
+    assert {Path(part).name for part in parts} == {path.name for path in (ROOT / "web").glob("[cj]s*/*")}
+    for path in [*pages, *parts]:
         response = client.get(path)
         assert response.status_code == 200
-        assert "http:" not in response.text
-        assert "https:" not in response.text
-    for path in ("/web/js/nothing.js", "/web/templates/base.html", "/web/js/..%2ftemplates%2fbase.html"):
-        problem(client.get(path), 404)
+        assert not re.search(r"https?://(?!www.w3.org)", response.text), path
+    folder = parts.pop().rsplit("/", 2)[0]
+    for name in ("js/nothing.js", "templates/base.html", "js/..%2ftemplates%2fbase.html", "i18n/fr.json"):
+        problem(client.get(f"{folder}/{name}", headers={"Accept": "application/json"}), 404)
+
+
+def test_parts_are_kept_for_ever_under_an_address_that_changes(client: FlaskClient) -> None:
+    (script, *_) = assets(client.get("/").text)
+    assert "immutable" in client.get(script).headers["Cache-Control"]
+    stale = re.sub(r"/web/\w+/", "/web/0/", script)
+    assert client.get(stale).headers["Cache-Control"] == "no-store"
+
+
+def test_browsers_get_a_page_for_a_problem(client: FlaskClient) -> None:
+    page = client.get("/nothing", headers={"Accept": "text/html,*/*;q=0.8", "Accept-Language": "fr"})
+    assert (page.status_code, page.mimetype) == (404, "text/html")
+    assert "existe pas" in page.text
+    problem(client.get("/api/nothing", headers={"Accept": "text/html"}), 404)
 
 
 # The process

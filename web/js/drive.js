@@ -1,47 +1,73 @@
 // The page of the drive: one look once a second, one button.
 
-import { $, ask, attempt, make, number, poll, replace, row, say, sayBytes, sayDate, sayDuration, sayRoom, showJob, toast, trash, watchSilence, write } from './common.js';
+import { $, ask, attempt, make, mark, number, poll, remember, replace, row, say, sayBytes, sayDuration, sayMetres, sayMs, sayRoom, showJob, toast, watchSilence, write } from './core.js';
+import * as guide from './guide.js';
+import * as sound from './sound.js';
 
-const POLL_MS = 1000, HOLD_MS = 1000, ACTION_TIMEOUT_MS = 90000, MOST_PROBLEMS = 4;
+const POLL_MS = 1000, HOLD_MS = 1000, ACTION_TIMEOUT_MS = 90000, MOST_PROBLEMS = 3;
 const RUNS = ['recording', 'degraded'];
-let status = null, busy = '', seen = '', recordings = [];
+const RANK = { error: 0, warning: 1, info: 2 };
+let status = JSON.parse($('status').textContent), busy = '', known = null, wasOffline = false;
 let clockOffset = null; // Date.now() of the phone to the Pi's UTC
+let elapsedAt = performance.now(); // when the Pi said how old the recording is
 
 // --- Showing -----------------------------------------------------------------------------------------------------
 
+const stateNow = () => busy || status.state;
+const elapsed = () => status.recording.elapsed_s + (RUNS.includes(status.state) ? (performance.now() - elapsedAt) / 1000 : 0);
+
 function showState() {
-  const offline = watchSilence();
-  if (!status) return;
-  const state = busy || status.state;
+  const offline = watchSilence(), state = stateNow(), runs = RUNS.includes(state);
+  if (offline && !wasOffline) sound.play('alarm');
+  wasOffline = offline;
   $('bar').dataset.state = offline ? 'offline' : state;
   write($('state'), say(offline ? 'state.offline' : `state.${state}`));
   document.title = `${say(`state.${state}`)} – ${say('app')}`;
-  const runs = RUNS.includes(state);
   $('main').dataset.does = runs ? 'stop' : 'start';
   $('main').disabled = offline || Boolean(busy) || !(runs || state === 'idle');
   if (!holding) write($('main-word'), say(runs ? 'stop' : state === 'idle' ? 'start' : state));
-  write($('elapsed'), status.recording ? sayDuration(status.recording.elapsed_s) : '');
-  $('options').hidden = state !== 'idle';
+  write($('elapsed'), status.recording && !offline ? sayDuration(elapsed()) : '');
+  write($('main-why'), state === 'idle' && !status.cameras.length ? say('start.no_camera') : '');
+  $('guide-open').hidden = state !== 'idle';
+  if (!offline) remember([say(`state.${state}`), status.recording && sayDuration(status.recording.elapsed_s)].filter(Boolean).join(' · '));
 }
 
 function showClock() {
   if (clockOffset === null) return;
   write($('clock'), new Date(Date.now() + clockOffset).toLocaleTimeString(document.documentElement.lang, { hour12: false }));
   const { source, sigma_ms } = status.time;
-  write($('clock-source'), `${say(`time.${source}`)}${source === 'gnss' ? ` ±${number(sigma_ms)} ms` : ''}`);
+  write($('clock-source'), `${say(`time.${source}`)}${source === 'gnss' ? ` ±${sayMs(sigma_ms)}` : ''}`);
 }
 
 function showProblems() {
-  const rank = { error: 0, warning: 1, info: 2 };
-  const worst = [...status.problems].sort((a, b) => rank[a.level] - rank[b.level]).slice(0, MOST_PROBLEMS);
-  replace($('problems'), worst.map(({ code, text }) => [code, text]), () => worst.map(({ code, level, text, cure, subject }) => {
-    const known = say(`problem.${code}`) !== `problem.${code}`;
+  const all = [...status.problems].sort((a, b) => RANK[a.level] - RANK[b.level]);
+  const worst = all.slice(0, MOST_PROBLEMS);
+  replace($('problems'), [worst, all.length], () => worst.map(({ code, level, text, cure, subject }, at) => {
+    const isKnown = say(`problem.${code}`) !== `problem.${code}`;
     const detail = /\((.+)\)$/.exec(text)?.[1];
+    const more = at === MOST_PROBLEMS - 1 && all.length - MOST_PROBLEMS;
     return make('li', { 'data-level': level },
-      make('strong', {}, known ? say(`problem.${code}`, { subject }) : [subject, text].filter(Boolean).join(': ')),
-      make('span', {}, known ? say(`cure.${code}`) : cure),
-      known && detail && make('small', {}, detail));
+      make('strong', {}, isKnown ? say(`problem.${code}`, { subject }) : [subject, text].filter(Boolean).join(': ')),
+      make('span', {}, isKnown ? say(`cure.${code}`) : cure),
+      isKnown && detail && make('small', {}, detail),
+      more > 0 && make('a', { href: '/settings' }, say('problems.more', { count: more })));
   }));
+  const errors = new Set(status.problems.filter(({ level }) => level === 'error').map(({ code, subject }) => code + subject));
+  if (known && [...errors].some((one) => !known.has(one)) && status.recording) sound.play('alarm');
+  known = errors;
+}
+
+export const nameOf = (camera) => camera.label || camera.serial.slice(-4);
+
+const cameraLevel = ({ state, records, battery_percent, problems }) => {
+  if (state === 'lost' || (records && state === 'idle')) return 'error';
+  if (['connecting', 'starting', 'fetching'].includes(state)) return 'info';
+  if (problems.length || (battery_percent != null && battery_percent < 20)) return 'warning';
+  return ['streaming', 'recording'].includes(state) ? 'busy' : 'ok';
+};
+
+function cameraWord({ state }) {
+  return say(status.calibrating && !status.recording && state === 'streaming' ? 'camera.calibrating' : `camera.${state}`, {}, state);
 }
 
 function describeCamera(camera) {
@@ -59,127 +85,141 @@ function describeCamera(camera) {
 function describeCode({ calibration }) {
   if (!calibration) return '';
   const { codes, error_ms, done, hint, problem } = calibration;
-  const parts = [codes ? say('code.read', { count: number(codes) }) : say('code.unread')];
-  if (codes && error_ms != null) parts.push(`±${number(error_ms, 1)} ms`);
-  if (done) parts.push(say('code.done'));
-  return [row(parts), hint && say(`hint.${problem || 'none_seen'}`)].filter(Boolean).join(' – ');
+  const parts = [done ? `✓ ${say('code.read')}` : codes ? say('code.some', { count: number(codes) }) : say('code.unread')];
+  if (codes && error_ms != null) parts.push(`±${sayMs(error_ms)}`);
+  return [row(parts), !done && hint && say(`hint.${problem || 'none_seen'}`, {}, hint)].filter(Boolean).join(' – ');
 }
 
-const nameOf = (camera) => camera.label || camera.serial.slice(-4);
+const card = ({ title, aside, level, figure, details, code, wide }) => make('article', { class: wide ? 'card wide' : 'card', 'data-level': level },
+  make('h2', {}, make('span', {}, title, aside && make('small', {}, ` ${aside}`)), mark(level)),
+  make('p', { class: 'figure' }, figure),
+  details && make('p', { class: 'details' }, details),
+  code && make('p', { class: 'code-line' }, code));
 
-function showDevices() {
-  const { cameras, receiver, storage, calibrating } = status;
-  const word = ({ state }) => say(calibrating && !status.recording && state === 'streaming' ? 'camera.calibrating' : `camera.${state}`);
-  replace($('cameras'), cameras.map((camera) => [nameOf(camera), word(camera), describeCamera(camera), describeCode(camera)]), () => cameras.length
-    ? cameras.map((camera) => make('li', { 'data-state': camera.state },
-      make('span', { class: 'figure' }, word(camera)),
-      make('span', { class: 'name' }, nameOf(camera), ' ', make('small', {}, camera.model)),
-      make('span', { class: 'details' }, describeCamera(camera)),
-      make('span', { class: 'code', 'data-done': camera.calibration?.done }, describeCode(camera))))
-    : [make('li', { 'data-state': 'lost' }, make('span', { class: 'figure' }, say('cameras.none')))]);
-  const listening = receiver.state === 'listening';
-  $('quality').dataset.quality = listening ? receiver.quality : 'none';
-  write($('quality'), say(listening ? `quality.${receiver.quality}` : `receiver.${receiver.state}`));
+function cameraCards() {
+  if (!status.cameras.length) return [{ title: say('cameras'), level: 'error', figure: say('cameras.none'), details: say('cure.no_camera'), wide: true }];
+  return status.cameras.map((camera) => ({
+    title: nameOf(camera), aside: camera.model.replace(' Black', ''), level: cameraLevel(camera), figure: cameraWord(camera), details: describeCamera(camera), code: describeCode(camera),
+    wide: status.cameras.length === 1,
+  }));
+}
+
+function positionCard() {
+  const { receiver } = status, listening = receiver.state === 'listening';
+  const good = receiver.quality.startsWith('RTK fixed'), some = receiver.latitude != null;
   const parts = [];
-  if (receiver.sigma_m != null) parts.push(say('receiver.sigma', { metres: number(receiver.sigma_m, receiver.sigma_m < 1 ? 2 : 1) }));
+  if (receiver.sigma_m != null) parts.push(`±${sayMetres(receiver.sigma_m)}`);
   if (receiver.satellites != null) parts.push(say('receiver.satellites', { count: receiver.satellites }));
-  if (receiver.fix_age_s > 2) parts.push(say('receiver.age', { seconds: number(receiver.fix_age_s) }));
+  if (receiver.fix_age_s != null) parts.push(say('receiver.age', { seconds: number(receiver.fix_age_s, 1) }));
   if (receiver.correction_age_s != null) parts.push(say('receiver.corrections', { seconds: number(receiver.correction_age_s) }));
   if (receiver.rate_hz != null) parts.push(say('receiver.rate', { hz: number(receiver.rate_hz) }));
-  write($('receiver'), row(parts));
-  write($('left'), row([say('storage.left', { time: sayRoom(storage.seconds_left) })]));
-  write($('free'), say('storage.free', { size: sayBytes(storage.bytes_free) }));
+  return {
+    title: say('position'), level: !listening ? 'error' : good ? 'ok' : some ? 'warning' : 'error', details: row(parts),
+    figure: say(listening ? `quality.${receiver.quality}` : `receiver.${receiver.state}`, {}, receiver.quality),
+  };
+}
+
+function storageCard() {
+  const { seconds_left, bytes_free } = status.storage;
+  const level = seconds_left < 600 ? 'error' : seconds_left < 1800 ? 'warning' : 'ok';
+  return { title: say('storage'), level, figure: sayRoom(seconds_left), details: row([say('storage.free', { size: sayBytes(bytes_free) })]) };
+}
+
+function timeCard() {
+  const { source, sigma_ms } = status.time;
+  const read = status.cameras.filter(({ calibration }) => calibration).map((camera) => `${nameOf(camera)} ${camera.calibration.error_ms == null ? '–' : `±${sayMs(camera.calibration.error_ms)}`}`);
+  return { title: say('time'), level: source === 'gnss' ? 'ok' : 'warning', figure: source === 'gnss' ? `±${sayMs(sigma_ms)}` : say('time.system'), details: row([say(`time.from.${source}`), ...read]), wide: true };
+}
+
+function showDevices() {
+  const cards = [...cameraCards(), positionCard(), storageCard(), timeCard()];
+  replace($('cards'), cards, () => cards.map(card));
 }
 
 function showJobs() {
-  const names = Object.fromEntries(recordings.map(({ id, name }) => [id, name]));
   $('jobs-section').hidden = !status.jobs.length;
-  replace($('jobs'), status.jobs, () => status.jobs.map((job) => showJob(job, names)));
+  replace($('jobs'), status.jobs, () => status.jobs.map((job) => showJob(job)));
 }
 
-function showRecordings() {
-  const working = new Set(status.jobs.map((job) => job.recording));
-  replace($('recordings'), [recordings, [...working]], () => recordings.length
-    ? recordings.map((recording) => showRecording(recording, working.has(recording.id)))
-    : [make('li', { class: 'empty' }, say('recordings.none'))]);
-}
+// --- Live pictures: while streams run and somebody sees them ---------------------------------------------------------
 
-function showRecording(recording, working) {
-  const { id, name, state, started, stopped, photos } = recording;
-  const open = ['recording', 'fetching'].includes(state);
-  const lasted = stopped && sayDuration((new Date(stopped) - new Date(started)) / 1000);
-  const words = [sayDate(started), lasted, recording.mode && say(`mode.${recording.mode}`), photos && say('recording.photos')];
-  return make('li', { 'data-state': state },
-    make('a', { href: `/recordings/${id}`, class: 'title' }, name || id),
-    make('span', { class: 'badge' }, say(`recording.${state}`)),
-    make('span', { class: 'details' }, row(words)),
-    state !== 'recording' && make('span', { class: 'actions' },
-      make('button', { type: 'button', class: 'button small', disabled: working, onclick: () => process(id) }, say(photos ? 'process.again' : 'process')),
-      !open && !working && make('a', { class: 'button quiet small', href: `/api/recordings/${id}/download`, download: true }, say('download')),
-      make('button', { type: 'button', class: 'button danger small', disabled: open || working, onclick: () => trash(recording, refresh) }, say('delete'))));
-}
+const PICTURE_TIMEOUT_MS = 7000, OLD_PICTURE_MS = 2000, LOOK_S = 20;
+const pictures = new Map(); // serial -> { image, asking, at }
 
-// --- Live pictures: while streams are recorded and somebody sees them ------------------------------------------------
-
-const PICTURE_TIMEOUT_MS = 7000, OLD_PICTURE_MS = 3000;
-const pictures = new Map(); // serial -> { figure, image, words, asking, at }
-
-function showPictures() {
-  const live = status?.recording?.mode === 'video' ? status.cameras.filter(({ records }) => records) : [];
-  for (const [serial, { figure, image }] of pictures) {
-    if (live.some((camera) => camera.serial === serial)) continue;
-    URL.revokeObjectURL(image.src);
-    figure.remove();
-    pictures.delete(serial);
-  }
-  $('pictures').hidden = !live.length;
-  for (const camera of live) askPicture(camera);
-}
-
-function pictureOf(serial) {
-  if (!pictures.has(serial)) {
-    const image = make('img', { alt: '', hidden: true }), words = make('figcaption');
-    const figure = $('pictures').appendChild(make('figure', {}, image, words));
-    pictures.set(serial, { figure, image, words, asking: false, at: null });
-  }
-  return pictures.get(serial);
-}
+const streams = (camera) => (status.recording ? status.recording.mode !== 'camera' && camera.records : status.calibrating && camera.state === 'streaming');
 
 async function askPicture(camera) {
-  const picture = pictureOf(camera.serial);
+  const picture = pictures.get(camera.serial);
   if (picture.asking || document.hidden) return;
   picture.asking = true;
   try {
     const url = `/api/cameras/${encodeURIComponent(camera.serial)}/preview.jpg?wait`;
     const response = await fetch(url, { cache: 'no-store', signal: AbortSignal.timeout(PICTURE_TIMEOUT_MS) });
-    if (response.ok) {
+    if (response.status === 200) {
       picture.at = performance.now() - Number(response.headers.get('X-Picture-Age-Ms'));
       URL.revokeObjectURL(picture.image.src);
       picture.image.src = URL.createObjectURL(await response.blob());
       picture.image.hidden = false;
-      picture.image.alt = say('picture', { camera: nameOf(camera) });
     }
   } catch { // its age says so
   } finally {
     picture.asking = false;
   }
-  const age = picture.at === null ? null : performance.now() - picture.at;
-  picture.figure.toggleAttribute('data-old', age === null || age > OLD_PICTURE_MS);
-  write(picture.words, row([nameOf(camera), age === null ? say('picture.none') : say('picture.age', { seconds: number(age / 1000, 1) })]));
 }
+
+/** A camera's newest picture as an element that stays the same. */
+function pictureOf(camera) {
+  if (!pictures.has(camera.serial)) pictures.set(camera.serial, { image: make('img', { alt: '', hidden: true }), asking: false, at: null });
+  const picture = pictures.get(camera.serial);
+  if (picture.image.alt !== say('picture', { camera: nameOf(camera) })) picture.image.alt = say('picture', { camera: nameOf(camera) });
+  return picture;
+}
+
+function sayAge(camera) {
+  const { at } = pictureOf(camera);
+  return at === null ? '' : say('picture.age', { seconds: number((performance.now() - at) / 1000, 1) });
+}
+
+function showPictures() {
+  const live = status.cameras.filter(streams), idle = status.state === 'idle' && !status.calibrating;
+  replace($('pictures'), [status.cameras.map((camera) => [camera.serial, nameOf(camera), streams(camera)]), idle, status.recording?.mode], () => [
+    ...status.cameras.map((camera) => make('figure', { 'data-serial': camera.serial }, pictureOf(camera).image,
+      make('span', { class: 'none' }), make('figcaption', {}, make('span', {}, nameOf(camera)), make('span', { class: 'age' })))),
+    idle && status.cameras.length ? make('button', { type: 'button', class: 'button quiet small', onclick: lookNow }, say('picture.look')) : '',
+  ]);
+  for (const figure of $('pictures').querySelectorAll('figure')) {
+    const camera = status.cameras.find(({ serial }) => serial === figure.dataset.serial), { at, image } = pictureOf(camera);
+    const old = at === null || performance.now() - at > OLD_PICTURE_MS + (live.length ? POLL_MS : 0);
+    figure.toggleAttribute('data-old', old && at !== null);
+    image.hidden = at === null;
+    const why = status.recording?.mode === 'camera' ? 'picture.card' : live.includes(camera) ? 'picture.coming' : 'picture.idle';
+    write(figure.querySelector('.none'), at === null ? say(why) : '');
+    write(figure.querySelector('.age'), sayAge(camera));
+  }
+  live.forEach(askPicture);
+}
+
+const lookNow = () => attempt(() => { ask('/api/calibrate', { method: 'POST', body: { seconds: LOOK_S }, timeout: 60000 }).catch((error) => toast(error.message)); return turn(); });
 
 // --- Asking ------------------------------------------------------------------------------------------------------
 
+function show() {
+  showProblems();
+  showDevices();
+  showPictures();
+  showJobs();
+  guide.update(status, { nameOf, pictureOf, sayAge, describeCode });
+}
+
 async function look() {
   try {
-    const sent = Date.now();
+    const sent = Date.now(), before = status.state;
     status = await ask('/api/status', { timeout: 2500 });
+    elapsedAt = performance.now();
     clockOffset = Date.parse(status.time.utc) - (sent + Date.now()) / 2;
-    showProblems();
-    showDevices();
-    showPictures();
-    await lookAtRecordings();
-    showJobs();
+    if (!busy && RUNS.includes(before) !== RUNS.includes(status.state)) sound.play(RUNS.includes(status.state) ? 'start' : 'stop'); // another phone's doing
+    if (before === 'recording' && status.state === 'degraded') sound.play('alarm');
+    show();
   } catch (error) {
     if (!error.unreachable) throw error;
   } finally {
@@ -187,42 +227,26 @@ async function look() {
   }
 }
 
-/** The list is long: it is asked for only when something that is in it has changed. */
-async function lookAtRecordings(force = false) {
-  const now = JSON.stringify([status.state, status.recording?.id, status.problems.filter(({ code }) => code === 'fetching').length, status.jobs.map(({ id }) => id)]);
-  if (now === seen && !force) return;
-  ({ recordings } = await ask('/api/recordings'));
-  seen = now;
-  showRecordings();
-}
-
-const refresh = () => attempt(() => lookAtRecordings(true));
-
 // --- Doing -------------------------------------------------------------------------------------------------------
 
 async function act(state, path, body) {
   busy = state;
   showState();
-  navigator.vibrate?.(80);
-  await attempt(() => ask(path, { method: 'POST', body, timeout: ACTION_TIMEOUT_MS }));
+  const done = await attempt(() => ask(path, { method: 'POST', body, timeout: ACTION_TIMEOUT_MS }));
   busy = '';
-  navigator.vibrate?.([80, 80, 80]);
+  if (done) {
+    status.state = state === 'starting' ? 'recording' : 'idle';
+    sound.play(state === 'starting' ? 'start' : 'stop');
+  }
   await turn();
+  return done;
 }
 
-function start() {
-  const body = { mode: $('mode').value, name: $('name').value.trim() };
-  if ($('positions-only').checked) body.allow = 'positions-only';
-  $('name').value = '';
-  $('options').open = false;
-  return act('starting', '/api/start', body);
-}
+export const start = (body) => act('starting', '/api/start', body);
 
-const stop = () => act('stopping', '/api/stop');
-
-async function process(id) {
-  await attempt(() => ask(`/api/recordings/${id}/process`, { method: 'POST' }));
-  await turn();
+async function stop() {
+  const done = await act('stopping', '/api/stop');
+  if (done?.recording) toast(say('stopped.saved'), { word: say('open'), act: () => { location.href = `/recordings/${done.recording.id}`; } }, 12);
 }
 
 // --- The one button: a touch starts, a second's hold stops ---------------------------------------------------------
@@ -247,10 +271,20 @@ for (const event of ['pointerup', 'pointerleave', 'pointercancel']) $('main').ad
 $('main').addEventListener('contextmenu', (event) => event.preventDefault());
 $('main').addEventListener('click', (event) => {
   if (used) used = false;
-  else if ($('main').dataset.does === 'start') start();
+  else if ($('main').dataset.does === 'start') guide.begin(status, start);
   else if (event.detail === 0) stop(); // a keyboard or a screen reader, which does not slip
   else toast(say('stop'));
 });
+$('guide-open').addEventListener('click', () => guide.open(status, start));
+$('sound').addEventListener('click', () => { sound.wake(); sound.setOn(!sound.isOn()); showSound(); });
 
+function showSound() {
+  $('sound').setAttribute('aria-pressed', sound.isOn());
+  write($('sound'), say(sound.isOn() ? 'sound.on' : 'sound.off'));
+}
+
+show();
+showSound();
+showState();
 const turn = poll(look, POLL_MS);
-setInterval(() => { if (status) { showClock(); showState(); } }, 500);
+setInterval(() => { showClock(); showState(); }, 500);

@@ -483,8 +483,24 @@ function choose(i) {
   if (i < 0 || i >= PHOTOS.length || i === chosen) return;
   chosen = i;
   tellPhoto();
+  const place = chosenPlace();
+  if (place && !place.isSeen) [view.x, view.y] = [PHOTOS[i].x, PHOTOS[i].y];
   drawMap();
   drawTimes();
+}
+
+function chosenPlace() {
+  const photo = PHOTOS[chosen];
+  if (photo?.x === undefined) return null;
+  const canvas = byId('map');
+  const [x, y] = toMap(canvas, photo.x, photo.y);
+  return {x, y, isSeen: x > 0 && y > 0 && x < canvas.clientWidth && y < canvas.clientHeight};
+}
+
+function zoomOnChosen(factor) {
+  const place = chosenPlace();
+  if (place?.isSeen) zoom(factor, place.x, place.y);
+  else zoom(factor);
 }
 
 let awaited = 0;
@@ -676,8 +692,8 @@ byId('language').onclick = () => {
   try { localStorage.setItem('edencar-language', language); } catch { /* a file may have no storage */ }
   tell();
 };
-byId('in').onclick = () => zoom(1.6);
-byId('out').onclick = () => zoom(0.625);
+byId('in').onclick = () => zoomOnChosen(1.6);
+byId('out').onclick = () => zoomOnChosen(0.625);
 byId('fit').onclick = () => { fit(); drawMap(); };
 byId('before').onclick = () => choose(chosen - 1);
 byId('after').onclick = () => choose(chosen + 1);
@@ -685,7 +701,7 @@ for (const id of ['map', 'times']) {
   byId(id).addEventListener('keydown', (event) => {
     const step = {ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10}[event.key];
     if (step) { event.preventDefault(); choose(Math.max(0, Math.min(PHOTOS.length - 1, chosen + step))); }
-    if (id === 'map' && '+-'.includes(event.key)) zoom(event.key === '+' ? 1.6 : 0.625);
+    if (id === 'map' && '+-'.includes(event.key)) zoomOnChosen(event.key === '+' ? 1.6 : 0.625);
   });
 }
 let size = '';

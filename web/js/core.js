@@ -1,15 +1,15 @@
-// What all pages share: words, figures, elements, and asking the Pi.
+// What all pages share: words, figures, elements, asking the Pi, the PIN, silence.
 
 export const texts = JSON.parse(document.getElementById('texts').textContent);
 export const language = document.documentElement.lang;
 export const $ = (id) => document.getElementById(id);
 
 const OFFLINE_AFTER_MS = 3000;
-let answeredAt = performance.now();
+let answeredAt = performance.now(), shownAt = answeredAt, lastState = '';
 
-/** The words of a key, with its {gaps} filled. */
-export function say(key, gaps = {}) {
-  return (texts[key] ?? key).replace(/\{(\w+)\}/g, (_, name) => gaps[name] ?? '');
+/** The words of a key, with its {gaps} filled; of an unknown key the other words. */
+export function say(key, gaps = {}, other = key) {
+  return (texts[key] ?? other).replace(/\{(\w+)\}/g, (_, name) => gaps[name] ?? '');
 }
 
 /** An element with attributes and children; text is never read as HTML. */
@@ -60,6 +60,10 @@ export function sayRoom(seconds) {
   return hours ? `${hours} h ${String(minutes).padStart(2, '0')}` : `${minutes} min`;
 }
 
+export const sayMetres = (metres) => (metres < 1 ? `${number(metres * 100, metres < 0.1 ? 1 : 0)} cm` : `${number(metres, 1)} m`);
+export const sayMs = (ms) => (ms < 10 ? number(ms, 1) : number(ms)) + ' ms';
+export const sayKm = (metres) => `${number(metres / 1000, metres < 100000 ? 1 : 0)} km`;
+
 /** Figures in a row, which breaks between them only. */
 export const row = (parts) => parts.filter(Boolean).map((part) => part.replaceAll(' ', '\u00a0')).join(' · ');
 
@@ -69,7 +73,7 @@ export function sayDate(iso) {
   return date.toLocaleString(language, { dateStyle: 'medium', timeStyle: 'short' });
 }
 
-/** Ask the Pi. Throws an Error with the words of its problem, or `unreachable` set. */
+/** Ask the Pi; for the PIN first where it wants one. Throws an Error with its words, or `unreachable` set. */
 export async function ask(path, { method = 'GET', body, timeout = 5000 } = {}) {
   const options = { method, cache: 'no-store', signal: AbortSignal.timeout(timeout) };
   if (body instanceof FormData) options.body = body;
@@ -81,18 +85,67 @@ export async function ask(path, { method = 'GET', body, timeout = 5000 } = {}) {
     throw Object.assign(new Error(say('state.offline'), { cause }), { unreachable: true });
   }
   answeredAt = performance.now();
+  if (response.status === 401 && path !== '/api/session' && await askPin()) return ask(path, { method, body, timeout });
   const value = response.status === 204 ? null : await response.json().catch(() => null);
-  if (!response.ok) throw new Error([value?.detail ?? response.statusText, value?.cure].filter(Boolean).join(' – '));
+  if (!response.ok) throw new Error([say(`error.${response.status}`, {}, value?.detail ?? response.statusText), value?.detail, value?.cure].filter((part, at, all) => part && all.indexOf(part) === at).join(' – '));
   return value;
 }
 
-/** Show how long the Pi has been silent; called by each page's poll. */
-export function watchSilence() {
-  const silent = performance.now() - answeredAt;
-  $('offline').hidden = silent < OFFLINE_AFTER_MS;
-  write($('offline').lastElementChild, say('offline.text', { seconds: Math.round(silent / 1000) }));
-  return silent >= OFFLINE_AFTER_MS;
+let pinAnswer = null;
+
+/** Ask the person for the PIN, once for all who want it; whether it was right. */
+export function askPin() {
+  pinAnswer ??= new Promise((resolve) => {
+    const end = (good) => { $('pin-dialog').close(); pinAnswer = null; resolve(good); };
+    $('pin').value = '';
+    write($('pin-wrong'), '');
+    $('pin-cancel').onclick = () => end(false);
+    $('pin-dialog').oncancel = () => end(false);
+    $('pin-form').onsubmit = async (event) => {
+      event.preventDefault();
+      try {
+        await ask('/api/session', { method: 'POST', body: { pin: $('pin').value } });
+        end(true);
+      } catch (error) {
+        write($('pin-wrong'), error.message);
+        $('pin').select();
+      }
+    };
+    $('pin-dialog').showModal();
+  });
+  return pinAnswer;
 }
+
+/** Whether this browser may change and download; asks for the PIN where it is needed. */
+export const allowed = async () => (await ask('/api/session')).allowed || askPin();
+
+/** A link that downloads asks for the PIN before the browser goes there. */
+export function guardLink(link) {
+  link.addEventListener('click', async (event) => {
+    event.preventDefault();
+    if (await attempt(allowed)) location.href = link.href;
+  });
+}
+
+/** What the overlay says of the last state. */
+export function remember(words) { lastState = words; }
+
+/** Show how long the Pi has been silent; called by each page's clock. */
+export function watchSilence() {
+  const now = performance.now();
+  const silent = now - Math.max(answeredAt, shownAt) >= OFFLINE_AFTER_MS && !document.hidden;
+  $('offline').hidden = !silent;
+  if (silent) {
+    const seconds = Math.round((now - answeredAt) / 1000);
+    const [title, last, text] = $('offline').children;
+    write(title, say('offline.title', { time: sayDuration(seconds) }));
+    write(last, lastState && say('offline.last', { state: lastState }));
+    write(text, say('offline.text'));
+  }
+  return silent;
+}
+
+document.addEventListener('visibilitychange', () => { shownAt = performance.now(); });
 
 let toastTimer;
 
@@ -115,34 +168,32 @@ export async function attempt(act) {
   }
 }
 
-/** Move a recording to the trash and offer to take it back. */
-export async function trash({ id, name }, after) {
-  await attempt(async () => {
-    await ask(`/api/recordings/${id}`, { method: 'DELETE' });
-    const act = () => attempt(async () => { await ask(`/api/recordings/${id}/restore`, { method: 'POST' }); after(); });
-    toast(say('deleted', { name: name || id }), { word: say('undo'), act }, 10);
-    after();
-  });
-}
+export const isOpen = (state) => ['recording', 'fetching'].includes(state);
+
+/** A sign that says by its form too how something is. */
+export const mark = (level) => make('span', { class: 'mark', 'aria-hidden': 'true' }, { ok: '✓', busy: '●', warning: '!', error: '✕', info: 'i' }[level] ?? '?');
+
+export const thumbnail = (id, path, width = 320) => `/api/recordings/${id}/thumbnails/${path.split('/').map(encodeURIComponent).join('/')}?width=${width}`;
 
 export function showJob(job, names = {}) {
   const gaps = { percent: Math.round(job.progress * 100), error: job.error };
   const open = !['done', 'failed', 'cancelled'].includes(job.state);
+  const word = say(`job.${job.kind}`, { recording: names[job.recording] || job.recording });
   return make('li', { 'data-state': job.state },
-    make('span', {}, say(`job.${job.kind}`, { recording: names[job.recording] || job.recording })),
+    make('span', {}, word),
     make('span', { class: 'word' }, say(`job.${job.state}`, gaps)),
-    open && make('progress', { max: 1, value: job.progress }),
+    open && make('progress', { max: 1, value: job.progress, 'aria-label': word }),
     open && make('button', { type: 'button', class: 'button quiet small', onclick: () => attempt(() => ask(`/api/jobs/${job.id}`, { method: 'DELETE', timeout: 20000 })) }, say('cancel')));
 }
 
 /** Call a function now, each `period` after it ended, and at once when the page is looked at again; never when hidden. */
 export function poll(task, period) {
-  let timer;
-  const turn = async () => {
+  let timer, running = null;
+  const turn = () => {
     clearTimeout(timer);
-    if (document.hidden) return;
-    await task();
-    timer = setTimeout(turn, period);
+    if (document.hidden) return undefined;
+    running ??= task().finally(() => { running = null; timer = setTimeout(turn, period); });
+    return running;
   };
   document.addEventListener('visibilitychange', turn);
   turn();

@@ -1,0 +1,127 @@
+// The guided start: how to record and the list of the day, the code for each camera, drive.
+
+import { $, make, mark, replace, say, sayRoom, toast, write } from './core.js';
+import { play } from './sound.js';
+
+const MODES = JSON.parse($('modes').textContent);
+const CHECKS = ['lens', 'mounts', 'cables', 'phone'];
+const STEPS = ['prepare', 'code', 'drive'];
+const SHORT_ROOM_S = 1800;
+const dialog = $('guide');
+let step = 'prepare', status = null, start = null, words = null, ticked = new Set();
+
+const today = () => new Date().toISOString().slice(0, 10);
+const checked = () => { const [day, ...done] = (localStorage.getItem('checks') ?? '').split(' '); return new Set(day === today() ? done : []); };
+const mode = () => (MODES.includes(localStorage.getItem('mode')) ? localStorage.getItem('mode') : MODES[0]);
+
+/** The big button: the list first on the first drive of the day, else at once. */
+export function begin(now, action) {
+  if (localStorage.getItem('started') === today() && now.cameras.length) {
+    [status, start] = [now, action];
+    go();
+  } else open(now, action);
+}
+
+export function open(now, action) {
+  [status, start, step] = [now, action, 'prepare'];
+  build();
+  dialog.showModal();
+}
+
+async function go() {
+  const body = { mode: mode(), name: $('guide-name')?.value.trim() ?? '' };
+  if (!status.cameras.length) body.allow = 'positions-only';
+  localStorage.setItem('started', today());
+  if (!await start(body)) return;
+  step = status.cameras.length && body.mode === 'video' ? 'code' : 'drive';
+  ticked = new Set();
+  if (step === 'drive') { finish(); return; }
+  build();
+  if (!dialog.open) dialog.showModal();
+}
+
+function finish() {
+  dialog.close();
+  scrollTo(0, 0);
+  toast(say('guide.bye'), null, 8);
+}
+
+function build() {
+  const title = make('h2', { id: 'guide-title' }, say(`guide.${step}`));
+  const close = make('button', { type: 'button', class: 'close', 'aria-label': say('close'), onclick: () => dialog.close() }, '✕');
+  const steps = make('ol', { class: 'steps', 'aria-label': say('guide.steps') }, ...STEPS.map((name, at) => make('li',
+    { 'aria-current': name === step && 'step', 'data-done': at < STEPS.indexOf(step) }, say(`guide.step.${name}`))));
+  const content = make('div', { tabindex: '0', role: 'group', 'aria-labelledby': 'guide-title' }, steps, ...(step === 'prepare' ? prepare() : code()));
+  dialog.replaceChildren(make('header', {}, title, close), content, make('footer', {}, ...buttons()));
+  refresh();
+}
+
+function prepare() {
+  const kept = checked();
+  const choose = (name) => make('label', {}, make('input', { type: 'radio', name: 'mode', value: name, checked: name === mode(), onchange: () => localStorage.setItem('mode', name) }), make('span', {}, say(`mode.${name}.long`, {}, name)), make('small', {}, say(`mode.${name}.why`, {}, '')));
+  const tick = (name) => make('li', {}, make('label', {}, make('input', { type: 'checkbox', checked: kept.has(name), onchange: ({ target }) => { target.checked ? kept.add(name) : kept.delete(name); localStorage.setItem('checks', [today(), ...kept].join(' ')); } }), make('span', {}, say(`check.${name}`))));
+  return [
+    make('fieldset', { class: 'modes' }, make('legend', {}, say('guide.mode')), ...MODES.map(choose)),
+    make('h3', {}, say('guide.list')),
+    make('ul', { class: 'checks', id: 'guide-devices' }),
+    make('ul', { class: 'checks' }, ...CHECKS.map(tick)),
+    make('label', {}, say('option.name'), make('input', { id: 'guide-name', maxlength: 200, autocomplete: 'off' })),
+  ];
+}
+
+function code() {
+  return [make('p', {}, say('guide.code.how')), make('ul', { class: 'ticks', id: 'guide-ticks' }), make('p', {}, say('guide.code.where', { address: `${location.host}/qrcode` }))];
+}
+
+function buttons() {
+  if (step === 'prepare') return [make('button', { type: 'button', class: 'button go big', onclick: go }, say('guide.start'))];
+  return [
+    make('a', { class: 'button quiet', href: '/qrcode' }, say('guide.code.here')),
+    make('button', { type: 'button', class: 'button go big', id: 'guide-drive', onclick: finish }, say('guide.anyway')),
+  ];
+}
+
+/** The devices' part of the list: what the Pi sees by itself. */
+function devices() {
+  const { cameras, receiver, time, storage } = status;
+  const answer = cameras.filter(({ state }) => state !== 'lost');
+  const low = cameras.filter(({ battery_percent }) => battery_percent != null && battery_percent < 20);
+  return [
+    [answer.length ? (low.length ? 'warning' : 'ok') : 'error', say('check.cameras', { count: answer.length }), answer.length ? low.length && say('check.cameras.low') : say('cure.no_camera')],
+    [receiver.latitude != null ? 'ok' : 'error', say('check.position'), receiver.latitude != null ? say(`quality.${receiver.quality}`, {}, receiver.quality) : say(receiver.state === 'listening' ? 'cure.no_fix' : 'cure.no_receiver')],
+    [time.source === 'gnss' ? 'ok' : 'warning', say('check.time'), time.source === 'gnss' ? say('time.from.gnss') : say('cure.time_unsure')],
+    [storage.seconds_left > SHORT_ROOM_S ? 'ok' : 'error', say('check.room', { time: sayRoom(storage.seconds_left) }), storage.seconds_left > SHORT_ROOM_S ? '' : say('cure.little_room')],
+  ];
+}
+
+function refresh() {
+  if (step === 'prepare') {
+    const rows = devices();
+    replace($('guide-devices'), rows, () => rows.map(([level, text, why]) => make('li', { 'data-level': level }, mark(level), make('span', {}, text), make('small', {}, why || ''))));
+  } else if (step === 'code' && words) showTicks();
+}
+
+function showTicks() {
+  const { nameOf, pictureOf, sayAge, describeCode } = words;
+  const cameras = status.cameras.filter(({ records }) => records);
+  replace($('guide-ticks'), cameras.map((camera) => [camera.serial, nameOf(camera), camera.calibration?.done, pictureOf(camera).at === null]), () => cameras.map((camera) => make('li',
+    { 'data-level': camera.calibration?.done ? 'ok' : 'info', 'data-serial': camera.serial },
+    pictureOf(camera).at === null ? make('span', { class: 'none' }) : make('img', { alt: say('picture', { camera: nameOf(camera) }) }),
+    make('strong', {}, mark(camera.calibration?.done ? 'ok' : 'info'), nameOf(camera)), make('span', { class: 'says', role: 'status' }), make('small', {}))));
+  for (const item of $('guide-ticks').children) {
+    const camera = cameras.find(({ serial }) => serial === item.dataset.serial), image = item.querySelector('img');
+    write(item.querySelector('.says'), describeCode(camera) || say('code.unread'));
+    write(item.querySelector('small'), sayAge(camera));
+    if (image && image.src !== pictureOf(camera).image.src) image.src = pictureOf(camera).image.src;
+    if (camera.calibration?.done && !ticked.has(camera.serial)) { ticked.add(camera.serial); play('tick'); }
+  }
+  write($('guide-drive'), say(cameras.length && cameras.every(({ calibration }) => calibration?.done) ? 'guide.go' : 'guide.anyway'));
+}
+
+/** What the page has just learnt. */
+export function update(now, say_) {
+  [status, words] = [now, say_];
+  if (!dialog.open) return;
+  if (step === 'code' && !now.recording) dialog.close(); // stopped, perhaps by another phone
+  else refresh();
+}
