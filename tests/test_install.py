@@ -4,53 +4,131 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 PROJECT = Path(__file__).parents[1]
-RULES = PROJECT / "system" / "60-edencar.rules"
+RULES = PROJECT / "system" / "udev.rules"
+UNIT = PROJECT / "server.service"
 RULE = re.compile(r'([A-Z]+(\{\w+\})?(==|!=|=|\+=)"[^"]*"(, |$))+')
+EXPOSURE = 20  # tenths
+INSTALLED = {
+    "etc/systemd/system/edencar.service": UNIT,
+    "etc/udev/rules.d/60-edencar.rules": RULES,
+    "etc/sysctl.d/60-edencar.conf": PROJECT / "system" / "sysctl.conf",
+    "etc/systemd/system.conf.d/60-edencar.conf": PROJECT / "system" / "watchdog.conf",
+    "etc/sysusers.d/edencar.conf": PROJECT / "system" / "user.conf",
+    "opt/edencar/server.py": PROJECT / "server.py",
+    "opt/edencar/edencar": PROJECT / "edencar",
+}
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may make a user in another root")
 
 
-def edencar(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"DESTDIR": str(root)}
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The folder of a system with the users that every system has."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
+    (tmp_path / "etc/group").write_text("root:x:0:\ndialout:x:20:\n")
+    return tmp_path
+
+
+def edencar(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [str(PROJECT / "edencar"), *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=20)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
-def test_install_says_what_it_does_and_does_it_once(tmp_path: Path) -> None:
-    target = tmp_path / "etc/udev/rules.d/60-edencar.rules"
-    dry = edencar(tmp_path, "install", "--dry-run")
-    assert (dry.returncode, target.exists()) == (0, False)
-    done = edencar(tmp_path, "install")
-    assert (done.returncode, done.stderr) == (0, dry.stderr)
-    assert str(target) in done.stderr
-    assert target.read_bytes() == RULES.read_bytes()
-    assert target.stat().st_mode & 0o777 == 0o644
-    assert "is there already" in edencar(tmp_path, "install").stderr
-    target.write_text("# an older one\n")
-    edencar(tmp_path, "install")
-    assert target.read_bytes() == RULES.read_bytes()
+def there(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
 
 
-def test_uninstall_takes_away_what_is_there(tmp_path: Path) -> None:
-    target = tmp_path / "etc/udev/rules.d/60-edencar.rules"
-    edencar(tmp_path, "install")
-    assert edencar(tmp_path, "uninstall", "--dry-run").returncode == 0
-    assert target.exists()
-    assert edencar(tmp_path, "uninstall").returncode == 0
-    assert not target.exists()
-    again = edencar(tmp_path, "uninstall")
+@as_root
+def test_install_says_what_it_does_does_it_and_keeps_it(root: Path) -> None:
+    before = there(root)
+    dry = edencar("install", "--root", str(root), "--dry-run")
+    assert (dry.returncode, there(root)) == (0, before)
+    done = edencar("install", "--root", str(root))
+    assert done.returncode == 0, done.stderr
+    for target, source in INSTALLED.items():
+        assert (root / target).read_bytes() == source.read_bytes()
+        assert target.startswith("opt/") or str(root / target) in dry.stderr
+    assert (root / "etc/udev/rules.d/60-edencar.rules").stat().st_mode & 0o777 == 0o644
+    pin = (root / "etc/edencar/pin").read_text()
+    assert re.fullmatch(r"\d{6}\n", pin)
+    assert (pin.strip() in done.stdout, pin.strip() in done.stderr) == (True, False)
+    assert (root / "etc/edencar/pin").stat().st_mode & 0o777 in (0o600, 0o640)
+    (root / "opt/edencar/old.py").write_text("raise SystemExit")
+    files = there(root)
+    again = edencar("install", "--root", str(root))
+    assert (again.returncode, again.stdout) == (0, "")
+    assert there(root) == files - {"opt/edencar/old.py"}
+    assert (root / "etc/edencar/pin").read_text() == pin
+
+
+@as_root
+def test_the_installed_program_runs_without_the_rest(root: Path) -> None:
+    edencar("install", "--root", str(root))
+    command = [sys.executable, str(root / "opt/edencar/server.py"), "--help"]
+    subprocess.run(command, cwd=root / "etc/edencar", check=True, stdout=subprocess.DEVNULL)
+
+
+@as_root
+def test_uninstall_takes_away_all_but_the_recordings(root: Path) -> None:
+    edencar("install", "--root", str(root))
+    recording = root / "var/lib/edencar/2026-11-22_14-03-12/recording.json"
+    recording.parent.mkdir(parents=True)
+    recording.write_text("{}")
+    files = there(root)
+    assert edencar("uninstall", "--root", str(root), "--dry-run").returncode == 0
+    assert there(root) == files
+    assert edencar("uninstall", "--root", str(root)).returncode == 0
+    assert not there(root) & {*INSTALLED, "etc/edencar/pin"}
+    assert recording.exists()
+    again = edencar("uninstall", "--root", str(root))
     assert (again.returncode, "is not there" in again.stderr) == (0, True)
 
 
+def test_a_wifi_is_set_up_without_telling_its_password() -> None:
+    for options in (["--hotspot", "correct horse"], ["--join", "depot", "correct horse"]):
+        dry = edencar("install", "--dry-run", *options)
+        assert dry.returncode == 0
+        assert "nmcli connection add" in dry.stderr
+        assert "correct horse" not in dry.stderr + dry.stdout
+    assert "8 characters" in edencar("install", "--dry-run", "--hotspot", "short").stderr
+
+
 def test_a_failure_and_a_wrong_option_are_one_line(tmp_path: Path) -> None:
-    (tmp_path / "etc").write_text("in the way")
-    failed = edencar(tmp_path, "install")
+    (tmp_path / "opt").write_text("in the way")
+    failed = edencar("install", "--root", str(tmp_path))
     assert failed.returncode == 1
     assert failed.stderr.splitlines()[-1] == "edencar: that did not work: are you root? (sudo ./edencar install)"
-    assert edencar(tmp_path, "install", "--fast").stderr == "edencar: install knows only --dry-run, not '--fast'\n"
+    wrong = edencar("install", "--fast")
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (1, 1)
+    assert "does not know '--fast'" in wrong.stderr
+
+
+def test_help_only_helps() -> None:
+    for verb in ("install", "uninstall", "check"):
+        shown = edencar(verb, "--help")
+        assert (shown.returncode, shown.stdout[:6]) == (0, "usage:")
+
+
+def test_the_service_is_as_closed_as_promised() -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not here")
+    command = ["systemd-analyze", "security", "--offline=true", f"--threshold={EXPOSURE}", str(UNIT)]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def test_systemd_understands_the_service(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not here")
+    unit = tmp_path / "edencar.service"  # with a program that is here: /opt/edencar need not be
+    unit.write_text(re.sub(r"(?m)^ExecStart=.*", f"ExecStart={sys.executable}", UNIT.read_text()))
+    verdict = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
+    assert (verdict.returncode, verdict.stderr) == (0, "")
 
 
 def test_rules_have_udevs_form() -> None:
@@ -70,4 +148,4 @@ def test_udev_itself_accepts_the_rules() -> None:
 def test_the_script_has_no_known_fault() -> None:
     if shutil.which("shellcheck") is None:
         pytest.skip("shellcheck is not here")
-    subprocess.run(["shellcheck", str(PROJECT / "edencar")], check=True)
+    subprocess.run(["shellcheck", str(PROJECT / "edencar"), str(PROJECT / "system" / "install")], check=True)
