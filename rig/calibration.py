@@ -17,13 +17,13 @@ import numpy as np
 
 from configs import Settings
 from rig import arrival, codefilm, gpmf, rates, timeline
-from rig.clock import ClockCurve, parse_utc
+from rig.camerabook import Delay, load_delays, store_delays
+from rig.clock import ClockCurve, iso_utc, parse_utc
 from rig.codefilm import CodeFilm, Window
 from rig.codelog import CodeLog, read_logs
 from rig.errors import NoCalibrationError, UnreadableError, UsageError
-from rig.led import stored_latency
+from rig.led import display_latency
 from rig.locate import SIGMAS_IN_99_PERCENT
-from rig.rates import CameraRate
 from rig.recordings import MANIFEST, Manifest
 from rig.timeline import CameraClock, Terms
 from rig.video import STREAM_SUFFIX, Video
@@ -36,7 +36,6 @@ RECORDING_MARGIN_NS = 300 * SECOND_NS  # a code of this recording lies within, w
 DAY_NS = 86_400 * SECOND_NS
 FIRST_TRUE_YEAR = 2017  # a camera whose battery was empty begins with 2016
 RATE_SPAN_NS = 600 * SECOND_NS  # films of the code this far apart tell the rate of a camera
-UNMEASURED_LATENCY_MS = Settings().display_latency_ms, Settings().display_latency_error_ms
 TOLD_READ_OUT_ERROR = 0.05  # of the read-out time in a file (SROT), which is one value for all modes of a camera
 NAME = "calibration.json"
 
@@ -71,7 +70,6 @@ def camera_clock(item: Video, context: Context, settings: Settings) -> CameraClo
 
     Raises NoCalibrationError when none of these says anything.
     """
-    known = rates.load(settings.output).get(context.serial(item.camera) or "", CameraRate())
     film = _read(item, context, settings)
     try:
         clock = timeline.calibrate(
@@ -82,27 +80,21 @@ def camera_clock(item: Video, context: Context, settings: Settings) -> CameraClo
             sightings=film.sightings,
         )
     except NoCalibrationError as error:
-        other = _by_arrival(item, context, settings, known) or _by_gpmf(item, settings)
+        other = _by_arrival(item, context, settings) or _by_gpmf(item, settings)
         if other is None:
             raise NoCalibrationError(f"{item.name}: {error.message}", cure=error.cure) from error
         return replace(other, warnings=(*other.warnings, error.message))
-    return _with_rate(clock, item, context, settings, known)
+    return _with_rate(clock, item, context, settings)
 
 
 def terms(settings: Settings, context: Context) -> Terms:
     """What a film does not show; of the Pi's clock the recording's manifest tells the error, of the page its log."""
     manifest = context.manifest
     sigma_ns = manifest.clock.sigma_ns if manifest and manifest.clock else 0
-    latency_ms, latency_error_ms = _display_latency_ms(settings, context)
-    return Terms(
-        display_latency_ns=round(latency_ms * MILLISECOND_NS),
-        display_latency_error_ns=round(latency_error_ms * MILLISECOND_NS),
+    return Terms.of(
+        settings,
+        display_latency(settings, (log.user_agent for log in context.logs)),
         clock_error_ns=round(SIGMAS_IN_99_PERCENT * sigma_ns),
-        refresh_ns=round(SECOND_NS / settings.display_refresh_hz),
-        read_out_ns=round(settings.read_out_ms * MILLISECOND_NS),
-        read_out_error_ns=round(settings.read_out_error_ms * MILLISECOND_NS),
-        unknown_rate_ppm=settings.unknown_camera_rate_ppm,
-        max_rate_ppm=settings.max_camera_rate_ppm,
         page_bound_ns=max((log.offset_bound_ns for log in context.logs), default=0),
     )
 
@@ -119,15 +111,6 @@ def _with_read_out(usual: Terms, item: Video) -> Terms:
         return usual
     read_out_ns = round(read_out_ms * MILLISECOND_NS)
     return replace(usual, read_out_ns=read_out_ns, read_out_error_ns=round(TOLD_READ_OUT_ERROR * read_out_ns))
-
-
-def _display_latency_ms(settings: Settings, context: Context) -> tuple[float, float]:
-    """With its half-width: as asked for, else as measured of the phone that showed the page, else the usual."""
-    asked = settings.display_latency_ms, settings.display_latency_error_ms
-    agents = {log.user_agent for log in context.logs}
-    if asked != UNMEASURED_LATENCY_MS or len(agents) != 1:
-        return asked
-    return stored_latency(settings.output, agents.pop()) or asked
 
 
 # --- where to look ----------------------------------------------------------------------------------------------------
@@ -216,15 +199,16 @@ def _made_ns(path: Path) -> int | None:
 # --- between and beyond the films of the code -------------------------------------------------------------------------
 
 
-def _with_rate(clock: CameraClock, item: Video, context: Context, settings: Settings, known: CameraRate) -> CameraClock:
+def _with_rate(clock: CameraClock, item: Video, context: Context, settings: Settings) -> CameraClock:
     """A clock whose films are all at one place, with what else tells how it went on from there."""
     if clock.anchors[-1].pts_ns - clock.anchors[0].pts_ns > RATE_SPAN_NS:
         return clock
     bent = arrival.bent(clock, item, _receiver_clock(context, settings), settings.monotonic_rate_error_ppm)
     if bent is not clock:
         return bent
-    candidates = [(known.rate_ppm, settings.stored_rate_error_ppm)] if known.rate_ppm is not None else []
-    line = _gps_line(item)
+    known_ppm = rates.load(settings.output).get(context.serial(item.camera) or "")
+    candidates = [] if known_ppm is None else [(known_ppm, settings.stored_rate_error_ppm)]
+    line = gps_line(item)
     if line is not None:
         candidates.append((line.rate_ppm, SIGMAS_IN_99_PERCENT * line.rate_sigma_ppm))
     for rate_ppm, error_ppm in sorted(candidates, key=lambda candidate: candidate[1])[:1]:
@@ -242,7 +226,7 @@ def _receiver_clock(context: Context, settings: Settings) -> ClockCurve | None:
     )
 
 
-def _gps_line(item: Video) -> gpmf.ClockLine | None:
+def gps_line(item: Video) -> gpmf.ClockLine | None:
     """The clock of the files' own GPS against the video's; None without one."""
     pairs: list[tuple[int, int]] = []
     for clip in item.clips:
@@ -256,7 +240,7 @@ def _gps_line(item: Video) -> gpmf.ClockLine | None:
 
 
 def _by_gpmf(item: Video, settings: Settings) -> CameraClock | None:
-    line = _gps_line(item)
+    line = gps_line(item)
     if line is None:
         return None
     error_ns = round(SIGMAS_IN_99_PERCENT * line.scatter_ns)
@@ -265,22 +249,25 @@ def _by_gpmf(item: Video, settings: Settings) -> CameraClock | None:
     return replace(clock, rate_ppm=line.rate_ppm, constants=constants)
 
 
-def _by_arrival(item: Video, context: Context, settings: Settings, known: CameraRate) -> CameraClock | None:
+def _by_arrival(item: Video, context: Context, settings: Settings) -> CameraClock | None:
     """A stream without any code: when it came, less the delay that this camera is known or assumed to have."""
     offset_ns = _rough_offset_ns(item, context)
     if offset_ns is None or item.arrival_offset_ns is None:
         return None
-    measured = known.delay_ms is not None
-    delay_ms = settings.arrival_delay_ms if known.delay_ms is None else known.delay_ms
-    error_ms = settings.arrival_link_error_ms if measured else settings.arrival_delay_error_ms
+    measured = load_delays(settings.output).get(context.serial(item.camera) or "")
+    delay_ms, error_ms = settings.arrival_delay_ms, settings.arrival_delay_error_ms
+    if measured is not None:
+        delay_ms, error_ms = measured.delay_ms, SIGMAS_IN_99_PERCENT * measured.sigma_ms
     at_ns = item.first_ns
     receiver = _receiver_clock(context, settings)
     if receiver is not None:
         offset_ns = int(receiver.utc_ns(np.array([at_ns + item.arrival_offset_ns], dtype=np.int64))[0]) - at_ns
     utc_ns = at_ns + offset_ns - round(delay_ms * MILLISECOND_NS)
     clock = timeline.given(at_ns, utc_ns, 0, settings.unknown_camera_rate_ppm, "arrival")
+    link_ms = 0.0 if measured is None else settings.arrival_link_error_ms  # its delay is another after each start
     constants = (
         ("stream_delay", round(error_ms * MILLISECOND_NS)),
+        ("arrival_link", round(link_ms * MILLISECOND_NS)),
         ("clock", terms(settings, context).clock_error_ns),
     )
     bent = arrival.bent(clock, item, receiver, settings.monotonic_rate_error_ppm)
@@ -289,25 +276,34 @@ def _by_arrival(item: Video, context: Context, settings: Settings, known: Camera
 
 def learn(found: Iterable[tuple[Video, CameraClock]], context: Context, settings: Settings) -> None:
     """Keep the rates and delays that these videos told for later videos of the same cameras."""
-    news: dict[str, CameraRate] = {}
+    learned: dict[str, float] = {}
+    delays: dict[str, Delay] = {}
     for item, clock in found:
         serial = context.serial(item.camera)
         if serial is None or clock.source not in ("qr", "qr+arrival") or not clock.anchors[0].codes:
             continue
         is_long = clock.anchors[-1].pts_ns - clock.anchors[0].pts_ns > RATE_SPAN_NS
-        is_exact = clock.rate_error_ppm <= settings.stored_rate_error_ppm
-        rate_ppm = clock.rate_ppm if is_long and is_exact and clock.source == "qr" else None
-        news[serial] = CameraRate(rate_ppm, _delay_ms(item, clock, context))
-    learned = {serial: rate for serial, rate in news.items() if rate != CameraRate()}
+        if is_long and clock.rate_error_ppm <= settings.stored_rate_error_ppm and clock.source == "qr":
+            learned[serial] = clock.rate_ppm
+        if (delay := _delay(item, clock, context)) is not None:
+            delays[serial] = delay
     rates.learn(settings.output, learned)
+    if delays and settings.output.is_dir():
+        store_delays(settings.output, delays)
 
 
-def _delay_ms(item: Video, clock: CameraClock, context: Context) -> float | None:
+def _delay(item: Video, clock: CameraClock, context: Context) -> Delay | None:
     offset_ns = _rough_offset_ns(item, context)
     if offset_ns is None:
         return None
     at = np.array([item.first_ns], dtype=np.int64)
-    return round((item.first_ns + offset_ns - int(clock.utc_ns(at)[0])) / MILLISECOND_NS, 3)
+    utc_ns = int(clock.utc_ns(at)[0])
+    return Delay(
+        delay_ms=round((item.first_ns + offset_ns - utc_ns) / MILLISECOND_NS, 3),
+        sigma_ms=round(int(clock.error_ns(at)[0]) / MILLISECOND_NS / SIGMAS_IN_99_PERCENT, 3),
+        codes=sum(anchor.codes for anchor in clock.anchors),
+        measured=iso_utc(utc_ns),
+    )
 
 
 def linked(item: Video, found: Iterable[tuple[Video, CameraClock]], settings: Settings) -> CameraClock | None:

@@ -12,6 +12,7 @@ picture (`arrival_monotonic_ns` of the index, as UTC) minus `delay_ms`.
 import json
 import logging
 import threading
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,10 @@ class CameraBook:
     def __init__(self, output: Path) -> None:
         self._output = output
         self._writing = threading.Lock()
-        labels, delays = _read(output / LABELS), _read(output / DELAYS)
+        labels = _read(output / LABELS)
         self._labels = {serial: str(entry["label"]) for serial, entry in labels.items() if entry.get("label")}
-        self._delays = {serial: delay for serial, entry in delays.items() if (delay := _delay(entry)) is not None}
+        self._delays: dict[str, Delay] = {}
+        self._delays_changed_ns = 0
 
     def label(self, serial: str) -> str | None:
         """The name of a camera, None without one."""
@@ -50,6 +52,9 @@ class CameraBook:
 
     def delay(self, serial: str) -> Delay | None:
         """The delay of a camera's stream, None when it was never measured."""
+        changed_ns = _changed_ns(self._output / DELAYS)
+        if changed_ns != self._delays_changed_ns:  # by this process or by a job
+            self._delays, self._delays_changed_ns = load_delays(self._output), changed_ns
         return self._delays.get(serial)
 
     def set_label(self, serial: str, label: str) -> None:
@@ -66,11 +71,28 @@ class CameraBook:
     def set_delay(self, serial: str, delay: Delay) -> None:
         """Remember the delay of a camera's stream."""
         with self._writing:
-            self._delays = {**self._delays, serial: delay}
-            self._write(DELAYS, {key: asdict(value) for key, value in self._delays.items()})
+            store_delays(self._output, {serial: delay})
 
     def _write(self, name: str, values: dict[str, Any]) -> None:
         write_atomically(self._output / name, json.dumps(values, ensure_ascii=False, indent=2).encode() + b"\n")
+
+
+def load_delays(output: Path) -> dict[str, Delay]:
+    """The delays that were measured, by serial number of the camera."""
+    return {serial: delay for serial, entry in _read(output / DELAYS).items() if (delay := _delay(entry)) is not None}
+
+
+def store_delays(output: Path, news: Mapping[str, Delay]) -> None:
+    """Keep the delays that were measured now, and of other cameras what was known before."""
+    values = {serial: asdict(delay) for serial, delay in sorted({**load_delays(output), **news}.items())}
+    write_atomically(output / DELAYS, json.dumps(values, indent=2).encode() + b"\n")
+
+
+def _changed_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

@@ -206,17 +206,8 @@ def _code_clock(
     observations = [replace(o, row=o.row - row + 0.5) for o in codes.observations]
     sightings = [replace(s, sample=replace(s.sample, row=s.sample.row - row + 0.5)) for s in codes.sightings]
     page = _page(codes, logs)
-    terms = Terms(
-        display_latency_ns=0,
-        display_latency_error_ns=0,
-        clock_error_ns=edges.clock_error_ns,
-        refresh_ns=round(SECOND_NS / settings.display_refresh_hz),
-        read_out_ns=round(settings.read_out_ms * MILLISECOND_NS),
-        read_out_error_ns=round(settings.read_out_error_ms * MILLISECOND_NS),
-        unknown_rate_ppm=settings.unknown_camera_rate_ppm,
-        max_rate_ppm=settings.max_camera_rate_ppm,
-        page_bound_ns=page.offset_bound_ns if page else 0,
-    )
+    bound_ns = page.offset_bound_ns if page else 0
+    terms = Terms.of(settings, (0.0, 0.0), clock_error_ns=edges.clock_error_ns, page_bound_ns=bound_ns)
     middle_ns = (edges.edges[0][0] + edges.edges[-1][0]) // 2
     return timeline.calibrate(observations, terms, middle_ns, logs=logs, sightings=sightings if vernier else ())
 

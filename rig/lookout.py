@@ -74,12 +74,14 @@ class Lookout:
         self._previews: dict[str, float] = {}  # until when
         self._codes_until_s = 0.0
         self._page_bound_ns = 0
+        self._user_agent = ""
         self._calibrations = 0
 
-    def want_codes(self, page_bound_ms: float | None) -> None:
+    def want_codes(self, page_bound_ms: float | None, user_agent: str | None = None) -> None:
         """Somebody shows the code; `page_bound_ms` is how well that page knows the Pi's clock."""
         self._codes_until_s = time.monotonic() + PAGE_S
         self._page_bound_ns = round((page_bound_ms or 0.0) * NS_PER_MS)
+        self._user_agent = user_agent or ""
 
     def watch(
         self, serials: Sequence[str], seconds: float, check: Callable[[], None], ending: threading.Event
@@ -188,7 +190,7 @@ class Lookout:
         watched.told, watched.told_s = look, now_s
 
     def _look(self) -> Look:
-        return Look(self.wants_codes, self._clock(), self._page_bound_ns)
+        return Look(self.wants_codes, self._clock(), self._page_bound_ns, self._user_agent)
 
     def _note(self, serial: str, watched: _Watched, *, ended: bool) -> None:
         sight: Sight | None = watched.worker.status

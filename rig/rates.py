@@ -1,8 +1,7 @@
-"""What earlier recordings taught of each camera: its crystal's rate and its stream's delay, in `rates.json`."""
+"""What earlier recordings taught of each camera's crystal: its rate, UTC's against PTS, minus one; in `rates.json`."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from rig.files import write_atomically
@@ -10,35 +9,18 @@ from rig.files import write_atomically
 NAME = "rates.json"
 
 
-@dataclass(frozen=True, slots=True)
-class CameraRate:
-    """Of one camera; None where no recording has told. The rate is UTC's against PTS, minus one."""
-
-    rate_ppm: float | None = None
-    delay_ms: float | None = None  # from mid-exposure to the arrival of the fastest pictures of its stream
-
-
-def load(folder: Path) -> dict[str, CameraRate]:
-    """By serial number; empty when nothing readable is there."""
+def load(folder: Path) -> dict[str, float]:
+    """ppm by the cameras' serial numbers; empty when nothing readable is there."""
     try:
         values = json.loads((folder / NAME).read_text(encoding="utf-8"))
-        return {str(serial): _known(entry) for serial, entry in values.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        rates = {str(serial): entry.get("rate_ppm") for serial, entry in values.items()}
+        return {serial: float(rate) for serial, rate in rates.items() if isinstance(rate, int | float)}
+    except (OSError, ValueError, AttributeError):
         return {}
 
 
-def _known(entry: Mapping[str, object]) -> CameraRate:
-    values = {field.name: entry.get(field.name) for field in fields(CameraRate)}
-    return CameraRate(**{name: float(value) for name, value in values.items() if isinstance(value, int | float)})
-
-
-def learn(folder: Path, news: Mapping[str, CameraRate]) -> None:
-    """Keep what was measured now, and of the rest what was known before."""
-    known = load(folder)
-    for serial, new in news.items():
-        old = known.get(serial, CameraRate())
-        measured = {name: value for name, value in asdict(new).items() if value is not None}
-        known[serial] = replace(old, **measured)
+def learn(folder: Path, news: Mapping[str, float]) -> None:
+    """Keep what was measured now, and of other cameras what was known before."""
     if news and folder.is_dir():
-        text = json.dumps({serial: asdict(rate) for serial, rate in sorted(known.items())}, indent=1)
-        write_atomically(folder / NAME, text.encode())
+        known = {serial: {"rate_ppm": rate} for serial, rate in sorted({**load(folder), **news}.items())}
+        write_atomically(folder / NAME, json.dumps(known, indent=1).encode())

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from configs import Settings
 from rig import vernier
 from rig.codelog import CodeLog, holder
 from rig.errors import NoCalibrationError, UnreadableError
@@ -28,14 +29,18 @@ MILLISECOND_NS = 1_000_000
 FILM_GAP_NS = 10 * SECOND_NS  # a longer pause between readings separates two films of the code
 MIN_READINGS = 3  # below this one wrong reading cannot be told from a right one
 MIN_REFRESH_NS, MAX_REFRESH_NS = 5 * MILLISECOND_NS, 40 * MILLISECOND_NS  # 200 Hz to 25 Hz
+STEPS_HZ = np.arange(50.0, 200.0, 0.02)  # of screens; a lower one would be that of the camera
+STEP_SPAN_NS = 4 * SECOND_NS  # within which such a step makes a tenth of a turn
+AS_LIKELY = 0.98
 FOLLOWING_FRAME_NS = 100 * MILLISECOND_NS  # within this the sequence digit cannot have gone round
 WARM_UP_NS = 2 * MILLISECOND_NS  # what a warming crystal adds between two films (measured up to 1.7 ms in two hours)
 WARM_UP_SPAN_NS = 600 * SECOND_NS
 PLAUSIBLE_NS = 86_400 * SECOND_NS  # a code further from the recording than a day is another day's video
 
 # The interval: how a reading may lie outside its bounds, and how probable that is.
-BLUR_NS = (0.3 * MILLISECOND_NS, 1.0 * MILLISECOND_NS)  # half-mixed codes: 6 % of exposures of 5 to 16 ms
+BLUR_NS = (0.3 * MILLISECOND_NS, 1.0 * MILLISECOND_NS, 3.0 * MILLISECOND_NS)  # of changes that last 5 to 25 ms
 LATE_SHARES = (0.01, 0.05, 0.2)  # of refreshes that the page missed or drew late: the old code stays
+MOST_LATE = 3  # refreshes in a row that a code may stay too long
 WRONG_SHARE = 0.004
 GRID_NS = 0.05 * MILLISECOND_NS
 UNIFORM_99 = 1.487  # half-width of 99 % of a normal distribution over that of a uniform one of the same sigma
@@ -69,6 +74,23 @@ class Terms:
     unknown_rate_ppm: float
     max_rate_ppm: float
     page_bound_ns: int = 0  # half-width of the page's idea of that clock, as it measured it
+
+    @staticmethod
+    def of(
+        settings: Settings, latency_ms: tuple[float, float], *, clock_error_ns: int, page_bound_ns: int = 0
+    ) -> "Terms":
+        """As the settings have it; the display's latency with its half-width."""
+        return Terms(
+            display_latency_ns=round(latency_ms[0] * MILLISECOND_NS),
+            display_latency_error_ns=round(latency_ms[1] * MILLISECOND_NS),
+            clock_error_ns=clock_error_ns,
+            refresh_ns=round(SECOND_NS / settings.display_refresh_hz),
+            read_out_ns=round(settings.read_out_ms * MILLISECOND_NS),
+            read_out_error_ns=round(settings.read_out_error_ms * MILLISECOND_NS),
+            unknown_rate_ppm=settings.unknown_camera_rate_ppm,
+            max_rate_ppm=settings.max_camera_rate_ppm,
+            page_bound_ns=page_bound_ns,
+        )
 
     @property
     def constants(self) -> tuple[tuple[str, int], ...]:
@@ -395,10 +417,10 @@ def _interval(
     chance = np.full(len(grid), -np.inf)
     for blur in BLUR_NS:
         begun = _passed(grid, lower, resolution, blur)
-        ended = _passed(grid, upper, resolution, blur)
-        gone = _passed(grid, upper + refresh_ns, resolution, blur)
+        ended = [_passed(grid, upper + turns * refresh_ns, resolution, blur) for turns in range(MOST_LATE + 1)]
+        stays = [before * (1 - after) for before, after in pairwise([begun, *ended])]
         for late in LATE_SHARES:
-            seen = begun * (1 - ended) * (1 - late) + ended * (1 - gone) * late
+            seen = sum((1 - late) * late**turns * stay for turns, stay in enumerate(stays))
             chance = np.logaddexp(chance, np.log(seen + WRONG_SHARE).sum(axis=1))
     weights = np.exp(chance - chance.max())
     weights /= weights.sum()
@@ -427,8 +449,23 @@ def _refresh_ns(film: Sequence[Observation], nominal_ns: int) -> int:
         for old, new in pairwise(film)
         if new.pts_ns - old.pts_ns <= FOLLOWING_FRAME_NS and (turns := _turns(old.code, new.code))
     ]
-    measured = float(np.median(steps)) if len(steps) >= MIN_READINGS else 0.0
+    measured = float(np.median(steps)) if len(steps) >= MIN_READINGS else _common_step_ns(film, nominal_ns)
     return round(measured) if MIN_REFRESH_NS <= measured <= MAX_REFRESH_NS else nominal_ns
+
+
+def _common_step_ns(film: Sequence[Observation], nominal_ns: int) -> float:
+    """The refresh time of which the times of all codes are multiples; the nominal one where it explains them as well.
+
+    A camera that is in step with the screen sees only each second or third code: then nothing tells which step it is.
+    """
+    times = np.array([o.code.utc_ns - film[0].code.utc_ns for o in film if o.code.sequence is None], dtype=np.float64)
+    if len(times) < MIN_READINGS:
+        return nominal_ns
+    turns = times[times <= STEP_SPAN_NS] / SECOND_NS * STEPS_HZ[:, None]
+    is_likely = (likeness := np.abs(np.exp(2j * np.pi * turns).mean(axis=1))) > AS_LIKELY * likeness.max()
+    if is_likely[np.abs(STEPS_HZ * nominal_ns / SECOND_NS - 1) < 0.01].any():
+        return nominal_ns
+    return float(SECOND_NS / STEPS_HZ[np.argmax(is_likely)])
 
 
 def _turns(old: TimeCode, new: TimeCode) -> int:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from configs import Settings
 from rig.clock import NS_PER_MS, NS_PER_S, UtcClock
 from rig.errors import EdencarError, NoCalibrationError
+from rig.led import display_latency
 from rig.tail import HEAD_BYTES, Line, Tail, read_unit
 from rig.transport import PTS_HZ, pts_after
 from rig.workers import Link
@@ -51,11 +52,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Ask the watcher for codes, or no more; `clock` is the Pi's, `page_bound_ns` how well the page knows it."""
+    """Ask the watcher for codes, or no more; `clock` is the Pi's, `page_bound_ns` how well the page knows it.
+
+    `user_agent` is that of the page's phone and browser, empty when no page has said what it draws.
+    """
 
     codes: bool
     clock: UtcClock
     page_bound_ns: int = 0
+    user_agent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,9 +346,14 @@ class _Film:
 
         if not self._observations:
             return {"state": SEARCHING}
-        utc_ns = asked.clock.utc_ns()
+        terms = timeline.Terms.of(
+            self._settings,
+            display_latency(self._settings, [asked.user_agent] if asked.user_agent else []),
+            clock_error_ns=round(SIGMAS_IN_99_PERCENT * asked.clock.sigma_ns),
+            page_bound_ns=asked.page_bound_ns,
+        )
         try:
-            clock = timeline.calibrate(list(self._observations), self._terms(asked), utc_ns)
+            clock = timeline.calibrate(list(self._observations), terms, asked.clock.utc_ns())
         except NoCalibrationError:
             return {"state": SEARCHING, "codes": 0}
         return self._figures(clock, asked)
@@ -358,8 +368,7 @@ class _Film:
         early_ns, median_ns = (int(value) for value in np.quantile(self._arrivals, (EARLY_SHARE, 0.5)))
         delay_sigma_ns = math.hypot(
             error_ns / SIGMAS_IN_99_PERCENT,
-            self._settings.display_latency_error_ms * NS_PER_MS / UNIFORM,
-            asked.page_bound_ns / UNIFORM,
+            *(value / UNIFORM for name, value in clock.constants if name != "clock"),
             median_ns - early_ns,
         )
         codes = sum(anchor.codes for anchor in clock.anchors)
@@ -377,21 +386,6 @@ class _Film:
     def _is_done(self, codes: int, error_ns: int) -> bool:
         exact = codes >= EXACT_CODES and error_ns <= EXACT_NS and self._span_ns >= EXACT_SPAN_NS
         return exact or (codes >= DONE_CODES and self._span_ns >= DONE_SPAN_NS)
-
-    def _terms(self, asked: Look) -> Any:
-        from rig.timeline import Terms
-
-        settings = self._settings
-        return Terms(
-            display_latency_ns=round(settings.display_latency_ms * NS_PER_MS),
-            display_latency_error_ns=round(settings.display_latency_error_ms * NS_PER_MS),
-            clock_error_ns=round(SIGMAS_IN_99_PERCENT * asked.clock.sigma_ns) + asked.page_bound_ns,
-            refresh_ns=round(NS_PER_S / settings.display_refresh_hz),
-            read_out_ns=round(settings.read_out_ms * NS_PER_MS),
-            read_out_error_ns=round(settings.read_out_error_ms * NS_PER_MS),
-            unknown_rate_ppm=settings.unknown_camera_rate_ppm,
-            max_rate_ppm=settings.max_camera_rate_ppm,
-        )
 
     def _hint(self) -> dict[str, str]:
         """Why no code is read, once that has been seen for some seconds; nothing after a film that was good enough."""

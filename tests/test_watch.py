@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from gopro import camera_worker
 from jobs import Jobs
 from rig.clock import system_clock
 from rig.glimpse import BLURRED, NONE_SEEN, TOO_DARK, TOO_SMALL, WRONG_SCREEN, why_unread
+from rig.led import LatencyResult, store
 from rig.lookout import Lookout, calibration
 from rig.qrtime import encode
 from rig.tail import Tail, read_unit
@@ -184,6 +185,27 @@ def test_a_code_is_read_while_it_is_recorded(a_film: tuple[Camera, Path]) -> Non
         wait_for(lambda: sight_of(worker).pictures > sight.pictures + 30)
         assert sight_of(worker).state == DONE
         assert sight_of(worker).hint == ""
+
+
+def test_the_latency_measured_of_a_phone_is_used_for_it(a_film: tuple[Camera, Path], tmp_path: Path) -> None:
+    camera, folder = a_film
+    camera.phone = ALWAYS
+    latency_ms = ALWAYS.latency_ms + ALWAYS.scan_out_ms / 2  # of the code's centre
+    store(tmp_path, LatencyResult("Phone/1", latency_ms, 1.5, "2026-11-21T08:00:00Z", 60, "led+vernier"))
+    exact = replace(system_clock(), sigma_ns=0)
+    for agent, error_ms, off_ms in (("Phone/1", 1.5, 0.0), ("Phone/2", 25.0, latency_ms - 35.0)):
+        worker = Worker("watcher", watch_worker, folder, Settings(output=tmp_path), Look(True, exact, 0, agent))
+        worker.start()
+        try:
+            wait_for(lambda worker=worker: sight_of(worker).state == DONE)
+            sight = sight_of(worker)
+        finally:
+            worker.stop()
+        assert sight.error_ms is not None
+        assert sight.whole_error_ms is not None
+        assert max(sight.error_ms, error_ms) < sight.whole_error_ms <= sight.error_ms + error_ms
+        # The time that the camera takes differs by as much as the picture is believed to be younger.
+        assert sight.delay_ms == pytest.approx(LATENCY_MS + off_ms, abs=8.0)
 
 
 def test_without_a_code_only_key_frames_are_decoded(a_film: tuple[Camera, Path]) -> None:
