@@ -110,6 +110,7 @@ class Settings:
     # Photos
     photo_interval_s: float = _tunable(0.5, "s", "one photo each 0.5 s is one each 7 m at 50 km/h")
     sharpest_of: int = _tunable(3, "frames", "neighbours compared; more costs decoding and gains little")
+    standing_mps: float = _tunable(0.3, "m/s, 0 = off", "slower than this the car stands: a stop gives one photo")
     jpeg_quality: int = _tunable(92, "1-100", "letters stay free of ringing; 100 doubles the size for nothing readable")
     max_gap_s: float = _tunable(1.0, "s", "a fix further away than this says nothing about the photo")
     lever_arm_m: tuple[float, ...] = _tunable((0.0, 0.0, 0.0), "m", "camera minus antenna: forward, right, up")

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from rig.clock import ClockCurve, fit_clock
 from rig.timeline import CameraClock
@@ -94,6 +93,8 @@ def arrivals(item: Video) -> tuple[Int64, Int64]:
 
 def epochs(positions: Path) -> tuple[Int64, Int64]:
     """CLOCK_MONOTONIC of arrival and UTC of the receiver's epochs in a `positions.csv`; empty when there are none."""
+    import pandas as pd  # loaded only where there is a log to read: it takes half a second
+
     try:
         table = pd.read_csv(positions, usecols=["utc_ns", "arrival_monotonic_ns"], on_bad_lines="skip").dropna()
         arrived = table["arrival_monotonic_ns"].to_numpy(np.int64)

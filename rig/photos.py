@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,6 +20,9 @@ Luma = npt.NDArray[np.uint8]
 
 TABLE_NAME = "photos.csv"
 REMAKE = "move it away and make it again with parseVideo.py"
+DARK, BRIGHT = 20.0, 235.0  # mean luminance of a covered and of a blinded lens
+GLARE, GLARING = 250.0, 0.5  # luminance without drawing, and the share of the picture that may have it
+BLURRED = 0.42
 DECIMALS = {  # digits after the point in the table: what the value is good for
     "time_error_ms": 3,
     "pts_s": 9,
@@ -74,11 +78,60 @@ class Photo:
 COLUMNS = tuple(field.name for field in fields(Photo))
 
 
-def measure(luma: Luma) -> tuple[float, float]:
-    """Sharpness (variance of the Laplacian at half size, where noise counts less) and mean luminance (0 to 255)."""
-    half = cv2.resize(luma, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    _, deviation = cv2.meanStdDev(cv2.Laplacian(half, cv2.CV_16S))
-    return float(deviation[0, 0]) ** 2, float(cv2.mean(half)[0])
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a picture looks: sharpness, mean luminance (0 to 255), and the words for what is wrong with it."""
+
+    sharpness: float
+    luminance: float
+    doubts: tuple[str, ...]
+
+
+def sharpness(luma: Luma) -> float:
+    """Variance of the Laplacian at half size, where noise counts less; compares pictures of one scene and camera."""
+    return _sharpness(_half(luma))
+
+
+def look(luma: Luma, full_range: bool = True) -> Look:
+    """Judge a picture by its luma plane; without `full_range` black is 16 and white 235 there."""
+    half = _half(luma)
+    scale, black = (1.0, 0.0) if full_range else (255 / 219, 16.0)
+    luminance = (float(cv2.mean(half)[0]) - black) * scale
+    glaring = cv2.countNonZero((half >= black + GLARE / scale).astype(np.uint8)) / half.size
+    doubts = {
+        "blurred": _fineness(half) < BLURRED,
+        "dark": luminance < DARK,
+        "bright": luminance > BRIGHT or glaring > GLARING,
+    }
+    words = tuple(word for word, applies in doubts.items() if applies)
+    return Look(_sharpness(half) * scale**2, min(255.0, max(0.0, luminance)), words)
+
+
+def _sharpness(half: Luma) -> float:
+    return _deviation(cv2.Laplacian(half, cv2.CV_16S)) ** 2
+
+
+def _fineness(half: Luma) -> float:
+    """How strong differences between neighbours are beside those at twice the distance, in the worse direction.
+
+    It hardly depends on the scene and on noise: 0.55 to 0.85 for sharp pictures, below 0.4 where 8 pixels of motion or
+    a Gaussian of 2 pixels blur it (measured on a GoPro's and on simulated films of 480 to 2160 rows).
+    """
+    fine, coarse = half, _half(half)
+    shares = []
+    for x, y in ((1, 0), (0, 1)):
+        strong = _deviation(cv2.Sobel(coarse, cv2.CV_16S, x, y, ksize=1))
+        shares.append((_deviation(cv2.Sobel(fine, cv2.CV_16S, x, y, ksize=1)) / strong) ** 2 if strong else 1.0)
+    return min(shares)
+
+
+def _half(luma: Luma) -> Luma:
+    return np.asarray(cv2.resize(luma, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _deviation(values: cv2.typing.MatLike) -> float:
+    _, deviation = cv2.meanStdDev(values)
+    return float(deviation[0, 0])
 
 
 def encode_jpeg(bgr: npt.NDArray[np.uint8], quality: int) -> bytes:
@@ -100,15 +153,30 @@ def write_table(folder: Path, photos: Iterable[Photo]) -> Path:
     return folder / TABLE_NAME
 
 
+def append_rows(folder: Path, photos: Iterable[Photo]) -> None:
+    """Add rows to a folder's `photos.csv`; after a power cut its last row may be torn. Raises OSError."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([_cell(name, getattr(photo, name)) for name in COLUMNS] for photo in photos)
+    with (folder / TABLE_NAME).open("a", encoding="utf-8") as file:
+        file.write(text.getvalue())
+        file.flush()
+        os.fdatasync(file.fileno())
+
+
 def read_table(folder: Path) -> list[Photo]:
-    """The rows of a folder's `photos.csv`. Raises UnreadableError when there is none or it is not ours."""
+    """The rows of a folder's `photos.csv`, without a torn last one.
+
+    Raises UnreadableError when there is none or it is not ours.
+    """
     path = folder / TABLE_NAME
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise UnreadableError(f"{path} has other columns than ours", cure=REMAKE)
-            return [_photo(row) for row in reader]
+        text = path.read_text(encoding="utf-8")
+        whole, _, last = text.rpartition("\n")
+        rows = list(csv.reader(io.StringIO(text if last.count(",") >= len(COLUMNS) - 1 else whole, newline="")))
+        if not rows or tuple(rows[0]) != COLUMNS:
+            raise UnreadableError(f"{path} has other columns than ours", cure=REMAKE)
+        return [_photo(dict(zip(COLUMNS, row, strict=True))) for row in rows[1:] if row]
     except FileNotFoundError as error:
         raise UnreadableError(f"{folder} has no {TABLE_NAME}", cure="make it with parseVideo.py") from error
     except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:

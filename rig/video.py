@@ -60,6 +60,7 @@ class Clip:
     clock_offset_ns: int = 0  # clock of the video minus PTS of the file
     damaged: frozenset[int] = frozenset()  # numbers of pictures between a loss and the next whole key frame
     is_cut_short: bool = False  # its header promises more than it holds
+    picture_bytes: int = 0  # of a picture as it is decoded
 
     @property
     def pts_ns(self) -> Int64:
@@ -72,10 +73,9 @@ class Clip:
         return self.pts_ns + self.clock_offset_ns
 
     @property
-    def keys(self) -> list[int]:
+    def keys(self) -> Int64:
         """Numbers of the pictures that are decoded without any other."""
-        shown = np.isin(self.pts, self.packet_pts[self.packet_key])
-        return [int(number) for number in np.flatnonzero(shown)]
+        return np.flatnonzero(np.isin(self.pts, self.packet_pts[self.packet_key]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +141,26 @@ def find_videos(
     return videos
 
 
+def videos_of(folder: Path, tell: Callable[[UnreadableError], None] = _warn) -> list[Video]:
+    """The videos of a recording's folder, or of any other. Raises UnreadableError when there are none."""
+    root = folder / "videos" if (folder / "videos").is_dir() else folder
+    cameras = [path for path in sorted(root.iterdir()) if path.is_dir()] if root != folder else [folder]
+    videos: list[Video] = []
+    errors: list[UnreadableError] = []
+    for camera in cameras:
+        files = [path for path in sorted(camera.iterdir()) if path.suffix.lower() in VIDEO_SUFFIXES]
+        try:
+            videos += find_videos(files, camera.resolve().name, tell) if files else []
+        except UnreadableError as error:  # other cameras' may be read
+            errors.append(error)
+    if not videos:
+        cure = "name a recording's folder or video files"
+        raise errors[0] if errors else UnreadableError(f"{folder} holds no videos", cure=cure)
+    for unreadable in errors:
+        tell(unreadable)
+    return videos
+
+
 def scan(path: Path) -> Clip:
     """The table of a file's pictures, without decoding. Raises UnreadableError when there are none."""
     rows: list[tuple[int, ...]] = []
@@ -152,7 +172,7 @@ def scan(path: Path) -> Clip:
                 if packet.pts is not None:
                     marks = packet.is_keyframe, packet.is_discard, packet.is_corrupt
                     rows.append((packet.pts, packet.pts + (packet.duration or 0), packet.pos or 0, *marks))
-        promised, pid = stream.frames, stream.id
+        promised, pid, picture_bytes = stream.frames, stream.id, _picture_bytes(stream)
         promised_end = (stream.start_time or 0) + (stream.duration or 0)
     packets = np.array(rows, dtype=np.int64).reshape(-1, 6)
     pts, end, key = packets[:, 0], int(packets[:, 1].max(initial=0)), packets[:, 3] > 0
@@ -174,6 +194,7 @@ def scan(path: Path) -> Clip:
         end_ns=int(_in_ns(np.array([end]), time_base)[0]),
         damaged=frozenset(damaged),
         is_cut_short=len(rows) < promised,
+        picture_bytes=picture_bytes,
     )
 
 
@@ -257,6 +278,12 @@ def _video_stream(container: av.container.InputContainer, path: Path) -> av.Vide
     if not container.streams.video:
         raise UnreadableError(f"{path} holds no video", cure="choose another file")
     return container.streams.video[0]
+
+
+def _picture_bytes(stream: av.VideoStream) -> int:
+    form = stream.codec_context.format
+    deep = form is not None and form.components[0].bits > 8
+    return stream.width * stream.height * 3 // 2 * (1 + deep)
 
 
 def _needed_packets(clip: Clip, wanted: Sequence[int]) -> Mask:

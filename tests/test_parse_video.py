@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import parseVideo
-from rig import photos, video
+from rig import extraction, photos, video
 from rig.clock import parse_utc
 from rig.errors import NoSpaceError
 from rig.photos import Photo
@@ -240,7 +240,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_half(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(parseVideo, "_write", full)
+    monkeypatch.setattr(extraction, "_write", full)
     assert run(film, "--output", tmp_path, "--every", "1s") == NoSpaceError.exit_code
     assert "no room" in capsys.readouterr().err
     assert photos.read_table(tmp_path) == before
