@@ -22,6 +22,7 @@ from simulator.hero import api, models
 from simulator.hero.device import Absence, Device
 from simulator.hero.encoder import H264, HEVC
 from simulator.hero.httpd import Answer, Request, Server
+from simulator.hero.mdns import Announcement
 from simulator.hero.rtc import Rtc
 from simulator.hero.sensor import Sensor, Size, Truth
 from simulator.hero.stream import Counts
@@ -65,6 +66,7 @@ class Camera:
         clock_offset_s: float | None = None,
         chapter_bytes: int | None = None,
         hevc: bool = False,
+        mdns: bool = False,
         seed: int = 1,
         phone: Phone | None = None,
         truth: Path | None = None,
@@ -87,7 +89,8 @@ class Camera:
         self._device = Device(kind, serial, rtc, outlet, HEVC if hevc else H264, chapter_bytes)
         if anti_flicker_hz == 50:
             self._device.settings.choose_50_hz()
-        self._host = host
+        self._host, self._mdns = host, mdns
+        self._announcement: Announcement | None = None
         self._server = Server(host, http_port, self._handle)
         self._stopping = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="camera power", daemon=True)
@@ -102,7 +105,7 @@ class Camera:
     def start(self) -> None:
         """Draw the street, then answer."""
         self._sensor.load(self._size)
-        self._server.start()
+        self._serve()
         self._watcher.start()
 
     def stop(self) -> None:
@@ -110,7 +113,7 @@ class Camera:
         self._stopping.set()
         if self._watcher.is_alive():
             self._watcher.join()
-        self._server.close()
+        self._leave_network()
         self._device.close()
         self._truth.close()
 
@@ -159,14 +162,25 @@ class Camera:
                 self._stopping.wait(WATCH_S)  # the command is answered first
                 self._be_absent(absence)
 
-    def _be_absent(self, absence: Absence) -> None:
+    def _serve(self) -> None:
+        self._server.start()
+        if self._mdns:
+            self._announcement = Announcement(self.serial, self._host, self._server.port)
+
+    def _leave_network(self) -> None:
+        announcement, self._announcement = self._announcement, None
+        if announcement is not None:
+            announcement.close()
         self._server.close()
+
+    def _be_absent(self, absence: Absence) -> None:
+        self._leave_network()
         if absence.is_off:
             self._device.power_off()
         if absence.seconds is not None and not self._stopping.wait(absence.seconds):
             self._device.power_on()
             self._server = Server(self._host, self._server.port, self._handle)
-            self._server.start()
+            self._serve()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -211,6 +225,7 @@ def _build(options: argparse.Namespace) -> Camera:
         clock_offset_s=options.clock_offset,
         chapter_bytes=options.chapter_bytes,
         hevc=options.hevc,
+        mdns=options.mdns,
         seed=options.seed,
         truth=options.truth,
         faults=faults,
@@ -250,6 +265,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="recordings in HEVC, as newer models really make them: takes 5 times the work",
     )
+    add("--mdns", action="store_true", help="announce it as _gopro-web._tcp, which not all firmware does")
     add("--seed", type=int, default=1, help="of all that is random")
     add("--truth", type=Path, metavar="DIR", help="folder for frames-<serial>.csv")
     add("--fault", action="append", default=[], metavar="NAME[=VALUE]", help="may be repeated")

@@ -9,6 +9,7 @@ TIMESCALE = 1000  # of the telemetry, as in GoPro's files
 HANDLER_NAME = b"\x0bGoPro MET  "
 MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 ENABLED_FLAGS = 0xF
+TIMECODE_HANDLER = b"hdlr" + bytes(8) + b"tmcd"
 FREE_HEADER = struct.Struct(">I4sQ")  # with a length of 64 bits
 UNDEFINED_LANGUAGE = 0x55C4
 
@@ -70,12 +71,18 @@ def _movie(movie: bytes, payloads: Sequence[tuple[int, bytes]], first: int, abou
     parts = list(_boxes(movie))
     number = sum(name == b"trak" for name, _ in parts) + 1
     header = dict(parts)[b"mvhd"][:-4] + struct.pack(">I", number + 1)  # ends with the number of the next track
-    user_data = dict(parts).get(b"udta", b"")
-    others = [box(name, data) for name, data in parts if name not in (b"mvhd", b"udta")]
+    others = [box(name, _renamed(data)) for name, data in parts if name not in (b"mvhd", b"udta")]
     created = header[4:12]
     track = _track(number, created, payloads, first) if payloads else b""
     user_boxes = (box(name, data) for name, data in about.items())
-    return box(b"moov", box(b"mvhd", header), *others, track, box(b"udta", user_data, *user_boxes))
+    return box(b"moov", box(b"mvhd", header), *others, track, box(b"udta", *user_boxes))
+
+
+def _renamed(track: bytes) -> bytes:
+    """The track of the time code is named after the film by PyAV, and by GoPro as `GoPro TCD`."""
+    if TIMECODE_HANDLER not in track:
+        return track
+    return track.replace(b"GoPro AVC", b"GoPro TCD").replace(b"GoPro H.265", b"GoPro TCD  ")
 
 
 def _track(number: int, created: bytes, payloads: Sequence[tuple[int, bytes]], first: int) -> bytes:

@@ -33,10 +33,11 @@ class Shot:
 
 
 def with_tags(jpeg: bytes, shot: Shot, maker: Maker) -> tuple[bytes, range]:
-    """The JPEG with EXIF and GPMF segments, and which of its bytes are the GPMF."""
+    """The JPEG with EXIF and GPMF segments instead of its JFIF one, and which of its bytes are the GPMF."""
+    after_jfif = 4 + int.from_bytes(jpeg[4:6])
     gpmf = maker.about()
     head = jpeg[:2] + _segment(APP1, b"Exif\0\0" + _tiff(shot, maker)) + _segment(APP6, b"GoPro\0" + gpmf)
-    return head + jpeg[2:], range(len(head) - len(gpmf), len(head))
+    return head + jpeg[after_jfif:], range(len(head) - len(gpmf), len(head))
 
 
 def _segment(marker: int, data: bytes) -> bytes:
@@ -65,7 +66,7 @@ def _tiff(shot: Shot, maker: Maker) -> bytes:
         (0x829D, RATIONAL, Fraction(5, 2)),
         (0x8822, SHORT, 2),
         (0x8827, SHORT, 100),
-        (0x9000, UNDEFINED, b"0221"),
+        (0x9000, UNDEFINED, b"0231"),
         (0x9003, ASCII, date),
         (0x9004, ASCII, date),
         (0x9101, UNDEFINED, bytes((1, 2, 3, 0))),
@@ -107,13 +108,13 @@ def _sexagesimal(degrees: float) -> tuple[Fraction, Fraction, Fraction]:
 
 
 def _directories(image: list[Entry], exposure: list[Entry], gps: list[Entry]) -> bytes:
-    """A little-endian TIFF (TIFF 6.0, section 2): the main directory and those that it points to."""
+    """A big-endian TIFF (TIFF 6.0, section 2): the main directory and those that it points to."""
 
     def main(exposure_at: int, gps_at: int) -> bytes:
         pointers: list[Entry] = [(EXIF_POINTER, LONG, exposure_at), (GPS_POINTER, LONG, gps_at)]
         return _directory(image + pointers[: 2 if gps else 1], len(header))
 
-    header = struct.pack("<2sHI", b"II", 42, 8)
+    header = struct.pack(">2sHI", b"MM", 42, 8)
     exposure_at = len(header) + len(main(0, 0))
     gps_at = exposure_at + len(_directory(exposure, exposure_at))
     others = _directory(exposure, exposure_at) + (_directory(gps, gps_at) if gps else b"")
@@ -125,13 +126,13 @@ def _directory(entries: list[Entry], at: int) -> bytes:
     values_at = at + 2 + 12 * len(entries) + 4
     for tag, kind, value in entries:
         data = _pack(kind, value)
-        head = struct.pack("<HHI", tag, kind, len(data) // ITEM_BYTES[kind])
+        head = struct.pack(">HHI", tag, kind, len(data) // ITEM_BYTES[kind])
         if len(data) <= 4:
             table += head + data.ljust(4, b"\0")
         else:
-            table += head + struct.pack("<I", values_at + len(values))
+            table += head + struct.pack(">I", values_at + len(values))
             values += data + bytes(len(data) % 2)
-    return struct.pack("<H", len(entries)) + table + bytes(4) + values
+    return struct.pack(">H", len(entries)) + table + bytes(4) + values
 
 
 def _pack(kind: int, value: Value) -> bytes:
@@ -141,5 +142,5 @@ def _pack(kind: int, value: Value) -> bytes:
         return value
     items: list[int | Fraction] = [value] if isinstance(value, (int, Fraction)) else [*value]
     if kind in (RATIONAL, SIGNED_RATIONAL):
-        return b"".join(struct.pack("<ii", *Fraction(item).as_integer_ratio()) for item in items)
-    return struct.pack("<" + {BYTE: "B", SHORT: "H", LONG: "I"}[kind] * len(items), *(int(item) for item in items))
+        return b"".join(struct.pack(">ii", *Fraction(item).as_integer_ratio()) for item in items)
+    return struct.pack(">" + {BYTE: "B", SHORT: "H", LONG: "I"}[kind] * len(items), *(int(item) for item in items))

@@ -19,6 +19,8 @@ GPS, LCD_BRIGHTNESS, VIDEO_LENS = 83, 88, 121
 # What the camera is set to at first, where the first option of the table would be an odd choice.
 FACTORY_OPTIONS: Mapping[int, int] = MappingProxyType(
     {
+        VIDEO_LAPSE_RATE: 0,
+        PHOTO_LAPSE_RATE: 110,
         RESOLUTION: 9,
         FRAMES_PER_SECOND: 8,
         FRAME_RATE: 8,

@@ -97,6 +97,7 @@ class Maker:
             "DEVC",
             numbers("DVID", "L", 1),
             text("DVNM", "Global Settings"),
+            item("VERS", "B", 1, 3, bytes((8, 2, 1))),
             text("FMWR", self.firmware),
             text("CASN", self.serial),
             text("MINF", self.name),

@@ -1,0 +1,1 @@
+"""Judges that nobody of this project wrote."""
