@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -790,10 +790,12 @@ def _serve(options: argparse.Namespace) -> dict[str, Any]:
     wanted = {name: getattr(options, name) for name in ("host", "port", "output")}
     settings = replace(configs.load(), **{name: value for name, value in wanted.items() if value is not None})
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _leave)
+        signal.signal(number, partial(_leave, threading.Event()))
     listener = _listen(settings.host, settings.port)
     with Car(settings) as car, Jobs(settings, car.recordings, car.clock) as jobs:
         app = create_app(car, jobs, settings)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, partial(_leave, app.extensions["ending"]))
         server = create_server(
             app,
             sockets=[listener],
@@ -822,7 +824,8 @@ def _in_words(status: CarStatus) -> str:
     return f"{status.state}{running}, room for {status.storage.seconds_left // 60} minutes"
 
 
-def _leave(_number: int, _frame: object) -> NoReturn:
+def _leave(ending: threading.Event, _number: int, _frame: object) -> NoReturn:
+    ending.set()  # waitress waits for long answers before `run` returns
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # the second Ctrl-C must not disturb the orderly end
     raise SystemExit(0)
