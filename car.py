@@ -18,6 +18,7 @@ import capturePositions
 import gopro
 from configs import Settings
 from rig.camerabook import CameraBook, Delay
+from rig.checksums import seal, unsealed
 from rig.clock import CRYSTAL_PPM, NS_PER_MS, UtcClock, iso_utc, system_clock
 from rig.drawlog import DrawLogs
 from rig.errors import ConflictError, EdencarError, NoSpaceError, UsageError
@@ -26,6 +27,7 @@ from rig.fleet import LOST, Camera, Fleet, Found, at_once
 from rig.gpio import opened
 from rig.led import LatencyResult
 from rig.lookout import Lookout, calibration
+from rig.photographer import Photographer
 from rig.power import machine_problems
 from rig.recordings import (
     FETCHING,
@@ -38,7 +40,8 @@ from rig.recordings import (
     Recordings,
 )
 from rig.room import STOP_S, Room
-from rig.running import Running
+from rig.running import CAMERA, PHOTOS, VIDEO, Running
+from rig.spacing import Every
 from rig.status import (
     DEGRADED,
     ERROR,
@@ -65,7 +68,7 @@ from rig.supervision import Kept
 from rig.watch import Picture, Sight, watch_worker
 from rig.workers import StartCapture, Target, Worker
 
-MODES = ("video", "camera")  # recorded here as a stream, or on the camera's card and fetched after the stop
+MODES = (VIDEO, CAMERA, PHOTOS)
 POSITIONS_ONLY = "positions-only"
 
 TICK_S = 0.25
@@ -120,8 +123,10 @@ class Car:
         self._running: Running | None = None
         self._unsaved: list[tuple[Running, float]] = []  # closed, but not in their manifests; when that is tried again
         self._ended_early: list[Problem] = []  # what befell recordings, until the next start
+        self._unsealable: set[str] = set()
         self._noted: Set[str] = set()  # problems that are in its log
         self._gnss: UtcClock | None = None
+        self._photographer: Photographer | None = None
         self._book = CameraBook(self.recordings.output)
         self._draw_logs = DrawLogs()
         self._lookout = Lookout(settings, self.clock, self._note_delay, self._devices.watch_worker)
@@ -145,6 +150,7 @@ class Car:
                 (self._tend, 0.0),
                 (self._keep_books, BOOKS_S),
                 (self._look_out, TICK_S),
+                (self._seal, BOOKS_S),
             )
         ]
         for thread in self._threads:
@@ -174,6 +180,8 @@ class Car:
         """
         if mode not in MODES:
             raise UsageError(f"there is no mode {mode[:40]!r}", cure=f"use {' or '.join(MODES)}")
+        if every and mode == PHOTOS:
+            Every.parse(every)
         if allow not in ("", POSITIONS_ONLY):
             raise UsageError(f"{allow[:40]!r} cannot be allowed", cure=f"use {POSITIONS_ONLY}, or leave it out")
         if self._phase == STOPPING:
@@ -279,7 +287,7 @@ class Car:
 
     def note_codes(self, page: str, post: Mapping[str, Any]) -> None:
         """Take what a page with the time code says that it drew; the streams are watched for it meanwhile."""
-        self._lookout.want_codes(post.get("offset_bound_ms"))
+        self._lookout.want_codes(post.get("offset_bound_ms"), post.get("user_agent"))
         running = self._running
         self._draw_logs.add(page, post, running.folder if running and running.stopped_ns is None else None)
 
@@ -437,6 +445,18 @@ class Car:
                 running.epochs = answer.epochs_logged
                 if not running.epochs:
                     self._note("no position was logged: the receiver said nothing")
+        with self._members:
+            photographer, self._photographer = self._photographer, None
+        if photographer is not None:
+            self._end_photos(running, photographer)
+
+    def _end_photos(self, running: Running, photographer: Photographer) -> None:
+        try:
+            running.photos = photographer.stop()
+        except EdencarError as error:
+            self._note(f"not all photos were made: {error}; process the recording")
+        if running.photos.skipped:
+            self._note(f"{running.photos.skipped} photos were left out: nothing came then, or this machine is too slow")
 
     def _detach(self, running: Running) -> list[Kept]:
         with self._members:
@@ -491,6 +511,7 @@ class Car:
         for kept in (self._receiver, *(camera.kept for camera in self._fleet.listed())):
             kept.tend()
         self._join_late()
+        self._take_photos()
         self._wake.wait(TICK_S)
 
     def _join_late(self) -> None:
@@ -505,6 +526,20 @@ class Car:
                     camera.kept.expect(running.add(camera, self._book.label(camera.serial)))
             if joins:
                 self._note(f"camera {camera.serial} joined")
+
+    def _take_photos(self) -> None:
+        """Have photos made of the streams of a recording in mode photos, as long as it runs."""
+        running, trouble = self._running, ""
+        with self._members:
+            if running is None or running.mode != PHOTOS or running.stopped_ns is not None:
+                return
+            if self._photographer is None:
+                every = running.every or f"{self._settings.photo_interval_s}s"
+                self._photographer = Photographer(running.folder, Every.parse(every), self._settings)
+            running.photos = self._photographer.status
+            trouble = self._photographer.tend()
+        if trouble:
+            self._note(trouble)
 
     def _keep_books(self) -> None:
         running = self._running
@@ -552,6 +587,21 @@ class Car:
             self.recordings.empty_trash(clock, self._settings.trash_days * 86400)
             if self._running and self._room.left(len(self._running.cameras)).seconds_left < VERY_LITTLE_ROOM_S:
                 self.recordings.drop_oldest_trash()
+
+    def _seal(self) -> None:
+        """Write the checksums of what has been recorded, while the disk has nothing better to do."""
+        if self._may_seal:
+            for recording_id in unsealed(self.recordings):
+                if recording_id not in self._unsealable:
+                    self._unsealable.add(recording_id)  # unless it goes well, or had to give way
+                    with suppress(EdencarError, OSError):  # in the trash meanwhile, or the disk is full
+                        seal(self.recordings, recording_id, lambda: self._may_seal)
+                        self._unsealable.discard(recording_id)
+                    return
+
+    @property
+    def _may_seal(self) -> bool:
+        return self._phase == IDLE and self._running is None and not self._closing.is_set()
 
     # After a crash
 
@@ -634,7 +684,7 @@ class Car:
             self._calibrating.release()
 
     def _recorded_streams(self, running: Running) -> Streams:
-        if running.mode != "video":
+        if running.mode == CAMERA:
             raise ConflictError(
                 "the cameras record on their cards, there is no stream to be watched",
                 cure="the code is read from the files afterwards; or calibrate before or after this recording",

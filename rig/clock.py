@@ -4,7 +4,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,11 @@ class UtcClock:
     def utc_ns(self, monotonic_ns: int | None = None) -> int:
         """UTC in ns since 1970 of an instant of CLOCK_MONOTONIC, of now by default."""
         return self.offset_ns + (time.monotonic_ns() if monotonic_ns is None else monotonic_ns)
+
+    def aged(self) -> "UtcClock":
+        """The same with the doubt that has grown since."""
+        age_ns = max(0, time.monotonic_ns() - self.at_monotonic_ns)
+        return replace(self, sigma_ns=self.sigma_ns + age_ns * CRYSTAL_PPM // 1_000_000)
 
 
 def system_clock() -> UtcClock:

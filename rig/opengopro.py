@@ -55,6 +55,7 @@ WEBCAM_ERRORS = {
     7: "unavailable",
     8: "exit",
 }
+BAD_PARAMETER = 6
 TROUBLE = (DeviceError, DeviceNotFoundError)  # what every command may raise
 
 log = logging.getLogger(__name__)
@@ -307,9 +308,8 @@ class GoPro:
         error = read_number(self._ask("/gopro/webcam/start", query, 1).get("error"))
         if error:
             what = WEBCAM_ERRORS.get(error, "unknown")
-            raise RefusedError(
-                f"{self.address} does not start its webcam (error {error}, {what})", cure="plug it in again"
-            )
+            cure = "choose another webcam_resolution or webcam_lens" if error == BAD_PARAMETER else "plug it in again"
+            raise RefusedError(f"{self.address} does not start its webcam (error {error}, {what})", cure=cure)
 
     # HTTP
 

@@ -11,10 +11,12 @@ from rig.clock import NS_PER_S, UtcClock, iso_utc
 from rig.errors import EdencarError
 from rig.fleet import Camera, safe_name
 from rig.gaps import Gap
+from rig.photographer import PhotoStatus
 from rig.recordings import Alive, Manifest, RecordedCamera, RecordedReceiver, Recordings
 from rig.status import RecordingNow
 from rig.workers import StartCapture
 
+VIDEO, CAMERA, PHOTOS = "video", "camera", "photos"  # streams kept here; cards; streams, and photos made of them live
 SAVE_S = 10.0  # between two manifests when nothing happens: how exactly the moment of a power cut is known
 CLOCK_STEP_NS = NS_PER_S
 EVENTS = "events.log"
@@ -38,7 +40,8 @@ class Running:
         started_ns: int,
         chosen: frozenset[str] | None,
     ) -> None:
-        self.id, self.name, self.mode = manifest.id, manifest.name, manifest.mode
+        self.id, self.name, self.mode, self.every = manifest.id, manifest.name, manifest.mode, manifest.every
+        self.photos = PhotoStatus()
         self.folder = recordings.folder(manifest.id)
         self.cameras: dict[str, Camera] = {}
         self.stopped_ns: int | None = None
@@ -65,7 +68,7 @@ class Running:
             self.cameras = {**self.cameras, serial: camera}
         folder = self.folder / "videos" / self._folders[serial]
         folder.mkdir(parents=True, exist_ok=True)
-        return StartCapture(folder, self.mode)
+        return StartCapture(folder, CAMERA if self.mode == CAMERA else VIDEO)
 
     def awaits(self, serial: str) -> bool:
         """Whether a camera that comes now shall take part."""
@@ -74,7 +77,7 @@ class Running:
     @property
     def streams(self) -> dict[str, Path]:
         """The folders that streams are recorded into now, by serial."""
-        if self.mode != "video" or self.stopped_ns is not None:
+        if self.mode == CAMERA or self.stopped_ns is not None:
             return {}
         return {serial: self.folder / "videos" / name for serial, name in [*self._folders.items()]}
 
@@ -83,7 +86,9 @@ class Running:
         """What the crew must know of it."""
         elapsed_ns = (self.stopped_ns or time.monotonic_ns()) - self._started_ns
         started = iso_utc(self._clock.utc_ns(self._started_ns))
-        return RecordingNow(self.id, self.name, self.mode, started, round(elapsed_ns / NS_PER_S, 1))
+        elapsed_s = round(elapsed_ns / NS_PER_S, 1)
+        photos = self.photos.photos if self.mode == PHOTOS else None
+        return RecordingNow(self.id, self.name, self.mode, started, elapsed_s, photos)
 
     def note(self, text: str, *, once: str = "") -> None:
         """Write down what went wrong: it is part of the recording; `once` names what the manifest says only once."""

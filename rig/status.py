@@ -41,13 +41,14 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class RecordingNow:
-    """The recording that runs."""
+    """The recording that runs; `photos` made so far, in mode photos."""
 
     id: str
     name: str
     mode: str
     started: str
     elapsed_s: float
+    photos: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

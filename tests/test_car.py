@@ -180,7 +180,7 @@ def test_start_is_refused_for_a_reason(tmp_path: Path) -> None:
         with pytest.raises(DeviceNotFoundError, match="C9"):
             car.start(cameras=["C9"])
         with pytest.raises(UsageError):
-            car.start("photos")
+            car.start("slides")
         with pytest.raises(UsageError):
             car.start(allow="everything")
         street.cameras.append("C1")
