@@ -89,7 +89,7 @@ def examine(status: CarStatus, around: Surroundings) -> list[Device]:
     cameras += [_device("camera", serial or "GoPro", _mute_camera(*around.cameras[serial])) for serial in unknown]
     if not cameras:
         cameras = [_device("camera", "GoPro", _chain(("cable", False, ""), "connect", "address", "answers"))]
-    receiver = _device("receiver", status.receiver.port or "GNSS", _receiver(status.receiver, around))
+    receiver = _device("receiver", Path(status.receiver.port or "GNSS").name, _receiver(status.receiver, around))
     return [*cameras, receiver, _device("pi", "edenCar", _pi(status, around))]
 
 
@@ -101,7 +101,7 @@ def _known_camera(camera: CameraNow) -> Iterator[Check]:
     if camera.battery_percent is not None:
         yield _check("battery", camera.battery_percent >= LOW_BATTERY, f"{camera.battery_percent} %")
     if camera.card_seconds_left is not None:
-        yield _check("card", camera.card_seconds_left >= SHORT_CARD_S, f"{camera.card_seconds_left // 60} min")
+        yield _check("card", camera.card_seconds_left >= SHORT_CARD_S, _hours(camera.card_seconds_left))
     yield from (_check("complaint", False, sentence) for sentence in camera.problems)
 
 
@@ -137,8 +137,8 @@ def _receiver(receiver: ReceiverNow, around: Surroundings) -> Iterator[Check]:
 
 
 def _pi(status: CarStatus, around: Surroundings) -> Iterator[Check]:
-    yield _check("time", status.time.source == "gnss", f"{status.time.source} ±{status.time.sigma_ms:.0f} ms")
-    yield _check("room", status.storage.seconds_left >= SHORT_DISK_S, f"{status.storage.seconds_left // 60} min")
+    yield _check("time", status.time.source == "gnss", f"±{status.time.sigma_ms:.0f} ms")
+    yield _check("room", status.storage.seconds_left >= SHORT_DISK_S, _hours(status.storage.seconds_left))
     if status.recording is None and not status.calibrating:
         yield _check("stream_port", around.stream_port_free)
 
@@ -155,6 +155,10 @@ def _check(code: str, ok: bool, value: str = "") -> Check:
 def _device(kind: str, name: str, checks: Iterator[Check] | Sequence[Check]) -> Device:
     steps = tuple(checks)
     return Device(kind, name, all(step.ok for step in steps), steps)
+
+
+def _hours(seconds: int) -> str:
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d}"
 
 
 def _read(file: Path) -> str:

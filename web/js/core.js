@@ -60,9 +60,9 @@ export function sayRoom(seconds) {
   return hours ? `${hours} h ${String(minutes).padStart(2, '0')}` : `${minutes} min`;
 }
 
-export const sayMetres = (metres) => (metres < 1 ? `${number(metres * 100, metres < 0.1 ? 1 : 0)} cm` : `${number(metres, 1)} m`);
-export const sayMs = (ms) => (ms < 10 ? number(ms, 1) : number(ms)) + ' ms';
-export const sayKm = (metres) => `${number(metres / 1000, metres < 100000 ? 1 : 0)} km`;
+export const sayMetres = (metres) => (metres < 1 ? `${number(metres * 100, metres < 0.1 ? 1 : 0)}\u00a0cm` : `${number(metres, 1)}\u00a0m`);
+export const sayMs = (ms) => `${number(ms, ms < 10 ? 1 : 0)}\u00a0ms`;
+export const sayKm = (metres) => `${number(metres / 1000, metres < 100000 ? 1 : 0)}\u00a0km`;
 
 /** Figures in a row, which breaks between them only. */
 export const row = (parts) => parts.filter(Boolean).map((part) => part.replaceAll(' ', '\u00a0')).join(' · ');

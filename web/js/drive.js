@@ -112,7 +112,6 @@ function positionCard() {
   if (receiver.satellites != null) parts.push(say('receiver.satellites', { count: receiver.satellites }));
   if (receiver.fix_age_s != null) parts.push(say('receiver.age', { seconds: number(receiver.fix_age_s, 1) }));
   if (receiver.correction_age_s != null) parts.push(say('receiver.corrections', { seconds: number(receiver.correction_age_s) }));
-  if (receiver.rate_hz != null) parts.push(say('receiver.rate', { hz: number(receiver.rate_hz) }));
   return {
     title: say('position'), level: !listening ? 'error' : good ? 'ok' : some ? 'warning' : 'error', details: row(parts),
     figure: say(listening ? `quality.${receiver.quality}` : `receiver.${receiver.state}`, {}, receiver.quality),

@@ -42,7 +42,7 @@ async function go() {
 
 function finish() {
   dialog.close();
-  scrollTo(0, 0);
+  $('scroll').scrollTo(0, 0);
   toast(say('guide.bye'), null, 8);
 }
 

@@ -1,6 +1,6 @@
 // Photos, however many: only those in sight are in the page; one of them large, with what is known of it.
 
-import { language, make, number, say, sayMetres, sayMs, thumbnail } from './core.js';
+import { $, language, make, number, say, sayMetres, sayMs, thumbnail } from './core.js';
 
 const GAP = 6, LEAST_WIDTH = 112, BEYOND = 400;
 
@@ -8,7 +8,7 @@ export class Photos {
   constructor(box, viewer, id, link, chosen) {
     Object.assign(this, { box, viewer, id, link, chosen, table: null, shown: new Map(), index: 0 });
     const soon = () => { this.frame ??= requestAnimationFrame(() => { this.frame = null; this.draw(); }); };
-    addEventListener('scroll', soon, { passive: true });
+    $('scroll').addEventListener('scroll', soon, { passive: true });
     new ResizeObserver(soon).observe(box);
     viewer.addEventListener('keydown', (event) => {
       if (event.key === 'ArrowRight') this.step(1);

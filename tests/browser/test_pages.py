@@ -1,0 +1,239 @@
+"""Each page in each state, language and theme: accessible, small, quick, without a word on the console."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from axe_playwright_python.base import AXE_FILE_PATH
+from playwright.sync_api import Browser, BrowserContext, CDPSession, Page, expect
+
+from tests.browser.chromium import CAR, await_true, browsing, complaints
+from tests.browser.shots import Shots, phone_context
+from tests.browser.site import Site, a_site, add_many_photos, add_recording
+
+AXE = Path(AXE_FILE_PATH).read_text(encoding="utf-8")
+RULES = "{runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']}"
+LANGUAGES, THEMES = ("fr", "en"), ("light", "dark")
+FIRST_PAGE_BYTES, FIRST_PAGE_REQUESTS = 60_000, 8
+FITS = "[document.documentElement, document.getElementById('scroll')].every((box) => box.scrollWidth <= innerWidth)"
+GAUCHE, DROITE = "C3501324500711", "C3531350013906"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with browsing() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def jpeg() -> bytes:
+    ramp = np.tile(np.linspace(40, 220, 320, dtype=np.uint8), (180, 1))
+    return bytes(cv2.imencode(".jpg", cv2.merge([ramp, ramp[:, ::-1], ramp]))[1])
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, jpeg: bytes) -> Iterator[Site]:
+    output = tmp_path_factory.mktemp("output")
+    for number in range(3):
+        add_recording(
+            output, number, jpeg=jpeg if number == 0 else b"", warnings=("camera left joined",) if number else ()
+        )
+    with a_site(output, GAUCHE, DROITE) as site:
+        yield site
+
+
+@pytest.fixture
+def phone(browser: Browser) -> Iterator[BrowserContext]:
+    context = phone_context(browser)
+    yield context
+    context.close()
+
+
+def busy_s(session: CDPSession) -> float:
+    """What the page's main thread has worked so far."""
+    metrics = session.send("Performance.getMetrics")["metrics"]
+    return float(next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration"))
+
+
+def open_page(context: BrowserContext, site: Site, path: str) -> tuple[Page, list[str]]:
+    page = context.new_page()
+    errors = complaints(page)
+    page.goto(site.url(path, CAR))
+    page.evaluate(AXE)
+    return page, errors
+
+
+def judge(page: Page, where: str) -> None:
+    """No violation of axe's rules, in both themes; nothing wider than the page."""
+    for theme in THEMES:
+        page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+        found: list[dict[str, Any]] = page.evaluate(f"axe.run({RULES}).then(({{ violations }}) => violations)")
+        broken = [(rule["id"], [node["html"][:200] for node in rule["nodes"]]) for rule in found]
+        assert not broken, f"{where}, {theme}: {broken}"
+        assert page.evaluate(FITS), f"{where}, {theme}: too wide"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_drive_is_for_all_in_each_state(site: Site, phone: BrowserContext, shots: Shots, language: str) -> None:
+    page, errors = open_page(phone, site, f"/?lang={language}")
+    expect(page.locator("#bar")).to_have_attribute("data-state", "idle")
+    expect(page.locator("#main")).to_be_enabled()
+    judge(page, "ready")
+    page.tap("#main")
+    judge(page, "the list of the day")
+    page.tap("#guide .big")
+    expect(page.locator("#guide-ticks li")).to_have_count(2)
+    judge(page, "the code")
+    page.tap("#guide-drive")
+    expect(page.locator("#bar")).to_have_attribute("data-state", "recording")
+    judge(page, "recording")
+    page.route("**/api/**", lambda route: route.abort())
+    expect(page.locator("#offline")).to_be_visible(timeout=15_000)
+    judge(page, "offline")
+    shots(page, f"pages-offline-{language}")
+    page.unroute("**/api/**")
+    expect(page.locator("#offline")).to_be_hidden(timeout=15_000)
+    site.car.stop()
+    expect(page.locator("#bar")).to_have_attribute("data-state", "idle")
+    assert [error for error in errors if "ERR_FAILED" not in error] == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_other_pages_are_for_all(site: Site, phone: BrowserContext, shots: Shots, language: str) -> None:
+    page, errors = open_page(phone, site, f"/recordings?lang={language}")
+    expect(page.locator("#recordings .badge").first).to_be_visible()
+    judge(page, "the list")
+    shots(page, f"pages-list-{language}")
+    where = str(page.locator("#recordings li:has(img) .title").first.get_attribute("href"))
+    for path, ready in (
+        (where, "#plots figure"),
+        ("/settings", "#cameras form"),
+        ("/nothing", "main .button"),
+    ):
+        page.goto(site.url(path, CAR))
+        page.evaluate(AXE)
+        expect(page.locator(ready).first).to_be_visible()
+        judge(page, path)
+        if path == where:
+            page.locator("#photos").scroll_into_view_if_needed()
+            page.locator("#photos button").first.tap()
+            expect(page.locator("#viewer")).to_be_visible()
+            judge(page, "a photo")
+    # The page that is none; the settings of cameras that are none.
+    assert [error for error in errors if "404" not in error and "503" not in error] == []
+
+
+@pytest.mark.parametrize("path", ["/", "/recordings", "/settings", "a recording"])
+def test_narrow_and_large_letters_fit(site: Site, browser: Browser, path: str) -> None:
+    if path == "a recording":
+        path = f"/recordings/{site.car.recordings.list()[-1].id}"
+    context = phone_context(browser, width=320)
+    page, errors = open_page(context, site, path)
+    page.wait_for_timeout(300)
+    for size in ("100%", "200%"):
+        page.evaluate(f"document.documentElement.style.fontSize = '{size}'")
+        assert page.evaluate(FITS), size
+    assert errors == []
+    context.close()
+
+
+def test_the_keyboard_alone_starts_and_stops(site: Site, browser: Browser) -> None:
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    page, errors = open_page(context, site, "/?lang=en")
+    expect(page.locator("#main")).to_be_enabled()
+    page.focus("#main")
+    page.keyboard.press("Enter")
+    page.focus("#guide .big")
+    page.keyboard.press("Enter")
+    expect(page.locator("#guide-drive")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#main")).to_have_attribute("data-does", "stop")
+    page.focus("#main")
+    page.keyboard.press("Enter")
+    expect(page.locator("#bar")).to_have_attribute("data-state", "idle")
+    assert errors == []
+    context.close()
+
+
+def test_a_pin_is_asked_once(tmp_path: Path, browser: Browser, shots: Shots) -> None:
+    (tmp_path / "pin").write_text("271828\n")
+    with a_site(tmp_path / "output", GAUCHE, pin_file=str(tmp_path / "pin")) as site:
+        context = phone_context(browser)
+        page, errors = open_page(context, site, "/")
+        expect(page.locator("#main")).to_be_enabled()
+        page.tap("#main")
+        page.tap("#guide .big")
+        expect(page.locator("#pin")).to_be_visible()
+        judge(page, "the PIN")
+        page.fill("#pin", "000000")
+        page.tap("#pin-form button[type=submit]")
+        expect(page.locator("#pin-wrong")).not_to_be_empty()
+        shots(page, "pages-pin")
+        page.fill("#pin", "271828")
+        page.tap("#pin-form button[type=submit]")
+        expect(page.locator("#bar")).to_have_attribute("data-state", "recording")
+        page.goto(site.url("/settings", CAR))
+        expect(page.locator("#pin-state")).to_contain_text("peut enregistrer")
+        site.car.stop()
+        assert [error for error in errors if "401" not in error] == []  # what browsers say of the first try
+        context.close()
+
+
+def test_the_first_page_is_small(site: Site, phone: BrowserContext) -> None:
+    page = phone.new_page()
+    network = phone.new_cdp_session(page)
+    network.send("Network.enable")
+    sizes: list[float] = []
+    network.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
+    page.goto(site.url("/", CAR))
+    expect(page.locator("#main")).to_be_enabled()
+    page.wait_for_timeout(500)
+    assert len(sizes) <= FIRST_PAGE_REQUESTS
+    assert sum(sizes) <= FIRST_PAGE_BYTES
+
+
+def test_the_first_paint_on_a_thin_line(site: Site, phone: BrowserContext) -> None:
+    page = phone.new_page()
+    network = phone.new_cdp_session(page)
+    network.send("Network.enable")
+    line = {"offline": False, "latency": 80, "downloadThroughput": 1e6 / 8, "uploadThroughput": 1e6 / 8}
+    network.send("Network.emulateNetworkConditions", line)
+    paints = []
+    for _ in range(3):
+        network.send("Network.clearBrowserCache")
+        page.goto(site.url("/", CAR))
+        paints.append(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
+    assert min(paints) < 1000
+
+
+def test_twenty_thousand_photos_open_and_stay_fluid(tmp_path: Path, browser: Browser, jpeg: bytes) -> None:
+    recording = add_many_photos(tmp_path, 20_000, jpeg)
+    with a_site(tmp_path, GAUCHE) as site:
+        context = phone_context(browser)
+        page = context.new_page()
+        opened = []
+        for _ in range(3):  # this machine is shared
+            begun_s = time.monotonic()
+            page.goto(site.url(f"/recordings/{recording}", CAR))
+            await_true(page, "document.getElementById('photo-count').textContent.length > 4")
+            opened.append(time.monotonic() - begun_s)
+        assert min(opened) < 2.0, opened
+        page.locator("#photos").scroll_into_view_if_needed()
+        processor = context.new_cdp_session(page)
+        processor.send("Performance.enable", {"timeDomain": "threadTicks"})
+        before_s = busy_s(processor)
+        page.evaluate(
+            """async () => {
+              for (let step = 0; step < 60; step += 1) {
+                document.getElementById('scroll').scrollBy(0, 900);
+                await new Promise(requestAnimationFrame);
+              }
+            }"""
+        )
+        assert (busy_s(processor) - before_s) / 60 < 0.016  # a frame at 60 Hz; processor time: this machine is shared
+        assert page.locator("#photos button").count() < 100
+        context.close()
