@@ -13,6 +13,8 @@ import av
 
 from simulator.film import Film
 from simulator.led import Led
+from simulator.lens import WEBCAM_LENSES, Lens, view_chart
+from simulator.paint import Planes
 from simulator.phone import Phone
 from simulator.world import Crystal, Street, World
 
@@ -124,7 +126,10 @@ class Truth:
 
 
 class Sensor:
-    """Takes the pictures of all streams of one camera. `phone` and `led` may be changed at any time."""
+    """Takes the pictures of all streams of one camera. `phone`, `led` and `lens` may be changed at any time.
+
+    `chart_m` is how far the chart is that stands before the camera; None: it sees the street, and all lenses are alike.
+    """
 
     def __init__(self, world: World, street: Street, side: str, crystal: Crystal, seed: int, truth: Truth) -> None:
         self.world = world
@@ -132,6 +137,8 @@ class Sensor:
         self.street, self.side = street, side
         self.phone: Phone | None = None
         self.led: Led | None = None
+        self.lens: Lens = WEBCAM_LENSES[0]
+        self.chart_m: float | None = None
         self._crystal, self._seed = crystal, seed
         self._films: dict[Size, Film] = {}
         self._loading = threading.Lock()
@@ -160,4 +167,9 @@ class Sensor:
                 return
             if patience_s is None or time.monotonic_ns() - exposed_ns < patience_s * SECOND_NS:
                 number = next(self._numbers)
-                yield Exposure(number, index, utc_ns, film.picture(utc_ns, number, self.phone, self.led))
+                yield Exposure(
+                    number, index, utc_ns, film.picture(utc_ns, number, self.phone, self.led, self._still(size))
+                )
+
+    def _still(self, size: Size) -> Planes | None:
+        return None if self.chart_m is None else view_chart(self.lens, size.width, size.height, self.chart_m)

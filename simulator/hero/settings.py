@@ -12,6 +12,7 @@ NOT_AVAILABLE, UNKNOWN_SETTING, OPTION_NOT_AVAILABLE, UNKNOWN_OPTION = 1, 2, 3, 
 LCD_BRIGHTNESS_PERCENT = range(10, 101)
 EASY_CONTROL = 0
 ONLY_IN_PRO_CONTROL = frozenset({models.RESOLUTION, models.FRAMES_PER_SECOND, models.FRAME_RATE})
+SHORTEST_LAPSE = "0.5 Seconds"
 IN_50_HZ = {30: 25, 60: 50, 120: 100, 240: 200}
 EXACT_RATES = (25, 50, 100, 200)  # the others run at 1000/1001 of their names
 
@@ -82,7 +83,8 @@ class Settings:
 
     def lapse_rate(self, setting: int) -> Rate:
         """Pictures per second of a time lapse, as a setting of its interval says: `0.5 Seconds`, `2 Minutes`."""
-        number, unit = self._model.settings[setting].options[self._options[setting]].split()
+        entry = self._model.settings.get(setting)
+        number, unit = (SHORTEST_LAPSE if entry is None else entry.options[self._options[setting]]).split()
         seconds = Fraction(number) * (60 if unit.startswith("Minute") else 1)
         return Rate(seconds.denominator, seconds.numerator)
 

@@ -13,10 +13,24 @@ from simulator.hero.encoder import TransportStream
 from simulator.hero.sensor import Rate, Sensor, Shutter, Size
 
 START_DELAY_S = 0.3  # from the command to the first frame
+HOUR_NS = 3_600_000_000_000
 LATE_NS = 5_000_000
 BURST_DATAGRAMS, BURST_PAUSE_S = 8, 0.001  # a key frame leaves over some 20 ms: a full-size burst overruns receivers
 PATIENCE_SHARE = 0.5  # of the latency: a busy machine then leaves frames out rather than sending all of them late
 PTS_SPAN = 2**32  # of the random first time stamp; 33 bits would wrap now and then within a test
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """From mid-exposure to the datagrams; it may grow from an instant on."""
+
+    ms: float
+    growth_ms_per_h: float = 0.0
+    since_utc_ns: int = 0
+
+    def at_ns(self, utc_ns: int) -> int:
+        """Of a frame that was exposed at `utc_ns`."""
+        return round((self.ms + self.growth_ms_per_h * (utc_ns - self.since_utc_ns) / HOUR_NS) * 1e6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +42,7 @@ class StreamPlan:
     size: Size
     rate: Rate
     bit_rate: int
-    latency_ms: float
+    latency: Latency
     codec: str
     has_audio: bool
 
@@ -84,16 +98,17 @@ class Streamer:
             self._units.put(None)
 
     def _fill(self, stream: TransportStream) -> None:
-        rate, latency_ns = self.plan.rate, round(self.plan.latency_ms * 1e6)
+        rate, latency = self.plan.rate, self.plan.latency
         next_index = 0
-        patience_s = PATIENCE_SHARE * self.plan.latency_ms / 1000
+        patience_s = PATIENCE_SHARE * latency.ms / 1000
         for shot in self._sensor.expose(rate, self.plan.size, self._shutter, START_DELAY_S, patience_s):
             self._counts.left_out += shot.index - next_index
             next_index = shot.index + 1
             pts = self._first_pts + shot.index * rate.ticks
             datagrams = stream.datagrams(shot.picture, pts)
             self._sensor.truth.add(shot.number, self.plan.name, pts, shot.utc_ns)
-            self._units.put(_Unit(self._sensor.world.monotonic_ns(shot.utc_ns + latency_ns), datagrams))
+            due_ns = self._sensor.world.monotonic_ns(shot.utc_ns + latency.at_ns(shot.utc_ns))
+            self._units.put(_Unit(due_ns, datagrams))
 
     def _send(self) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:

@@ -8,7 +8,8 @@ from simulator.camera_faults import Faults
 from simulator.hero.encoder import H264
 from simulator.hero.models import Traits
 from simulator.hero.sensor import Rate, Sensor, Size
-from simulator.hero.stream import Counts, Streamer, StreamPlan
+from simulator.hero.stream import Counts, Latency, Streamer, StreamPlan
+from simulator.lens import WEBCAM_LENSES
 
 OFF, IDLE, STREAMING, LOW_POWER_PREVIEW, UNAVAILABLE = range(5)  # webcam status
 NO_ERROR, PRESET_ERROR, SHUTTER_ERROR, INVALID_PARAMETER, UNAVAILABLE_ERROR = 0, 1, 4, 6, 7  # webcam error
@@ -31,7 +32,7 @@ class Outlet:
     counts: Counts
     largest: Size
     default_port: int
-    latency_ms: float
+    latency: Latency
 
     def open(
         self,
@@ -47,7 +48,7 @@ class Outlet:
         """A stream that has begun; no picture is larger than the camera can draw in time."""
         size = min(Size.of_height(height), self.largest, key=lambda size: size.height)
         target = (client, self.default_port if port is None else port)
-        plan = StreamPlan(name, target, size, rate, bit_rate, self.latency_ms, codec, has_audio)
+        plan = StreamPlan(name, target, size, rate, bit_rate, self.latency, codec, has_audio)
         streamer = Streamer(plan, self.sensor, self.faults, self.dice, self.counts)
         streamer.start()
         return streamer
@@ -89,6 +90,7 @@ class Webcam:
         self.error = self._trouble(is_encoding) or (INVALID_PARAMETER if asked is None else NO_ERROR)
         if asked is not None and self.error == NO_ERROR:
             self._end(STREAMING)
+            self._outlet.sensor.lens = WEBCAM_LENSES[int(query.get("fov", 0))]
             # RTSP is answered, but nobody serves it.
             if asked.protocol == "TS" and "stale_idle" not in self._outlet.faults:
                 self.streamer = self._outlet.open(
