@@ -184,12 +184,7 @@ def _collect(sources: Sequence[Path]) -> _Sources:
         found.context = Context.of(folders[0])
     else:
         found.videos = video.find_videos(sources, tell=lambda error: found.failed.append(str(error)))
-    found.warnings += [
-        f"{clip.path} is cut short: it holds less than its header promises"
-        for item in found.videos
-        for clip in item.clips
-        if clip.is_cut_short
-    ]
+    found.warnings += [f"{clip.path}: {clip.doubt}" for item in found.videos for clip in item.clips if clip.doubt]
     return found
 
 

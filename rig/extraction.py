@@ -168,8 +168,8 @@ def _sharpest(task: _Task) -> Iterator[tuple[Pick, int, av.VideoFrame, bool]]:
     pick_of = {frame: pick for pick in task.picks for frame in pick.frames}
     best: tuple[Pick, int, av.VideoFrame, bool] | None = None
     rank = (False, 0.0)
-    for number, picture in video.pictures(task.clip, sorted(pick_of), threads=1):
-        pick, damaged = pick_of[number], number in task.clip.damaged or picture.is_corrupt
+    for number, picture, damaged in video.judged_pictures(task.clip, sorted(pick_of), threads=1):
+        pick = pick_of[number]
         if best is not None and best[0] is not pick:
             yield best
             best = None

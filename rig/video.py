@@ -39,6 +39,8 @@ STREAM_SUFFIX = ".ts"
 MAX_THREADS = 4  # of a decoder: each keeps a picture more
 SEEK_PACKETS = 60  # unneeded ones in a row: fewer are read over, which costs less than to seek
 SEEK_BACK_S = (0, 2, 20)  # MPEG-TS has no table of its pictures: a seek may land too late
+CUT_SHORT = "it is cut short: its header promises more pictures"
+SET_BACK = "its clock starts anew within it: only what comes before is used, cut it there to use the rest"
 BT709, UNSPECIFIED, FULL_RANGE = 1, 2, 2  # of FFmpeg's AVColorSpace and AVColorRange
 HD_ROWS = 720  # from here on a film that does not say its colours has those of BT.709
 
@@ -59,7 +61,7 @@ class Clip:
     end_ns: int  # where the next picture would stand
     clock_offset_ns: int = 0  # clock of the video minus PTS of the file
     damaged: frozenset[int] = frozenset()  # numbers of pictures between a loss and the next whole key frame
-    is_cut_short: bool = False  # its header promises more than it holds
+    doubt: str = ""  # why it holds fewer pictures than it might
     picture_bytes: int = 0  # of a picture as it is decoded
 
     @property
@@ -133,12 +135,23 @@ def find_videos(
             except UnreadableError as error:
                 errors.append(error)
         join = _join_segments if _is_stream(group[0]) else _join_chapters
-        videos += [Video(camera or run[0].path.stem, tuple(run), arrival) for run, arrival in join(clips)]
+        videos += [Video(camera or "", tuple(run), arrival) for run, arrival in join(clips)]
     if not videos:
         raise errors[0] if errors else UnreadableError("no video was named", cure="name a file or a recording's folder")
     for unreadable in errors:
         tell(unreadable)
-    return videos
+    return videos if camera else _named(videos)
+
+
+def _named(videos: Sequence[Video]) -> list[Video]:
+    """Videos called like their first files, the folder in front where others are called the same."""
+    names = [item.clips[0].path.stem for item in videos]
+    longer = [f"{item.clips[0].path.resolve().parent.name}-{name}" for item, name in zip(videos, names, strict=True)]
+    unique = [long if names.count(name) > 1 else name for name, long in zip(names, longer, strict=True)]
+    return [
+        replace(item, camera=name if unique.count(name) == 1 else f"{name}-{number}")
+        for number, (item, name) in enumerate(zip(videos, unique, strict=True), start=1)
+    ]
 
 
 def videos_of(folder: Path, tell: Callable[[UnreadableError], None] = _warn) -> list[Video]:
@@ -174,7 +187,7 @@ def scan(path: Path) -> Clip:
                     rows.append((packet.pts, packet.pts + (packet.duration or 0), packet.pos or 0, *marks))
         promised, pid, picture_bytes = stream.frames, stream.id, _picture_bytes(stream)
         promised_end = (stream.start_time or 0) + (stream.duration or 0)
-    packets = np.array(rows, dtype=np.int64).reshape(-1, 6)
+    packets, doubt = _until_restart(np.array(rows, dtype=np.int64).reshape(-1, 6))
     pts, end, key = packets[:, 0], int(packets[:, 1].max(initial=0)), packets[:, 3] > 0
     shown = np.unique(pts[packets[:, 4] == 0])
     if not len(shown):
@@ -193,9 +206,16 @@ def scan(path: Path) -> Clip:
         packet_key=key,
         end_ns=int(_in_ns(np.array([end]), time_base)[0]),
         damaged=frozenset(damaged),
-        is_cut_short=len(rows) < promised,
+        doubt=CUT_SHORT if len(rows) < promised else doubt,
         picture_bytes=picture_bytes,
     )
+
+
+def _until_restart(packets: Int64) -> tuple[Int64, str]:
+    """The packets before a camera's clock was set back, and a word about the others."""
+    keys = np.flatnonzero(packets[:, 3])
+    back = keys[1:][np.diff(packets[keys, 0]) < 0]
+    return (packets[: back[0]], SET_BACK) if len(back) else (packets, "")
 
 
 def pictures(clip: Clip, wanted: Sequence[int], threads: int = 0) -> Iterator[tuple[int, av.VideoFrame]]:
@@ -203,16 +223,27 @@ def pictures(clip: Clip, wanted: Sequence[int], threads: int = 0) -> Iterator[tu
 
     `threads` of the decoder, 0 for as many as there are cores.
     """
+    for number, frame, _ in judged_pictures(clip, wanted, threads):
+        yield number, frame
+
+
+def judged_pictures(clip: Clip, wanted: Sequence[int], threads: int = 0) -> Iterator[tuple[int, av.VideoFrame, bool]]:
+    """As `pictures`, and whether each is damaged: by a loss, or by what the decoder stumbled over in its group."""
     number_of = dict(zip(clip.pts[list(wanted)].tolist(), wanted, strict=True))
     with _opened(clip.path) as container:
         stream = _video_stream(container, clip.path)
         stream.thread_type = "AUTO"
         decoder = stream.codec_context
         decoder.thread_count = threads or min(MAX_THREADS, os.cpu_count() or 1)
+        stumbled = False
         for packet in _needed(container, stream, clip, _needed_packets(clip, wanted)):
-            for frame in _decode(decoder, packet):
+            frames = _decode(decoder, packet)
+            stumbled |= frames is None
+            for frame in frames or ():
+                stumbled = frame.is_corrupt or (stumbled and not frame.key_frame)  # FFmpeg marks only the first
                 if frame.pts in number_of:
-                    yield number_of[frame.pts], frame
+                    number = number_of[frame.pts]
+                    yield number, frame, stumbled or number in clip.damaged
             if packet is None:
                 decoder.flush_buffers()
 
@@ -314,7 +345,7 @@ def _needed(
     packets = container.demux(stream)
     place = 0
     for first, end in zip(edges[::2], edges[1::2], strict=True):
-        if first - place > SEEK_PACKETS:
+        if first - place > SEEK_PACKETS and clip.doubt != SET_BACK:  # else a PTS may stand for two pictures
             packets = _sought(container, stream, clip, first, place_of)
         for packet in packets:
             if packet.pts is None:
@@ -344,14 +375,15 @@ def _sought(
     return container.demux(stream)
 
 
-def _decode(decoder: av.VideoCodecContext, packet: "av.Packet[av.VideoStream] | None") -> list[av.VideoFrame]:
+def _decode(decoder: av.VideoCodecContext, packet: "av.Packet[av.VideoStream] | None") -> list[av.VideoFrame] | None:
+    """The pictures that a packet completes; None where it cannot be decoded."""
     try:
         return decoder.decode(packet)
     except av.error.EOFError:
         return []
     except av.error.FFmpegError as error:
         log.info("a packet could not be decoded: %s", error)
-        return []
+        return None
 
 
 # --- what was lost ----------------------------------------------------------------------------------------------------

@@ -26,19 +26,22 @@ def write_film(
     phone: Phone | None = None,
     size: tuple[int, int] = (640, 360),
     options: dict[str, str] | None = None,
+    codec: str = "libx264",
+    pixels: str = "yuv420p",
 ) -> None:
-    """Write H.264 pictures with these PTS (90 kHz); the picture at PTS t was taken at `begin_ns` + t."""
+    """Write pictures with these PTS (90 kHz); the picture at PTS t was taken at `begin_ns` + t."""
     film = Film(World(begin_ns, 0, 0.0), Street(start_utc_ns=begin_ns), "left", *size)
     format_options = {"mpegts_copyts": "1", "muxdelay": "0", "muxpreload": "0"} if path.suffix == ".ts" else {}
     with av.open(str(path), "w", options=format_options) as container:
-        stream = container.add_stream("libx264", rate=Fraction(30000, 1001), options=options or {"g": "15", "bf": "0"})
-        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        stream = container.add_stream(codec, rate=Fraction(30000, 1001), options=options or {"g": "15", "bf": "0"})
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = *size, pixels
         stream.codec_context.time_base = Fraction(1, CLOCK_HZ)
         stream.time_base = Fraction(1, CLOCK_HZ)
         for count, tick in enumerate(ticks):
             picture = film.picture(begin_ns + round(tick * TICK_NS), first_number + count, phone)
             picture.pts, picture.time_base = tick, Fraction(1, CLOCK_HZ)
-            container.mux(stream.encode(picture))
+            container.mux(stream.encode(picture.reformat(format=pixels)))
         container.mux(stream.encode(None))
 
 
@@ -53,3 +56,25 @@ def write_index(path: Path, arrival_ns: int) -> None:
 def steady(count: int, first: int = 0) -> list[int]:
     """PTS of `count` pictures, one each 1001/30000 s."""
     return [first + number * TICKS_PER_FRAME for number in range(count)]
+
+
+def cut(source: Path, target: Path, begin_s: float) -> None:
+    """Cut off the beginning as film editors do: without decoding, an edit list hides what is needed but not shown."""
+    with av.open(str(source)) as film, av.open(str(target), "w") as short:
+        video = film.streams.video[0]
+        copy = short.add_stream_from_template(video)
+        assert video.time_base is not None
+        begin = round(begin_s / video.time_base)
+        film.seek(begin, stream=video)
+        for packet in film.demux(video):
+            if packet.pts is not None and packet.dts is not None:
+                packet.pts, packet.dts = packet.pts - begin, packet.dts - begin
+                packet.stream = copy
+                short.mux(packet)
+
+
+def without_packets(source: Path, target: Path, lost: Sequence[int]) -> None:
+    """A copy of an MPEG-TS file without these packets (each 188 bytes)."""
+    data = source.read_bytes()
+    kept = (data[at : at + 188] for at in range(0, len(data), 188) if at // 188 not in set(lost))
+    target.write_bytes(b"".join(kept))
