@@ -6,6 +6,7 @@ from importlib import import_module
 VERBS = {
     "delay": "how late the stream comes over hours",
     "drift": "how the cameras' clocks run apart",
+    "fov": "which lens and resolution reads the smallest characters",
 }
 
 

@@ -25,7 +25,7 @@ from simulator.hero.httpd import Answer, Request, Server
 from simulator.hero.mdns import Announcement
 from simulator.hero.rtc import Rtc
 from simulator.hero.sensor import Sensor, Size, Truth
-from simulator.hero.stream import Counts
+from simulator.hero.stream import Counts, Latency
 from simulator.hero.webcam import Outlet
 from simulator.led import Led
 from simulator.phone import Phone
@@ -61,6 +61,8 @@ class Camera:
         side: str = "left",
         crystal: Crystal | None = None,
         latency_ms: float = DEFAULT_LATENCY_MS,
+        latency_growth_ms_per_h: float = 0.0,
+        chart_m: float | None = None,
         size: int = 1080,
         anti_flicker_hz: int = 60,
         clock_offset_s: float | None = None,
@@ -81,11 +83,12 @@ class Camera:
         self._truth = Truth(truth, serial)
         crystal = crystal or Crystal(dice.gauss(0, TYPICAL_RATE_PPM), 0.0, now_ns)
         self._sensor = Sensor(world, street, side, crystal, seed, self._truth)
-        self._sensor.phone = phone
+        self._sensor.phone, self._sensor.chart_m = phone, chart_m
         self._size = Size.of_height(size)
         offset_s = dice.gauss(0, TYPICAL_OFFSET_S) if clock_offset_s is None else clock_offset_s
         rtc = Rtc(offset_s, dice.gauss(0, TYPICAL_RATE_PPM), now_ns, self.faults)
-        outlet = Outlet(self._sensor, self.faults, dice, self.counts, self._size, udp_port, latency_ms)
+        latency = Latency(latency_ms, latency_growth_ms_per_h, now_ns)
+        outlet = Outlet(self._sensor, self.faults, dice, self.counts, self._size, udp_port, latency)
         self._device = Device(kind, serial, rtc, outlet, HEVC if hevc else H264, chapter_bytes)
         if anti_flicker_hz == 50:
             self._device.settings.choose_50_hz()

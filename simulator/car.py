@@ -70,6 +70,8 @@ class CarPlan:
     crystals_ppm: tuple[float, ...] = tuple(ppm for *_, ppm in KNOWN_CAMERAS)
     crystal_drift_ppm_per_hour: float = 1.0
     stream_latency_ms: float = 230.0
+    latency_growth_ms_per_h: float = 0.0
+    chart_m: float = 0.0
     phone_offset_s: float = 2.7
     phone_rate_ppm: float = 8.0
     phone_refresh_hz: float = 60.02
@@ -218,6 +220,8 @@ def _make_camera(plan: CameraPlan, car: CarPlan, world: World, street: Street) -
         side=plan.side,
         crystal=plan.crystal,
         latency_ms=car.stream_latency_ms,
+        latency_growth_ms_per_h=car.latency_growth_ms_per_h,
+        chart_m=car.chart_m or None,
         size=car.height,
         anti_flicker_hz=car.anti_flicker_hz,
         seed=car.seed,
@@ -552,6 +556,8 @@ _NUMBERS = {
     "host_rate_ppm": "how much too fast this machine's clock runs",
     "crystal_drift_ppm_per_hour": "of the cameras, while they get warm",
     "stream_latency_ms": "mid-exposure to datagrams",
+    "latency_growth_ms_per_h": "how much longer that becomes",
+    "chart_m": "metres from the cameras to the chart that they see instead of the street; 0: the street",
     "phone_offset_s": "phone's clock minus UTC",
     "phone_rate_ppm": "how much too fast it runs",
     "phone_refresh_hz": "of its screen",

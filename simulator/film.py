@@ -37,12 +37,25 @@ class Film:
         self._screen = Screen(height)
         self._number = _NumberBar(height)
 
-    def picture(self, utc_ns: int, number: int, phone: Phone | None = None, led: Led | None = None) -> av.VideoFrame:
-        """The picture whose middle row has its mid-exposure at `utc_ns`, marked with `number` (below 2^24)."""
+    def picture(
+        self,
+        utc_ns: int,
+        number: int,
+        phone: Phone | None = None,
+        led: Led | None = None,
+        still: Planes | None = None,
+    ) -> av.VideoFrame:
+        """The picture whose middle row has its mid-exposure at `utc_ns`, marked with `number` (below 2^24).
+
+        `still` is what stands before the camera instead of the street.
+        """
         frame = av.VideoFrame(self.width, self.height, "yuv420p")
         frame.colorspace, frame.color_range = BT709, LIMITED_RANGE
         planes = Planes(*(_view(plane) for plane in frame.planes))
-        self._draw_street(planes, utc_ns)
+        if still is None:
+            self._draw_street(planes, utc_ns)
+        else:
+            planes.y[:], planes.u[:], planes.v[:] = still.y, still.u, still.v
         if phone is not None and phone.is_shown(utc_ns):
             self._screen.draw(planes, *self._sway(utc_ns), utc_ns, phone)
         if led is not None:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 from simulator.demo import choose_port
 from simulator.stage import PROJECT, Api, DemoError, real_server, show_phone, simulated_car
@@ -25,6 +26,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--cameras", type=int, default=2)
     parser.add_argument("--size", type=int, choices=(1080, 720), default=720, help="rows of a picture (%(default)s)")
+    parser.add_argument("--chart-m", type=float, default=0.4, help="for fov: metres to the chart (%(default)g)")
+    parser.add_argument("--latency-growth-ms-per-h", type=float, default=0.0, help="of the cameras' streams")
     parser.add_argument("--keep", type=Path, default=Path("output"), help="folder of the recording (%(default)s)")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="VERB ...", help="as after ./edencar measure")
     return parser
@@ -35,17 +38,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     options.keep.mkdir(parents=True, exist_ok=True)
     recordings = options.keep.resolve()
-    port = choose_port(USUAL_PORT, lambda text: print(text, file=sys.stderr))
     try:
         with (
             tempfile.TemporaryDirectory(prefix="edencar-measure-") as scratch,
             (recordings / "measure-server.log").open("w", encoding="utf-8") as log,
-            simulated_car(options.cameras, options.size, Path(scratch), log) as car,
-            real_server(car, recordings, port, log) as api,
         ):
-            return _measure(
-                [*options.command, "--server", api.url, "--recordings", str(recordings)], api, car["control"]
-            )
+            if options.command[:1] == ["fov"]:
+                return _show_chart(options, Path(scratch), log)
+            return _drive(options, recordings, Path(scratch), log)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except DemoError as error:
@@ -53,8 +53,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _measure(arguments: Sequence[str], api: Api, control: str) -> int:
-    command = [sys.executable, "-m", "measure", *arguments]
+def _show_chart(options: argparse.Namespace, scratch: Path, log: TextIO) -> int:
+    """The cameras, without any server, see the chart."""
+    more = ("--chart-m", str(options.chart_m))
+    with simulated_car(options.cameras, options.size, scratch, log, more) as car:
+        cameras = [word for camera in car["cameras"] for word in ("--address", camera["address"])]
+        command = _command([*options.command, *cameras, "--distance-m", str(options.chart_m)])
+        return subprocess.call(command, cwd=PROJECT)
+
+
+def _drive(options: argparse.Namespace, recordings: Path, scratch: Path, log: TextIO) -> int:
+    port = choose_port(USUAL_PORT, lambda text: print(text, file=sys.stderr))
+    more = ("--latency-growth-ms-per-h", str(options.latency_growth_ms_per_h))
+    with (
+        simulated_car(options.cameras, options.size, scratch, log, more) as car,
+        real_server(car, recordings, port, log) as api,
+    ):
+        command = _command([*options.command, "--server", api.url, "--recordings", str(recordings)])
+        return _measure(command, api, car["control"])
+
+
+def _command(arguments: Sequence[str]) -> list[str]:
+    return [sys.executable, "-m", "measure", *arguments]
+
+
+def _measure(command: Sequence[str], api: Api, control: str) -> int:
     with subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         try:

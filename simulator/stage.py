@@ -125,10 +125,15 @@ class Api:
 
 
 @contextmanager
-def simulated_car(cameras: int, height: int, scratch: Path, log: TextIO) -> Iterator[dict[str, Any]]:
-    """A running car, whose truth goes to `scratch/truth`; what it prints when it is ready: addresses, ports."""
+def simulated_car(
+    cameras: int, height: int, scratch: Path, log: TextIO, more: Sequence[str] = ()
+) -> Iterator[dict[str, Any]]:
+    """A running car, whose truth goes to `scratch/truth`; what it prints when it is ready: addresses, ports.
+
+    `more` are further options of `python -m simulator car`.
+    """
     command = [sys.executable, "-m", "simulator", "car", "--until-eof", "--cameras", str(cameras)]
-    command += ["--size", str(height), "--truth", str(scratch / "truth"), "--link", str(scratch / "receiver")]
+    command += ["--size", str(height), "--truth", str(scratch / "truth"), "--link", str(scratch / "receiver"), *more]
     with Child("simulated car", command, log) as child:
         yield json.loads(child.read_line(CAR_START_S))
 

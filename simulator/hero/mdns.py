@@ -14,9 +14,7 @@ class Announcement:
         self._zeroconf = Zeroconf(interfaces=[host], ip_version=IPVersion.V4Only)
         name, addresses = f"{serial}.{SERVICE}", [socket.inet_aton(host)]
         server = f"{serial}.local."
-        self._zeroconf.register_service(
-            ServiceInfo(SERVICE, name, port, addresses=addresses, server=server)
-        )
+        self._zeroconf.register_service(ServiceInfo(SERVICE, name, port, addresses=addresses, server=server))
 
     def close(self) -> None:
         """Say goodbye."""

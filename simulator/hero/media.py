@@ -12,7 +12,7 @@ import cv2
 
 from simulator.hero.sensor import Rate, Size
 
-FIRST_DIRECTORY, FILES_A_DIRECTORY = 100, 999
+FIRST_DIRECTORY, FILES_A_DIRECTORY, LAST_NUMBER = 100, 999, 9999
 CARD_BYTES = 128_000_000_000
 VIDEO_BIT_RATE = 71_000_000  # what a real camera fills its card with; gives the time left
 PHOTO_BYTES = 16_900_000
@@ -80,9 +80,9 @@ class MediaFile:
         return int(self.names.file[4:8])
 
     @property
-    def belongs_to(self) -> tuple[bool, int]:
+    def belongs_to(self) -> tuple[str, int]:
         """The same for all files of a recording, or of a series."""
-        return (True, self.number) if self.group is None else (False, self.group)
+        return (self.names.directory, self.number) if self.group is None else ("", self.group)
 
     @property
     def hidden(self) -> tuple[Names, ...]:
@@ -98,14 +98,16 @@ class Card:
         self._lock = threading.Lock()
         self._files: dict[str, MediaFile] = {}
         self._identity = str(dice.randrange(10**18, 2**63))
-        self._number = self._group = 0
+        self._taken = self._group = 0
+        self._directory = ""
         self._last: MediaFile | None = None
         self._counts = {38: 0, 39: 0}
 
     def next_number(self) -> int:
-        """The number of the next recording or photo."""
-        self._number += 1
-        return self._number
+        """The number of the next recording or photo: 1 follows 9999. A directory holds 999 of them."""
+        self._directory = f"{FIRST_DIRECTORY + self._taken // FILES_A_DIRECTORY}GOPRO"
+        self._taken += 1
+        return (self._taken - 1) % LAST_NUMBER + 1
 
     def next_group(self) -> int:
         """The number of the next series of photos."""
@@ -114,15 +116,13 @@ class Card:
 
     def next_photo(self, group: int | None = None) -> Names:
         """`GOPR0001.JPG`, or `G0010001.JPG` in a group."""
+        start = "GOPR" if group is None else f"G{group:03d}"
         number = self.next_number()
-        return self._names(number, f"{'GOPR' if group is None else f'G{group:03d}'}{number:04d}.JPG")
+        return Names(self._directory, f"{start}{number:04d}.JPG")
 
     def video(self, letter: str, chapter: int, number: int) -> Names:
         """`GX010001.MP4`: H or X for the codec, chapter from 1, number."""
-        return self._names(number, f"G{letter}{chapter:02d}{number:04d}.MP4")
-
-    def _names(self, number: int, file: str) -> Names:
-        return Names(f"{FIRST_DIRECTORY + (number - 1) // FILES_A_DIRECTORY}GOPRO", file)
+        return Names(self._directory, f"G{letter}{chapter:02d}{number:04d}.MP4")
 
     def on_disk(self, names: Names) -> Path:
         """Where the card's file really is; its directory is made."""

@@ -1,0 +1,297 @@
+"""Which lens and resolution reads characters best: the chart filmed at each, the smallest row read, pixels a degree."""
+
+import argparse
+import math
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import zxingcpp
+
+from configs import Settings
+from configs import load as load_settings
+from measure import chart
+from measure.report import Table, Verdict, write_report
+from measure.session import USUAL_OUTPUT, tell
+from rig import cli
+from rig.errors import DeviceNotFoundError, UnreadableError, UsageError
+from rig.finding import discover
+from rig.opengopro import GoPro
+from rig.streamcapture import StreamCapture
+from rig.video import Video, luma, pictures, videos_of
+
+Luma = npt.NDArray[np.uint8]
+Float64 = npt.NDArray[np.float64]
+
+QR = zxingcpp.BarcodeFormats(zxingcpp.BarcodeFormat.QRCode)
+LENSES = ("wide", "narrow", "superview", "linear")
+RESOLUTIONS = ("1080", "720")
+FILM_S = 4.0
+SETTLE_S = 1.0  # exposure and focus of the first pictures are not yet right
+PICTURES = 15  # of a film that are read, evenly spaced, key frames first
+FILM_SHARE = 0.5  # of the pictures in which half of a row's codes must be read
+MIDDLE_MM = np.array([[chart.WIDTH_MM / 2, chart.HEIGHT_MM / 2]])
+INNER_MM = 60.0  # around the middle
+MIN_CODES = 4  # for a scale
+STREET_M, STREET_MPS = 5.0, 50 / 3.6  # the facade beside a car in town
+OCR = "tesseract"
+OCR_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sharpness:
+    """What one setting of one camera showed of the chart."""
+
+    camera: str
+    setting: str
+    pictures: int
+    smallest_code_row: int | None  # of measure.chart; None: not even the largest
+    smallest_module_mm: float | None
+    smallest_letter_mm: float | None  # None without Tesseract, or nothing read
+    px_per_mm: float
+    px_per_degree: float | None  # in the middle of the chart; None without a distance
+    bend_px: float  # how far codes lie off a flat chart's places: distortion over what the chart fills
+    chart_share: float  # of the picture's width that the chart fills
+    blur_px_per_ms: float | None  # at 50 km/h, 5 m from the facade, for each ms of exposure
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Better settings first."""
+        module = math.inf if self.smallest_module_mm is None else self.smallest_module_mm
+        return module, -self.px_per_mm
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The chart in one picture: the codes that were read, by row and column, with their centres in pixels."""
+
+    width: int
+    centres: dict[tuple[int, int], tuple[float, float]]
+
+    def rows(self) -> set[int]:
+        """The rows of which at least half of the codes were read."""
+        counts = [sum(row == at for row, _ in self.centres) for at in range(len(chart.MODULES_MM))]
+        return {row for row, count in enumerate(counts) if 2 * count >= chart.CODES_IN_ROW}
+
+
+def look(picture: Luma) -> Seen:
+    """The codes of the chart in a picture."""
+    centres = {}
+    for found in zxingcpp.read_barcodes(picture, formats=QR):
+        place = chart.read_place(found.text)
+        if place is not None:
+            p = found.position
+            corners = [(p.top_left.x, p.top_left.y), (p.top_right.x, p.top_right.y)]
+            corners += [(p.bottom_right.x, p.bottom_right.y), (p.bottom_left.x, p.bottom_left.y)]
+            centres[place] = (sum(x for x, _ in corners) / 4, sum(y for _, y in corners) / 4)
+    return Seen(picture.shape[1], centres)
+
+
+def judge(camera: str, setting: str, films: Sequence[Luma], distance_m: float | None) -> Sharpness:
+    """From pictures of the chart with one setting. Raises UnreadableError when it is in none of them."""
+    seen = [view for view in map(look, films) if len(view.centres) >= MIN_CODES]
+    fits = [fit for fit in map(_fit, seen) if fit]
+    if not fits:
+        raise UnreadableError(
+            f"{camera}, {setting}: the chart is in no picture", cure="show /chart on a screen or on paper, well lit"
+        )
+    read = [
+        row
+        for row in range(len(chart.MODULES_MM))
+        if sum(row in view.rows() for view in seen) >= FILM_SHARE * len(films)
+    ]
+    smallest = max(read, default=None)
+    px_per_mm = median(fit.px_per_mm for fit in fits)
+    px_per_radian = None if distance_m is None else px_per_mm * 1000 * distance_m
+    text_row = _smallest_text(films)
+    return Sharpness(
+        camera=camera,
+        setting=setting,
+        pictures=len(films),
+        smallest_code_row=smallest,
+        smallest_module_mm=None if smallest is None else chart.MODULES_MM[smallest],
+        smallest_letter_mm=None if text_row is None else chart.letters()[text_row].height_mm,
+        px_per_mm=round(px_per_mm, 3),
+        px_per_degree=None if px_per_radian is None else round(px_per_radian * math.pi / 180, 2),
+        bend_px=round(median(fit.bend_px for fit in fits), 2),
+        chart_share=round(px_per_mm * chart.WIDTH_MM / seen[0].width, 3),
+        blur_px_per_ms=None if px_per_radian is None else round(px_per_radian * STREET_MPS / STREET_M / 1000, 2),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    px_per_mm: float
+    bend_px: float
+
+
+def _fit(view: Seen) -> _Fit | None:
+    """The chart is flat: a homography takes it to the picture, and what that leaves is the lens's. None for one row."""
+    place = {(code.row, code.column): (code.x_mm, code.y_mm) for code in chart.codes()}
+    paper, picture = np.array([place[key] for key in view.centres]), np.array([*view.centres.values()])
+    found = cv2.findHomography(paper, picture, 0)[0]
+    if found is None:
+        return None
+    matrix = np.asarray(found, dtype=np.float64)
+    away = np.hypot(*(_project(matrix, paper) - picture).T)
+    inner = np.hypot(*(paper - MIDDLE_MM).T) < INNER_MM
+    if np.linalg.matrix_rank(paper[inner] - MIDDLE_MM) == 2 and inner.sum() > 2:
+        # The scale of the middle alone: further out a fish-eye presses together.
+        lifted = np.column_stack([paper[inner], np.ones(inner.sum())])
+        slopes = np.linalg.lstsq(lifted, picture[inner], rcond=None)[0][:2]
+    else:
+        slopes = np.array([_project(matrix, MIDDLE_MM + step) - _project(matrix, MIDDLE_MM) for step in np.eye(2)])[
+            :, 0
+        ]
+    return _Fit(abs(float(np.linalg.det(slopes))) ** 0.5, float(away.max()))
+
+
+def _project(matrix: Float64, places: Float64) -> Float64:
+    lifted = np.column_stack([places, np.ones(len(places))]) @ matrix.T
+    return np.asarray(lifted[:, :2] / lifted[:, 2:])
+
+
+def _smallest_text(films: Sequence[Luma]) -> int | None:
+    """The last row of letters that Tesseract reads without a fault in one of the pictures; None where it is absent."""
+    program = shutil.which(OCR)
+    if program is None:
+        return None
+    said = {word for picture in films[:3] for word in _read_text(program, picture).split()}
+    rows = [line.row for line in chart.letters() if all(word in said for word in line.text.split())]
+    return max(rows, default=None)
+
+
+def _read_text(program: str, picture: Luma) -> str:
+    image = cv2.imencode(".png", picture)[1].tobytes()
+    command = [program, "stdin", "stdout", "--psm", "11"]
+    try:
+        return subprocess.run(command, input=image, capture_output=True, timeout=OCR_S, check=False).stdout.decode()
+    except subprocess.TimeoutExpired:
+        return ""
+
+
+# --- filming ----------------------------------------------------------------------------------------------------------
+
+
+def film(address: str, lens: str, resolution: str, folder: Path, settings: Settings) -> tuple[str, Path]:
+    """Some seconds of one camera's stream with one setting: its serial number, and the folder. Raises DeviceError."""
+    with closing(GoPro(address)) as camera:
+        serial, model = camera.identify()
+        place = folder / f"{serial}-{lens}-{resolution}"
+        place.mkdir(parents=True)
+        chosen = replace(settings, webcam_lens=lens, webcam_resolution=resolution)
+        capture = StreamCapture(camera, model, place, chosen)
+        capture.start()
+        try:
+            time.sleep(SETTLE_S + FILM_S)
+        finally:
+            capture.halt()
+            capture.dismiss()
+    return serial or address, place
+
+
+def read_film(item: Video) -> list[Luma]:
+    """Pictures of a film, evenly spaced."""
+    found: list[Luma] = []
+    for clip in item.clips:
+        wanted = np.linspace(0, len(clip.pts) - 1, min(PICTURES, len(clip.pts))).astype(int)
+        found += [luma(picture) for _, picture in pictures(clip, wanted.tolist())]
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`./edencar measure fov`."""
+    parser = argparse.ArgumentParser(
+        prog="edencar measure fov",
+        description="Film the page /chart at each lens and resolution and tell which reads the smallest characters.",
+    )
+    add = parser.add_argument
+    add("--distance-m", type=float, help="from the lens to the chart: then pixels a degree are told, too")
+    add("--lenses", default=",".join(LENSES), help="of these, separated by commas (%(default)s)")
+    add("--resolutions", default=",".join(RESOLUTIONS), help="of these, separated by commas (%(default)s)")
+    add("--address", action="append", help="HOST[:PORT] of a camera; may be given again (default: all that are found)")
+    add("--output", type=Path, help=f"folder of the report (default: {USUAL_OUTPUT}/fov-TIME)")
+    return cli.run(parser, _run, lambda result: "\n".join([*result["verdicts"], result["report"]]), argv)
+
+
+def _run(options: argparse.Namespace) -> dict[str, Any]:
+    lenses = _chosen(options.lenses, LENSES, "lens")
+    resolutions = _chosen(options.resolutions, RESOLUTIONS, "resolution")
+    if options.distance_m is not None and not 0.05 <= options.distance_m <= 100:
+        raise UsageError(f"--distance-m {options.distance_m:g} is no distance", cure="give metres, for instance 0.5")
+    settings = load_settings()
+    cameras = discover(options.address or settings.cameras)
+    if not cameras:
+        raise DeviceNotFoundError("no camera answers", cure="plug one in, stop the server, or name it with --address")
+    output: Path = options.output or USUAL_OUTPUT / time.strftime("fov-%Y%m%dT%H%M%SZ", time.gmtime())
+    tell("show the page /chart to each camera, or its print, and leave it there; the server must not use the cameras")
+    found: list[Sharpness] = []
+    failures: list[Verdict] = []
+    for camera, resolution, lens in product(cameras, resolutions, lenses):
+        tell(f"filming with {camera.serial}: {lens}, {resolution}")
+        serial, folder = film(camera.address, lens, resolution, output, settings)
+        try:
+            found.append(judge(serial, f"{lens} {resolution}", read_film(videos_of(folder)[-1]), options.distance_m))
+        except UnreadableError as error:
+            failures.append(Verdict(error.message, good=False))
+    verdicts = [*_recommend(found), *failures]
+    about = f"{len(found)} films; a row counts when half of its codes are read in half of the pictures"
+    report = write_report(output, "Which field of view reads characters best", about, verdicts, [_table(found)])
+    return {
+        "report": str(report),
+        "verdicts": [item.text for item in verdicts],
+        "settings": [asdict(item) for item in sorted(found, key=lambda item: (item.camera, item.rank))],
+    }
+
+
+def _chosen(text: str, known: Sequence[str], what: str) -> list[str]:
+    names = [name for name in text.split(",") if name]
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise UsageError(f"no such {what}: {', '.join(unknown) or 'none named'}", cure=f"say {','.join(known)}")
+    return names
+
+
+def _recommend(found: Sequence[Sharpness]) -> Iterator[Verdict]:
+    for camera in dict.fromkeys(item.camera for item in found):
+        best = min((item for item in found if item.camera == camera), key=lambda item: item.rank)
+        if best.smallest_module_mm is None:
+            yield Verdict(f"{camera}: no setting read any row; move the chart nearer", good=False)
+        else:
+            yield Verdict(
+                f"{camera}: {best.setting} reads best: modules of {best.smallest_module_mm:g} mm, letters of about "
+                f"{chart.LETTER_MODULES * best.smallest_module_mm:.1f} mm at this distance; wider lenses see more",
+                good=True,
+            )
+
+
+def _table(found: Sequence[Sharpness]) -> Table:
+    headings = ("camera", "setting", "smallest code mm", "letters mm", "px/mm", "px/degree", "bend px", "blur px/ms")
+    rows = (
+        (
+            item.camera,
+            item.setting,
+            _or_dash(item.smallest_module_mm),
+            _or_dash(item.smallest_letter_mm),
+            f"{item.px_per_mm:g}",
+            _or_dash(item.px_per_degree),
+            f"{item.bend_px:g}",
+            _or_dash(item.blur_px_per_ms),
+        )
+        for item in sorted(found, key=lambda item: (item.camera, item.rank))
+    )
+    return Table(headings, tuple(rows))
+
+
+def _or_dash(value: float | None) -> str:
+    return "–" if value is None else f"{value:g}"
