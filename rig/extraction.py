@@ -5,7 +5,7 @@ the memory (docs/design.md).
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -98,7 +98,7 @@ def usual_jobs(works: Sequence[Work]) -> int:
     return max(1, min(cores(), MEMORY_BYTES // (HELD_PICTURES * max(1, largest))))
 
 
-def extract_all(works: Sequence[Work], folder: Path, manner: Manner, jobs: int) -> Iterator[Made]:
+def extract_all(works: Sequence[Work], folder: Path, manner: Manner, jobs: int) -> Generator[Made]:
     """Write the photos to `folder/<camera>/`, each with what came of it as soon as it is on the disk. Raises OSError.
 
     Whoever stops asking stops the work.
