@@ -27,6 +27,7 @@ from configs import Settings
 from rig import arrival, codefilm, qrtime, timeline, video
 from rig.clock import fit_clock
 from rig.qrtime import CodeReader
+from rig.spacing import Every
 from simulator.film import Film
 from simulator.phone import QUIET_MODULES, Phone, draw_modules
 from simulator.world import Street, World
@@ -269,7 +270,7 @@ def _clips() -> list[Row]:
 
 def _through_parse_video(path: Path) -> Any:
     settings = Settings(output=path.parent, display_latency_ms=LATENCY_NS / 1e6, display_latency_error_ms=0.0)
-    wish = parseVideo.Wish(every=parseVideo.Every(1.0), sharpest_of=1, min_sharpness=0.0, quality=90, dry_run=True)
+    wish = parseVideo.Wish(every=Every(1.0), sharpest_of=1, min_sharpness=0.0, quality=90, dry_run=True)
     return parseVideo.parse_videos([path], path.parent / "out", settings, wish).calibration[path.stem]
 
 

@@ -20,23 +20,28 @@ from rig import arrival, codefilm, gpmf, rates, timeline
 from rig.camerabook import Delay, load_delays, store_delays
 from rig.clock import ClockCurve, iso_utc, parse_utc
 from rig.codefilm import CodeFilm, Window
-from rig.codelog import CodeLog, read_logs
+from rig.codelog import CodeLog, holder, read_logs
 from rig.errors import NoCalibrationError, UnreadableError, UsageError
 from rig.led import display_latency
 from rig.locate import SIGMAS_IN_99_PERCENT
 from rig.recordings import MANIFEST, Manifest
-from rig.timeline import CameraClock, Terms
+from rig.timeline import CameraClock, Near, Terms
 from rig.video import STREAM_SUFFIX, Video
 
 SECOND_NS = 1_000_000_000
 MILLISECOND_NS = 1_000_000
+HOUR_NS = 3600 * SECOND_NS
+DAY_NS = 24 * HOUR_NS
 LOG_MARGIN_NS = 2 * SECOND_NS  # around the time in which the page was open
 ROUGH_MARGIN_NS = 3 * SECOND_NS  # a stream's arrival dates it that well, before any code is read
-RECORDING_MARGIN_NS = 300 * SECOND_NS  # a code of this recording lies within, when its clock is the receiver's
-DAY_NS = 86_400 * SECOND_NS
+RECORDING_MARGIN_NS = 300 * SECOND_NS  # a code of this recording lies within, when its clock is right
+LONGEST_DELAY_NS, SHORTEST_DELAY_NS = 3 * SECOND_NS, -SECOND_NS // 5  # of a stream, with the clocks' errors
+MOST_DRIFT = 150e-6  # of a camera's clock against the Pi's
+FROM_LOCAL_NS = -14 * HOUR_NS - HOUR_NS // 4, 12 * HOUR_NS + HOUR_NS // 4  # UTC minus a camera's date, in any zone
 FIRST_TRUE_YEAR = 2017  # a camera whose battery was empty begins with 2016
 RATE_SPAN_NS = 600 * SECOND_NS  # films of the code this far apart tell the rate of a camera
 TOLD_READ_OUT_ERROR = 0.05  # of the read-out time in a file (SROT), which is one value for all modes of a camera
+DOUBT = "doubted_clock"  # of the constants: codes of a clock that nobody vouches for
 NAME = "calibration.json"
 
 
@@ -75,7 +80,7 @@ def camera_clock(item: Video, context: Context, settings: Settings) -> CameraClo
         clock = timeline.calibrate(
             film.observations,
             _with_read_out(terms(settings, context), item),
-            _recorded(item, context),
+            _near(item, context),
             logs=context.logs,
             sightings=film.sightings,
         )
@@ -84,7 +89,7 @@ def camera_clock(item: Video, context: Context, settings: Settings) -> CameraClo
         if other is None:
             raise NoCalibrationError(f"{item.name}: {error.message}", cure=error.cure) from error
         return replace(other, warnings=(*other.warnings, error.message))
-    return _with_rate(clock, item, context, settings)
+    return _with_rate(_doubted(clock, item, film, context), item, context, settings)
 
 
 def terms(settings: Settings, context: Context) -> Terms:
@@ -173,17 +178,51 @@ def _without(windows: Iterable[Window], done: Sequence[Window]) -> list[Window]:
     return left
 
 
-def _recorded(item: Video, context: Context) -> tuple[int, int] | None:
-    """From when until when a code of this video must be; None when nobody knows when it was made."""
+def _near(item: Video, context: Context) -> Near | None:
+    """Where a code of this video must lie; None when nobody knows when it was made."""
     manifest = context.manifest
     if manifest is None:
         made_ns = _made_ns(item.clips[0].path)
-        return None if made_ns is None else (made_ns - DAY_NS, made_ns + DAY_NS)
+        if made_ns is None:
+            return None
+        low, high = (made_ns + away - item.first_ns for away in FROM_LOCAL_NS)
+        return Near(low, high)
+    near = _by_recording(item, context, manifest)
+    if manifest.clock is not None and manifest.clock.source == "gnss":
+        return near
+    return Near(near.low_ns - DAY_NS, near.high_ns + DAY_NS)
+
+
+def _by_recording(item: Video, context: Context, manifest: Manifest) -> Near:
+    """Between which offsets the video's clock lies when that of the recording was right."""
+    rough_ns = _rough_offset_ns(item, context)
+    if rough_ns is not None:
+        drift_ns = round((item.last_ns - item.first_ns) * MOST_DRIFT)
+        return Near(rough_ns - LONGEST_DELAY_NS - drift_ns, rough_ns - SHORTEST_DELAY_NS + drift_ns, sure=True)
     started_ns = parse_utc(manifest.started)
     stopped_ns = parse_utc(manifest.stopped) if manifest.stopped else started_ns + DAY_NS
-    is_sure = manifest.clock is not None and manifest.clock.source == "gnss"
-    margin_ns = RECORDING_MARGIN_NS if is_sure else DAY_NS
-    return started_ns - margin_ns, stopped_ns + margin_ns
+    low, high = started_ns - item.first_ns, stopped_ns - item.last_ns
+    return Near(min(low, high) - RECORDING_MARGIN_NS, max(low, high) + RECORDING_MARGIN_NS, sure=True)
+
+
+def _doubted(clock: CameraClock, item: Video, film: CodeFilm, context: Context) -> CameraClock:
+    """A clock whose codes no page of the recording drew, and which is not that of a Pi without a receiver either.
+
+    One of both is wrong, and nothing says which: a phone's own clock is good, a code of another video is not.
+    """
+    if context.manifest is None or any(holder(context.logs, o.code.utc_ns) for o in film.observations):
+        return clock
+    near = _by_recording(item, context, context.manifest)
+    offset_ns = int(clock.utc_ns(np.array([item.first_ns], dtype=np.int64))[0]) - item.first_ns
+    away_ns = max(near.low_ns - offset_ns, offset_ns - near.high_ns, 0)
+    if not away_ns:
+        return clock
+    text = (
+        f"the codes are {away_ns / SECOND_NS:.0f} s away from the Pi's own clock, and no page of the recording drew "
+        "them: their time, or the Pi's, is wrong by as much"
+    )
+    constants = (*clock.constants, (DOUBT, away_ns + near.high_ns - near.low_ns))
+    return replace(clock, constants=constants, warnings=(*clock.warnings, text))
 
 
 def _made_ns(path: Path) -> int | None:
@@ -281,6 +320,8 @@ def learn(found: Iterable[tuple[Video, CameraClock]], context: Context, settings
     for item, clock in found:
         serial = context.serial(item.camera)
         if serial is None or clock.source not in ("qr", "qr+arrival") or not clock.anchors[0].codes:
+            continue
+        if DOUBT in dict(clock.constants):
             continue
         is_long = clock.anchors[-1].pts_ns - clock.anchors[0].pts_ns > RATE_SPAN_NS
         if is_long and clock.rate_error_ppm <= settings.stored_rate_error_ppm and clock.source == "qr":

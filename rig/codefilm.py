@@ -18,6 +18,7 @@ Window = tuple[int, int]  # from and until, on the video's clock in ns
 SECOND_NS = 1_000_000_000
 SEARCH_EVERY = 3  # frames, until a code is found; at 25 fps and 60 Hz each 5th is in the same phase, perhaps mixed
 MAX_UNREAD = 15  # pictures in a row that may still be placed between two that were read
+KEYS_APART_NS = 2 * SECOND_NS  # of key frames that are looked at; a film of the code lasts 3 s
 AROUND_KEY_NS = 10 * SECOND_NS  # searched on either side of a key frame that shows a code
 
 
@@ -59,8 +60,10 @@ def read_key_frames(item: Video) -> list[Window]:
 
 
 def _key_frames(clip: Clip) -> list[int]:
-    numbers: list[int] = np.searchsorted(clip.pts, np.unique(clip.packet_pts[clip.packet_key])).tolist()
-    return numbers
+    """Key frames that are so far apart that no film of the code lies between two of them."""
+    numbers = np.searchsorted(clip.pts, np.unique(clip.packet_pts[clip.packet_key]))
+    _, first = np.unique(clip.pts_ns[numbers] // KEYS_APART_NS, return_index=True)
+    return [int(number) for number in numbers[first]]
 
 
 def _inside(clock_ns: Int64, windows: Iterable[Window]) -> npt.NDArray[np.bool_]:

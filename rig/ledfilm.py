@@ -130,6 +130,12 @@ def compare(
             cure="load the page /qrcode again, from the Pi that blinks the LED, and wait until it says its offset",
         )
     if error > WIDEST_NS:
+        clocks = sum(value for _, value in clock.constants)
+        if clocks > error / 2:
+            raise NoCalibrationError(
+                f"the page knows the Pi's clock within {clocks / MILLISECOND_NS:.1f} ms only",
+                cure="load the page /qrcode again, nearer to the Pi's antenna, and wait until it says a smaller bound",
+            )
         raise NoCalibrationError(
             f"screen and camera keep their phase in this film: it tells the latency within {error / MILLISECOND_NS:.0f}"
             " ms only",
@@ -208,8 +214,7 @@ def _code_clock(
     page = _page(codes, logs)
     bound_ns = page.offset_bound_ns if page else 0
     terms = Terms.of(settings, (0.0, 0.0), clock_error_ns=edges.clock_error_ns, page_bound_ns=bound_ns)
-    middle_ns = (edges.edges[0][0] + edges.edges[-1][0]) // 2
-    return timeline.calibrate(observations, terms, middle_ns, logs=logs, sightings=sightings if vernier else ())
+    return timeline.calibrate(observations, terms, logs=logs, sightings=sightings if vernier else ())
 
 
 def _page(codes: CodeFilm, logs: Sequence[CodeLog]) -> CodeLog | None:

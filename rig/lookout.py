@@ -24,6 +24,7 @@ WATCH_POLL_S = 0.05
 RESTART_S = 2.0
 ASK_S = 3.0
 STOP_S = 1.0
+LONGEST_DELAY_MS = 3000.0  # of a stream
 KEPT_S = 600.0  # a result that is older gives way to a new search
 NOTHING_TO_MEND = "none_seen"  # the code is simply not there: a page that shows it need not be told so
 FIGURES = ("codes", "error_ms", "whole_error_ms", "offset_ns", "pts_90khz", "delay_ms", "delay_sigma_ms")
@@ -199,7 +200,8 @@ class Lookout:
         known = self._results.get(serial)
         if known is None or (known.sight != sight and not known.outweighs(sight)):
             self._results[serial] = _Result(watched.folder, sight, time.monotonic())
-        if sight.state == DONE and (ended or not watched.noted):
+        is_ours = sight.delay_ms is not None and 0 < sight.delay_ms < LONGEST_DELAY_MS  # else another clock's code
+        if sight.state == DONE and is_ours and (ended or not watched.noted):
             watched.noted = True
             self._note_delay(serial, sight)
 

@@ -35,7 +35,6 @@ AS_LIKELY = 0.98
 FOLLOWING_FRAME_NS = 100 * MILLISECOND_NS  # within this the sequence digit cannot have gone round
 WARM_UP_NS = 2 * MILLISECOND_NS  # what a warming crystal adds between two films (measured up to 1.7 ms in two hours)
 WARM_UP_SPAN_NS = 600 * SECOND_NS
-PLAUSIBLE_NS = 86_400 * SECOND_NS  # a code further from the recording than a day is another day's video
 
 # The interval: how a reading may lie outside its bounds, and how probable that is.
 BLUR_NS = (0.3 * MILLISECOND_NS, 1.0 * MILLISECOND_NS, 3.0 * MILLISECOND_NS)  # of changes that last 5 to 25 ms
@@ -59,6 +58,23 @@ class Observation:
     code: TimeCode
     row: float = 0.5
     screen: int = 0  # which of the codes in the picture, when there were several
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """Between which offsets (UTC minus PTS, ns) a video's clock can lie; codes outside are another video's.
+
+    `sure` is such knowledge that a page's log does not outweigh it: the page took its time from a clock that was wrong.
+    """
+
+    low_ns: int
+    high_ns: int
+    sure: bool = False
+
+    def holds(self, o: Observation, logs: Sequence[CodeLog] = ()) -> bool:
+        """Whether a code may be of this video."""
+        inside = self.low_ns <= o.code.utc_ns - o.pts_ns <= self.high_ns
+        return inside or (not self.sure and holder(logs, o.code.utc_ns) is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,23 +197,22 @@ def combined(half_widths: Float64) -> Float64:
 def calibrate(
     observations: Sequence[Observation],
     terms: Terms,
-    recorded_utc_ns: int | tuple[int, int] | None = None,
+    near: Near | None = None,
     *,
     logs: Sequence[CodeLog] = (),
     sightings: Sequence[Sighting] = (),
 ) -> CameraClock:
     """The camera's clock from all codes that were read.
 
-    `recorded_utc_ns` is about when the video was made (from, until); codes further than a day from an instant, or
-    outside an interval, are another video's unless a page's log says that it drew them. `sightings` are the pictures
-    for the vernier. Raises NoCalibrationError when too few codes agree, or two clocks were filmed.
+    `near` tells codes of this video from those of another one; None takes all. `sightings` are the pictures for the
+    vernier. Raises NoCalibrationError when too few codes agree, or two clocks were filmed.
     """
-    plausible = [o for o in observations if _is_plausible(o, recorded_utc_ns, logs)]
+    plausible = [o for o in observations if near is None or near.holds(o, logs)]
     films = _split(sorted(plausible, key=lambda o: o.pts_ns))
     anchors, warnings = _film_anchors(films, terms, logs, sightings)
     if not anchors:
         raise NoCalibrationError(
-            f"no time code was found ({len(observations)} codes read, {len(plausible)} of that day)",
+            f"no time code was found ({len(observations)} codes read, {len(plausible)} of that time)",
             cure="show the page /qrcode to the camera for 3 s at the start, or give --start-utc",
         )
     agreeing, more = _agreeing(anchors, terms)
@@ -256,13 +271,6 @@ def from_json(values: dict[str, Any]) -> CameraClock:
 
 def _pair(low: int, high: int) -> tuple[int, int]:
     return int(low), int(high)
-
-
-def _is_plausible(o: Observation, recorded: int | tuple[int, int] | None, logs: Sequence[CodeLog]) -> bool:
-    if recorded is None or holder(logs, o.code.utc_ns) is not None:
-        return True
-    low, high = recorded if isinstance(recorded, tuple) else (recorded - PLAUSIBLE_NS, recorded + PLAUSIBLE_NS)
-    return low <= o.code.utc_ns <= high
 
 
 def _split(observations: Sequence[Observation]) -> list[list[Observation]]:
@@ -380,9 +388,11 @@ def _of_group(
     drift = (last - first) / 2 * terms.unknown_rate_ppm * 1e-6
     method, mixed = "interval", 0
     log = holder(logs, fresh[len(fresh) // 2].code.utc_ns)
-    near = (round(offset - half_width - drift), round(offset + half_width + drift))
+    # Late and unread pictures of one phase may have misled the interval by as much as a change lasts.
+    reach = half_width + drift + BLUR_NS[-1]
     screens = {o.screen for o in group}
     seen = [sighting for sighting in sightings if first <= sighting.pts_ns <= last and sighting.screen in screens]
+    near = round(offset - reach), round(offset + reach)
     instant = vernier.measure(seen, log, refresh_ns, terms.read_out_ns, near) if seen else None
     if instant is not None and near[0] <= instant.offset_ns <= near[1] and instant.half_width_ns < half_width:
         offset, half_width = instant.offset_ns, instant.half_width_ns

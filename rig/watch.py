@@ -25,7 +25,7 @@ from rig.workers import Link
 
 # The server imports this module for what it asks and hears; what decodes is imported in the process that decodes.
 if TYPE_CHECKING:
-    from rig.timeline import CameraClock, Observation
+    from rig.timeline import CameraClock, Near, Observation
 
 OFF, SEARCHING, READING, DONE = "off", "searching", "reading", "done"
 
@@ -37,6 +37,7 @@ JPEG_WIDTH, JPEG_QUALITY = 960, 75
 JUDGE_S = 0.5  # between two looks at what the codes say; each takes some 10 ms
 GLIMPSE_S = 1.0  # between two looks at why there is none
 GLIMPSES = 3  # of which the most frequent is told: facades hold things that look like codes
+DAY_NS = 86_400 * NS_PER_S
 CLOCK_STEP_NS = NS_PER_S // 2  # a stream that was started anew
 MAX_OBSERVATIONS = 600
 MAX_ARRIVALS = 1800
@@ -353,10 +354,16 @@ class _Film:
             page_bound_ns=asked.page_bound_ns,
         )
         try:
-            clock = timeline.calibrate(list(self._observations), terms, asked.clock.utc_ns())
+            clock = timeline.calibrate(list(self._observations), terms, self._near(asked))
         except NoCalibrationError:
             return {"state": SEARCHING, "codes": 0}
         return self._figures(clock, asked)
+
+    def _near(self, asked: Look) -> "Near":
+        from rig.timeline import Near
+
+        offset_ns = asked.clock.offset_ns + self._arrivals[-1]
+        return Near(offset_ns - DAY_NS, offset_ns + DAY_NS)
 
     def _figures(self, clock: "CameraClock", asked: Look) -> dict[str, Any]:
         import numpy as np

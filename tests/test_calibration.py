@@ -45,7 +45,7 @@ def write_log(folder: Path, phone: Phone, seconds: float = 3.0, bound_ms: float 
     (folder / "codes" / "a1.jsonl").write_text("\n".join([*lines, '{"page": "a1", "dra']))
 
 
-def record(folder: Path, started_ns: int = BEGIN_NS, serial: str = "C1") -> None:
+def record(folder: Path, started_ns: int = BEGIN_NS, serial: str = "C1", source: str = "gnss") -> None:
     """A recording's manifest of a camera in the folder `left`."""
     manifest = Manifest(
         id="2026-11-22_14-03-12",
@@ -54,7 +54,7 @@ def record(folder: Path, started_ns: int = BEGIN_NS, serial: str = "C1") -> None
         started=iso_utc(started_ns),
         stopped=iso_utc(started_ns + 10 * SECOND_NS),
         cameras=(RecordedCamera(serial, "HERO12 Black", "10.0.0.1", "left"),),
-        clock=UtcClock(BEGIN_NS, 0, 100_000, "gnss"),
+        clock=UtcClock(BEGIN_NS, 0, 100_000, source),
     )
     (folder / MANIFEST).write_bytes(manifest.to_json())
 
@@ -180,9 +180,55 @@ def test_a_code_of_another_drive_on_a_screen_is_refused(tmp_path: Path, settings
         clock_of(tmp_path / "a.mp4", settings, tmp_path)
 
 
-def test_a_file_that_says_when_it_was_made_refuses_a_code_of_another_day(tmp_path: Path, settings: Settings) -> None:
-    made = {"creation_time": "2026-11-24T15:00:00Z"}
-    write_screens(tmp_path / "a.mp4", [Shown(PHONE, *LEFT)], BEGIN_NS, metadata=made)
+@pytest.mark.parametrize("hours", [-20, 20])
+def test_a_code_that_nobody_vouches_for_has_a_bar_that_holds_the_pi_as_well(
+    tmp_path: Path, settings: Settings, hours: int
+) -> None:
+    """Without a receiver either the Pi is wrong, as its clock does not survive the night, or the code is old."""
+    record(tmp_path, source="system")
+    path = stream(tmp_path, [Shown(later(hours * 3600 * SECOND_NS), *LEFT)], delay_ms=310)
+    clock = clock_of(path, settings, tmp_path)
+    error, bar = error_ms(clock)
+    assert abs(error) == pytest.approx(abs(hours) * 3600e3, abs=10)
+    assert abs(error) <= bar <= abs(error) + 4000
+    assert any("Pi's own clock" in text for text in clock.warnings)
+    (item,) = video.find_videos([path], "left")
+    calibration.learn([(item, clock)], Context.of(tmp_path), settings)
+    assert load_delays(tmp_path) == {}
+
+
+def test_without_a_receiver_the_page_that_this_pi_served_is_believed(tmp_path: Path, settings: Settings) -> None:
+    record(tmp_path, source="system")
+    path = stream(tmp_path, [Shown(PHONE, *LEFT)], delay_ms=310)
+    write_log(tmp_path, PHONE)
+    error, bar = error_ms(clock_of(path, settings, tmp_path))
+    assert abs(error) <= bar <= 4
+    (tmp_path / "codes" / "a1.jsonl").unlink()  # its posts were lost: the Pi's clock still agrees
+    error, bar = error_ms(clock_of(path, settings, tmp_path))
+    assert abs(error) <= bar <= 4
+
+
+@pytest.mark.parametrize("logged", [False, True], ids=["opened as a file", "drawn before the receiver had a fix"])
+@pytest.mark.parametrize("seconds", [-5, 5])
+def test_with_a_receiver_a_stream_refuses_the_code_of_a_clock_that_is_wrong(
+    tmp_path: Path, settings: Settings, seconds: int, logged: bool
+) -> None:
+    record(tmp_path)
+    wrong = later(seconds * SECOND_NS)
+    path = stream(tmp_path, [Shown(wrong, *LEFT)], delay_ms=310)
+    if logged:
+        write_log(tmp_path, wrong)
+    clock = clock_of(path, settings, tmp_path)
+    error, bar = error_ms(clock)
+    assert clock.source == "arrival"
+    assert abs(error) <= bar <= 160
+
+
+@pytest.mark.parametrize("made", ["2026-11-24T15:00:00Z", "2026-11-23T14:03:12Z"])
+def test_a_file_that_says_when_it_was_made_refuses_a_code_of_another_day(
+    tmp_path: Path, settings: Settings, made: str
+) -> None:
+    write_screens(tmp_path / "a.mp4", [Shown(PHONE, *LEFT)], BEGIN_NS, metadata={"creation_time": made})
     with pytest.raises(NoCalibrationError, match="no time code"):
         clock_of(tmp_path / "a.mp4", settings)
 

@@ -33,6 +33,17 @@ class Scene:
         body = {"show": True, "clock": f"{self.api.url}/api/time"}
         assert requests.post(f"{self.control}/phone", json=body, timeout=30).ok
 
+    def measure(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The answer; a film during which this machine was too busy is made again, as it says."""
+        for _ in range(4):
+            self.show_phone()
+            answer = self.post("/api/display-latency", body)
+            if answer.status_code != 422 or " only" not in answer.json()["detail"]:
+                break
+        assert answer.status_code == 200, answer.text
+        result: dict[str, Any] = answer.json()["display_latency"]
+        return result
+
     def post(self, path: str, body: dict[str, Any]) -> requests.Response:
         return requests.post(self.api.url + path, json=body, timeout=180)
 
@@ -53,7 +64,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             "EDENCAR_LED_PIN": str(led),
             "EDENCAR_RESERVE_BYTES": "1000000",
         }
-        port = choose_port(0, str)
+        port = choose_port(0, print)
         command = [sys.executable, "server.py", "--port", str(port)]
         child = exits.enter_context(Child("server", command, log, settings))
         api = exits.enter_context(Api(f"http://127.0.0.1:{port}", child))
@@ -66,10 +77,7 @@ def _is_ready(status: dict[str, Any]) -> bool:
 
 
 def test_the_latency_is_measured_and_kept_over_http(scene: Scene) -> None:
-    scene.show_phone()
-    answer = scene.post("/api/display-latency", {"seconds": 8})
-    assert answer.status_code == 200, answer.text
-    result = answer.json()["display_latency"]
+    result = scene.measure({"seconds": 8})
     assert abs(result["latency_ms"] - LATENCY_MS) <= min(result["error_ms"], 3.0)
     assert result["user_agent"] == USER_AGENT
     assert stored_latency(scene.output, USER_AGENT) == (result["latency_ms"], result["error_ms"])
@@ -81,10 +89,7 @@ def test_while_a_recording_runs_its_own_stream_is_used(scene: Scene) -> None:
     (scene.output / STORE_NAME).unlink(missing_ok=True)
     recording = scene.api.call("POST", "/api/start")["recording"]
     try:
-        scene.show_phone()
-        answer = scene.post("/api/display-latency", {"seconds": 6, "user_agent": "another"})
-        assert answer.status_code == 200, answer.text
-        result = answer.json()["display_latency"]
+        result = scene.measure({"seconds": 6, "user_agent": "another"})
         assert abs(result["latency_ms"] - LATENCY_MS) <= min(result["error_ms"], 3.0)
         assert [*json.loads((scene.output / STORE_NAME).read_bytes())] == ["another"]
         assert scene.api.call("GET", "/api/status")["state"] == "recording"

@@ -8,7 +8,7 @@ import pytest
 
 from rig import timeline
 from rig.errors import NoCalibrationError, UnreadableError
-from rig.timeline import Anchor
+from rig.timeline import Anchor, Near
 from tests.readings import BEGIN_NS, TERMS, Film, film
 
 SECOND_NS = 1_000_000_000
@@ -101,7 +101,7 @@ def test_a_film_of_another_clock_is_left_out_with_a_warning() -> None:
 def test_without_codes_that_can_be_trusted_there_is_no_clock(spoil: Callable[[Film], Film]) -> None:
     readings = spoil(film(np.random.default_rng(11)))
     with pytest.raises(NoCalibrationError, match="no time code"):
-        timeline.calibrate(readings, TERMS, BEGIN_NS)
+        timeline.calibrate(readings, TERMS, Near(BEGIN_NS - 86_400 * SECOND_NS, BEGIN_NS + 86_400 * SECOND_NS))
 
 
 def test_a_given_start_has_the_bar_that_was_given() -> None:
