@@ -8,16 +8,19 @@ import cv2
 import numpy as np
 import pytest
 
+import configs
 import parseVideo
-from rig import extraction, photos, video
+from rig import calibration, exif, extraction, journal, photos, positions, video
 from rig.clock import parse_utc
-from rig.errors import NoSpaceError
+from rig.errors import ConflictError, NoSpaceError
 from rig.photos import Photo
+from rig.spacing import Every
 from simulator.film import read_number
 from simulator.phone import Phone
 from tests.films import BEGIN_NS, TICK_NS, TICKS_PER_FRAME, steady, write_film, write_index
 
 FRAMES = 150
+START = "2026-11-22T14:03:12.000Z"
 START_TICK = 126_000
 PHONE = Phone(refresh_hz=60.02, latency_ms=28.5, shown=((BEGIN_NS, BEGIN_NS + 4_400_000_000),))
 
@@ -262,3 +265,135 @@ def test_a_real_gopro_file_gives_photos_of_its_own_pts(shared_data: Path, tmp_pa
     assert len(rows) == 21
     own = set((3003 * np.arange(315) / 90_000).round(9))
     assert {round(row.pts_s or 0.0, 9) for row in rows} <= own
+
+
+def test_key_frames_are_photos(codeless: Path, tmp_path: Path) -> None:
+    assert run(codeless, "--output", tmp_path, "--start-utc", START, "--every", "key") == 0
+    assert [row.frame for row in photos.read_table(tmp_path)] == [0, 15]
+
+
+def test_the_place_is_in_table_tags_and_files_when_positions_are_named(
+    codeless: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "track.csv"
+    log.write_text(
+        "utc_ns,latitude,longitude,altitude_m,quality,speed_mps,course_deg\n"
+        + "".join(f"{BEGIN_NS + n * 100_000_000},{47 + n * 1e-5},-1.5,60.0,4,11.1,0.0\n" for n in range(-5, 20))
+    )
+    options = ["--start-utc", START, "--every", "0.2s", "--positions", log, "--format", "geojson,gpx"]
+    assert run(codeless, "--output", tmp_path / "out", *options) == 0
+    for row in photos.read_table(tmp_path / "out"):
+        expected = 47 + (parse_utc(row.utc) - BEGIN_NS) / 1e9 * 1e-4
+        assert row.interpolated_latitude == pytest.approx(expected, abs=1e-8)
+        block = exif.read_block((tmp_path / "out" / row.photo).read_bytes())
+        degrees, minutes, seconds = block.numbers("gps", 2)
+        assert degrees + minutes / 60 + seconds / 3600 == pytest.approx(expected, abs=1e-8)
+    assert len(json.loads((tmp_path / "out" / "photos.geojson").read_text())["features"]) >= 5
+    assert (tmp_path / "out" / "photos.gpx").exists()
+    assert run(codeless, "--output", tmp_path / "m", "--start-utc", START, "--every", "5m", "--positions", log) == 0
+    assert len(photos.read_table(tmp_path / "m")) in (2, 3)  # 11 m/s for one second
+    late = [*options[2:], "--start-utc", "2026-11-23T14:03:12Z"]
+    assert run(codeless, "--output", tmp_path / "l", *late, "--every", "5m") == 5
+    assert "no time in common" in capsys.readouterr().err
+
+
+def test_a_run_that_was_interrupted_goes_on_where_it_was(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [film, "--output", tmp_path / "out", "--every", "0.1s", "--jobs", "1"]
+    assert run(film, "--output", tmp_path / "whole", "--every", "0.1s") == 0
+    write = extraction._write
+    written: list[Path] = []
+
+    def stumbling(path: Path, data: bytes) -> None:
+        if len(written) == 12:
+            raise KeyboardInterrupt
+        written.append(path)
+        write(path, data)
+
+    monkeypatch.setattr(extraction, "_write", stumbling)
+    assert run(*options) == 130
+    assert not (tmp_path / "out" / "photos.csv").exists()
+    with (tmp_path / "out" / parseVideo.PART / journal.NAME).open("a") as file:
+        file.write('{"key": "torn')
+    calibrated: list[object] = []
+    monkeypatch.setattr(calibration, "camera_clock", lambda *_: calibrated.append(1))
+    again: list[Path] = []
+
+    def counted(path: Path, data: bytes) -> None:
+        again.append(path)
+        write(path, data)
+
+    monkeypatch.setattr(extraction, "_write", counted)
+    assert run(*options) == 0
+    assert not calibrated
+    assert not set(again) & set(written[:11])
+    rows, whole = (photos.read_table(tmp_path / name) for name in ("out", "whole"))
+    assert rows == whole
+    assert len(again) + len(written) - len(rows) in (0, 1)
+    assert not (tmp_path / "out" / parseVideo.PART).exists()
+    assert sorted(p.name for p in (tmp_path / "out").rglob("*.jpg")) == sorted(Path(row.photo).name for row in rows)
+
+
+def test_other_wishes_begin_anew(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = extraction._write
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(extraction, "_write", interrupted)
+    assert run(film, "--output", tmp_path, "--every", "0.1s") == 130
+    monkeypatch.setattr(extraction, "_write", write)
+    assert run(film, "--output", tmp_path, "--every", "1s") == 0
+    assert len(photos.read_table(tmp_path)) <= 5
+    assert not (tmp_path / parseVideo.PART).exists()
+
+
+def test_two_runs_at_once_do_not_mix(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with journal.Journal(tmp_path / parseVideo.PART, "another").begin({}):
+        assert run(film, "--output", tmp_path) == ConflictError.exit_code
+    assert "another run" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_read_costs_only_itself(
+    codeless: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.mp4").write_text("this is no video")
+    assert run(codeless, tmp_path / "bad.mp4", "--output", tmp_path / "out", "--start-utc", START) == 3
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1
+    assert "bad.mp4" in said.err
+    assert "2 photos" in said.out
+    assert len(photos.read_table(tmp_path / "out")) == 2
+
+
+def test_jobs_change_nothing_but_the_time_it_takes(film: Path, tmp_path: Path) -> None:
+    for jobs in (1, 3):
+        assert run(film, "--output", tmp_path / str(jobs), "--every", "0.1s", "--jobs", jobs) == 0
+    assert photos.read_table(tmp_path / "1") == photos.read_table(tmp_path / "3")
+
+
+def test_a_gopros_own_gps_places_its_photos(shared_data: Path, tmp_path: Path) -> None:
+    path = shared_data / "gopro" / "max-heromode.mp4"
+    assert run(path, "--output", tmp_path, "--every", "1s") == 0
+    rows = photos.read_table(tmp_path)
+    assert len(rows) >= 9
+    oracle = positions.Track.load([path])
+    for row in rows:
+        near = oracle.interpolate(np.array([parse_utc(row.utc)]), 1.0, "linear")
+        assert row.interpolated_latitude == pytest.approx(float(near.latitude[0]), abs=2e-6)
+        assert row.interpolated_longitude == pytest.approx(float(near.longitude[0]), abs=2e-6)
+    block = exif.read_block((tmp_path / rows[0].photo).read_bytes())
+    assert block.text("0", exif.MAKE) == "GoPro"
+    assert block.text("0", exif.MODEL)
+    assert run(path, "--output", tmp_path / "m", "--every", "5m") == 0
+    assert 1 <= len(photos.read_table(tmp_path / "m")) < len(rows)
+
+
+def test_progress_is_told_from_start_to_end(film: Path, tmp_path: Path) -> None:
+    shares: list[float] = []
+    wish = parseVideo.Wish(every=Every(0.2), sharpest_of=1, min_sharpness=0.0, quality=80)
+    parseVideo.parse_videos([film], tmp_path, configs.Settings(), wish, shares.append)
+    assert shares == sorted(shares)
+    assert len(shares) >= 20
+    assert shares[-1] == 1.0
