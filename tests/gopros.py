@@ -127,17 +127,27 @@ def clock_reference(packet: bytes) -> int | None:
     return None
 
 
-def catch(camera: Camera, path: str, seconds: float) -> Caught:
+@contextmanager
+def listening(host: str = "127.0.0.1") -> Iterator[socket.socket]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-        udp.bind(("127.0.0.1", 0))
-        udp.settimeout(3)
-        assert Client(camera)(f"{path}port={udp.getsockname()[1]}").status == 200
-        datagrams, arrivals = [udp.recv(2000)], [time.monotonic_ns()]
-        while time.monotonic_ns() - arrivals[0] < seconds * SECOND_NS:
-            datagrams.append(udp.recv(2000))
-            arrivals.append(time.monotonic_ns())
+        udp.bind((host, 0))
+        udp.settimeout(5)
+        yield udp
+
+
+def receive(udp: socket.socket, seconds: float) -> Caught:
+    datagrams, arrivals = [udp.recv(2000)], [time.monotonic_ns()]
+    while time.monotonic_ns() - arrivals[0] < seconds * SECOND_NS:
+        datagrams.append(udp.recv(2000))
+        arrivals.append(time.monotonic_ns())
     return Caught(datagrams, arrivals)
+
+
+def catch(camera: Camera, path: str, seconds: float) -> Caught:
+    with listening() as udp:
+        assert Client(camera)(f"{path}port={udp.getsockname()[1]}").status == 200
+        return receive(udp, seconds)
 
 
 def await_connection(get: Client, is_there: bool) -> None:
