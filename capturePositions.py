@@ -4,6 +4,7 @@ import argparse
 import errno
 import logging
 import select
+import signal
 import sys
 import threading
 import time
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 RETRY_S = 1.0
 LOST_NS = 10 * NS_PER_S  # of silence: the port, or its rate, is not the receiver's any more
 GATHER_S = 0.03  # bytes that trickle in are read together; their time was taken before
+LONG_READ_NS = 40 * NS_PER_MS
 BURST_GAP_NS = 5 * NS_PER_MS  # a pause that makes the next byte the first of a burst
 SILENCE_S = 0.25  # closes an epoch
 INTERPRET_NS = NS_PER_S // 2  # bytes are kept at once and understood together: a processor that wakes up is slow
@@ -112,13 +114,16 @@ def _not_writable(folder: Path, error: OSError) -> EdencarError:
     return kind(f"{folder} cannot be written ({error.strerror})", cure="look at the disk, or name another folder")
 
 
-def _marks(data: bytes, stamp: Stamp, took_ns: int, byte_ns: int) -> list[Mark]:
-    """When the sentences in bytes from the middle of a burst began: as long before their end as the line takes."""
-    marks = []
-    at = data.find(b"$")
+def _marks(data: bytes, stamp: Stamp, took_ns: int, byte_ns: int, begins: bool) -> list[Mark]:
+    """When the sentences in bytes began: those of a burst when its first byte came, others as long before the end as
+    the line takes. More bytes, or more time, than one burst has: the machine was busy, and the next one began too."""
+    marks = [(0, stamp)] if begins else []
+    one = begins and len(data) * byte_ns < took_ns < LONG_READ_NS
+    at = -1 if one else data.find(b"$", len(marks))
     while at >= 0:
         later_ns = max(0, took_ns - (len(data) - at) * byte_ns)
-        marks.append((at, (stamp[0] + later_ns, stamp[1] + later_ns)))
+        if later_ns or not begins:
+            marks.append((at, (stamp[0] + later_ns, stamp[1] + later_ns)))
         at = data.find(b"$", at + 1)
     return marks
 
@@ -145,6 +150,7 @@ class Receiver:
         self._epochs = Epochs()
         self._marks: deque[Mark] = deque(maxlen=512)
         self._unread: list[tuple[bytes, bool, list[Mark]]] = []
+        self._half = False  # whether what came last ended within a line
         self._read_ns = self._interpreted_ns = self._heard_ns = self._connected_ns = 0
         self._fix = Fix()
         self._placed_ns: int | None = None
@@ -272,7 +278,7 @@ class Receiver:
                 self._found, self._state = found, "listening"
                 self._heard_ns = self._connected_ns = time.monotonic_ns()
                 self.framer.drop_half()
-                self._read_ns = 0
+                self._read_ns, self._half = 0, False
             self._listen(port)
 
     def _lose(self, error: Exception) -> None:
@@ -295,10 +301,10 @@ class Receiver:
                 self._rest()
                 continue
             stamp = (time.monotonic_ns(), time.time_ns())
-            data = read_port(port)
+            data = read_port(port, ready=True)
             if not data.endswith(b"\n"):  # more is under way
                 time.sleep(GATHER_S)
-                data += read_port(port)
+                data += read_port(port, ready=False)
             with self._changing:
                 self._take(data, stamp, byte_ns)
 
@@ -316,9 +322,9 @@ class Receiver:
 
     def _take(self, data: bytes, stamp: Stamp, byte_ns: int) -> None:
         """Keep bytes of which the first came at `stamp`; twice a second, understand what has been kept."""
-        begins = stamp[0] - self._read_ns > BURST_GAP_NS
-        self._read_ns = time.monotonic_ns()
-        marks = [(0, stamp)] if begins else _marks(data, stamp, self._read_ns - stamp[0], byte_ns)
+        begins = stamp[0] - self._read_ns > BURST_GAP_NS and (data.startswith(b"$") or not self._half)
+        self._read_ns, self._half = time.monotonic_ns(), not data.endswith(b"\n")
+        marks = _marks(data, stamp, self._read_ns - stamp[0], byte_ns, begins)
         if self._log is not None:
             try:
                 self._log.add_bytes(data, marks)
@@ -423,6 +429,8 @@ def capture_positions(settings: Settings, folder: Path, duration_s: float | None
     receiver = Receiver(settings, found)
     receiver.start_log(folder)
     receiver.start()
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell has switched Ctrl-C off for its background
+        signal.signal(number, signal.default_int_handler)
     try:
         receiver.disk_failed.wait(duration_s)
     except KeyboardInterrupt:

@@ -187,8 +187,8 @@ class Epochs:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the open epoch has all kinds of sentences that the one before had."""
-        return self._open is None or self._usual <= self._open.sentences.keys()
+        """Whether the open epoch has all kinds of sentences that the one before had; the first one never knows."""
+        return self._open is None or (self._usual <= self._open.sentences.keys() and bool(self._usual))
 
     def mark(self, flag: str) -> None:
         """Flag the next fix, for instance with `replug`; what was half heard before is closed by `flush` first."""

@@ -78,15 +78,15 @@ def open_port(found: FoundPort) -> "Serial":
     return port
 
 
-def read_port(port: "Serial") -> bytes:
-    """The bytes that are there. Raises DeviceError when the port has vanished."""
+def read_port(port: "Serial", *, ready: bool) -> bytes:
+    """The bytes that are there. Raises DeviceError when the port has vanished: an error, or `ready` without any."""
     try:
         data = os.read(port.fileno(), READ_BYTES)
     except BlockingIOError:
         return b""
     except OSError as error:
         raise DeviceError(f"{port.port} has vanished ({error.strerror})") from error
-    if not data:  # ready, yet nothing to read: its other end is gone
+    if ready and not data:
         raise DeviceError(f"{port.port} has vanished")
     return data
 
@@ -122,7 +122,7 @@ def _speaks_nmea(port: "Serial") -> bool:
     deadline = time.monotonic() + LISTEN_S
     while (left_s := deadline - time.monotonic()) > 0:
         ready, _, _ = select.select([port], [], [], left_s)
-        if ready and framer.feed(read_port(port)):
+        if ready and framer.feed(read_port(port, ready=True)):
             return True
     return False
 

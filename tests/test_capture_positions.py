@@ -306,6 +306,21 @@ def test_an_epoch_is_logged_when_the_line_falls_silent(
     assert 0 <= int(row["arrival_monotonic_ns"]) - before_ns < 15_000_000  # the first byte, not the last
 
 
+def test_a_pause_in_the_middle_of_a_line_loses_nothing(
+    line: tuple[int, str], reader: Callable[..., Receiver], tmp_path: Path
+) -> None:
+    receiver = reader(line[1])
+    receiver.start_log(tmp_path)
+    until(lambda: receiver.status().state == "listening")
+    for begin, end in ((0, 40), (40, 120), (120, len(BURST))):
+        os.write(line[0], BURST[begin:end])
+        time.sleep(0.1)  # longer than bytes are gathered, shorter than the silence that ends an epoch
+    until(lambda: receiver.status().epochs_logged == 1, 1.0)
+    (row,) = rows_of(tmp_path)
+    assert (row["speed_mps"], row["flags"]) == ("7.4594", "")
+    assert (tmp_path / "raw.nmea").read_bytes() == BURST
+
+
 def test_stop_waits_for_the_epoch_that_is_coming_in(
     line: tuple[int, str], reader: Callable[..., Receiver], tmp_path: Path
 ) -> None:

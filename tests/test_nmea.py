@@ -304,7 +304,7 @@ def test_epoch_is_complete_with_the_kinds_of_the_one_before() -> None:
     for part in found:
         epochs.feed(part)
         complete.append(epochs.is_complete)
-    assert complete == [True, True, False, True]
+    assert complete == [False, False, False, True]
 
 
 def test_sigma_is_what_gst_says_else_a_figure_for_quality_and_hdop() -> None:
