@@ -84,6 +84,7 @@ DISK_FULL = "the disk is full"
 LISTENING = "listening"  # the state of a receiver that sends
 CAMERA_FIGURES = (
     "battery_percent",
+    "card_problem",
     "card_seconds_left",
     "fps",
     "lost_datagrams",

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 IDLE, STARTING, RECORDING, DEGRADED, STOPPING = "idle", "starting", "recording", "degraded", "stopping"
 CAPTURING = ("streaming", "recording")  # the states of a camera that does what it should
 LITTLE_ROOM_S, VERY_LITTLE_ROOM_S = 1800, 600
+LOW_BATTERY_PERCENT = 10
 OLD_CORRECTIONS_S = 10.0  # normal is 1 to 2 s
 ERROR, WARNING, INFO = "error", "warning", "info"
 TO_BE_NOTED = {  # what a recording's log holds of the problems met meanwhile
+    "battery",
     "camera",
+    "card",
     "little_room",
     "machine",
     "no_fix",
@@ -91,6 +94,7 @@ class CameraNow:
     fetch_total_bytes: int = 0
     calibration: CalibrationNow | None = None
     records: bool = False
+    card_problem: str | None = None
     trouble: str = ""
     problems: tuple[str, ...] = ()
 
@@ -158,6 +162,7 @@ def camera_problems(cameras: Sequence[CameraNow], recording: bool) -> Iterator[P
         level = WARNING if recording else ERROR
         yield Problem("no_camera", level, "No camera answers", "Switch the cameras on and check their USB cables")
     for camera in cameras:
+        name = f"Camera {camera.label or camera.serial}"
         why = f" ({camera.trouble})" if camera.trouble else ""
         if camera.state == "lost":
             text = f"Camera {camera.serial} does not answer{why}"
@@ -166,8 +171,13 @@ def camera_problems(cameras: Sequence[CameraNow], recording: bool) -> Iterator[P
         elif camera.records and camera.state not in CAPTURING:
             text = f"Camera {camera.serial} does not record{why}"
             yield Problem("camera_not_recording", ERROR, text, "It is told again by itself", camera.serial)
+        if camera.card_problem:
+            yield Problem("card", WARNING, f"{name}: {camera.card_problem}", "Change or format its card", camera.serial)
+        if camera.battery_percent is not None and camera.battery_percent <= LOW_BATTERY_PERCENT:
+            text = f"{name}: the battery is at {camera.battery_percent} %"
+            yield Problem("battery", WARNING, text, "Give it power by USB, or another battery", camera.serial)
         for sentence in camera.problems:
-            yield Problem("camera", WARNING, f"Camera {camera.label or camera.serial}: {sentence}", "", camera.serial)
+            yield Problem("camera", WARNING, f"{name}: {sentence}", "", camera.serial)
 
 
 def receiver_problems(receiver: ReceiverNow, recording: bool) -> Iterator[Problem]:

@@ -36,7 +36,7 @@ class Cameras:
 
     def fault(self, serial: str, name: str, value: float | None) -> None:
         """Switch a fault on, or off with None."""
-        url = f"http://{self.said[serial]['control']}/faults/{name}"
+        url = f"{self.said[serial]['control']}/faults/{name}"
         if value is None:
             requests.delete(url, timeout=PATIENCE_S)
         else:
@@ -44,7 +44,7 @@ class Cameras:
 
     def cycle_power(self, serial: str, off_s: float) -> None:
         """Take a camera's power and cable for so long."""
-        url = f"http://{self.said[serial]['control']}/power"
+        url = f"{self.said[serial]['control']}/power"
         assert requests.post(url, params={"off_s": str(off_s)}, timeout=PATIENCE_S).ok
 
 

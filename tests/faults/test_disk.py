@@ -95,7 +95,7 @@ def readable(stream: Path) -> None:
 def test_a_disk_that_fills_up_stops_the_recording_a_minute_before(stopped_server: Server, disk: Path) -> None:
     """Something else fills the disk at 25 Mbit/s; the pace is measured, whatever the settings expect."""
     server = stopped_server
-    with in_memory(disk, 320 * MIB):
+    with in_memory(disk, 72 * CLUTTER_BYTES_PER_S):
         server._settings = {**server._settings, "EDENCAR_CAMERA_BIT_RATE_MBPS": "0.5"}
         server.start()
         server.ready(2)
@@ -184,6 +184,7 @@ def test_a_disk_that_fails_ends_the_recording_not_the_server(
         assert server.end() == 0
     with mounted(disk, "-o", "loop", tmp_path / "disk.img") as found:
         server.start()
-        server.ready(2)
+        running = wait_for(lambda: server.status["recording"])  # as after any end that nobody wanted
+        assert server.manifest(running["id"])["continues"] == recording_id
         assert Recordings(found).get(recording_id).state == "interrupted"
         server.end()
