@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from rig.errors import DeviceError, EdencarError, NoSpaceError
 from rig.files import free_bytes, sync_folder, write_atomically
@@ -26,9 +27,8 @@ from rig.recordings import TRASH
 LEDGER = ".fetch.json"
 LEDGERS = (f"[!.]*/videos/*/{LEDGER}", f"{TRASH}/*/videos/*/{LEDGER}")
 AT_ONCE = 2  # files: one is on its way while the other begins or ends
-CHUNK_BYTES = 128 << 10  # what a stalled connection costs
+CHUNK_BYTES = 256 << 10  # (measured: less takes more processor time than curl, more no less)
 OVERLAP_BYTES = 2 << 10  # fetched again and compared: is it still the same file?
-SYNC_BYTES = 64 << 20
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 
 Progress = Callable[[str, int, int], None]  # name, bytes done, bytes in all; what it raises ends the download
@@ -54,7 +54,7 @@ def download(camera: GoPro, media: Media, folder: Path, progress: Progress = lam
             break
         except RefusedError:
             raise
-        except (*TROUBLE, requests.RequestException) as error:
+        except (*TROUBLE, HTTPError) as error:
             failures = 0 if _size(part) > before else failures + 1
             if failures >= TRIES:
                 raise DeviceError(f"{camera.address} does not send {media.path}", cure=str(error)) from error
@@ -109,18 +109,14 @@ def _receive(response: requests.Response, file: BinaryIO, begin: int, progress: 
     known = file.read() if begin else b""
     file.seek(begin)
     response.raw.enforce_content_length = False  # else the last bytes before a cut would be thrown away
-    synced = done = begin
-    for chunk in response.iter_content(CHUNK_BYTES):
+    done = begin
+    while chunk := response.raw.read1(CHUNK_BYTES):  # what is here: a camera that stalls keeps nothing from the disk
         if not chunk.startswith(known[: len(chunk)]):
             file.truncate(0)
             raise DeviceError("what was fetched before is not of the same file")
         known = known[len(chunk) :]
         file.write(chunk)
         done += len(chunk)
-        if done - synced >= SYNC_BYTES:
-            file.flush()
-            os.fdatasync(file.fileno())
-            synced = done
         progress(done)
 
 

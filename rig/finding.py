@@ -82,13 +82,13 @@ def _usb_serials(usb_devices: Path) -> list[str]:
     return serials
 
 
-def _announced(interfaces: Sequence[str] | None = None) -> dict[str, str]:
+def _announced() -> dict[str, str]:
     """The addresses of cameras that say by mDNS that they are there, with their serial numbers."""
-    from zeroconf import InterfaceChoice, IPVersion, ServiceBrowser, Zeroconf  # takes 0.1 s; most cars never need it
+    from zeroconf import IPVersion, ServiceBrowser, Zeroconf  # takes 0.1 s, and most cars never need it
 
     names: set[str] = set()
     try:
-        with Zeroconf(list(interfaces) if interfaces else InterfaceChoice.All, ip_version=IPVersion.V4Only) as network:
+        with Zeroconf(ip_version=IPVersion.V4Only) as network:
             ServiceBrowser(network, SERVICE, [lambda name, **_: names.add(name)])
             time.sleep(MDNS_S)
             infos = [network.get_service_info(SERVICE, name, round(MDNS_S * 1000)) for name in sorted(names)]

@@ -2,6 +2,9 @@
 
 import contextlib
 import json
+import os
+import random
+import signal
 import socket
 import socketserver
 import threading
@@ -19,10 +22,10 @@ import requests
 import gopro
 from configs import Settings
 from gopro import CameraStatus, GoPro, camera_worker, discover
-from rig import cardfiles, finding, opengopro
-from rig.cardfiles import download
+from rig import camerasettings, cardfiles, finding, opengopro
+from rig.cardfiles import download, download_all
 from rig.errors import ConflictError, DeviceError, DeviceNotFoundError, UsageError
-from rig.goproanswers import Media, RefusedError, added
+from rig.goproanswers import Media, RefusedError, added, limits, newest
 from rig.recordings import INTERRUPTED, Recordings
 from rig.workers import StartCapture, StopCapture, Worker
 from simulator.camera import Camera
@@ -198,6 +201,59 @@ def test_address_that_is_none_is_told(address: str) -> None:
         GoPro(address)
 
 
+def test_camera_without_battery_is_not_told_to_be_wired() -> None:
+    with odd({STATE: state({"1": 0})}) as (camera, server):
+        camera.take_control()
+    assert not [path for path in server.asked if "wired_usb" in path]
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("text", "model", "numbers"),
+    [
+        ("resolution=4K", "HERO9 Black", (2, 1)),
+        ("resolution=5.3k-8:7", "HERO11 Black", (2, 26)),
+        ("resolution=5.3k-8:7", "HERO12 Black", (2, 107)),
+        ("fps=30", "HERO12 Black", (3, 8)),
+        ("fps=30", "HERO13 Black", (234, 8)),
+        ("anti-flicker=50", "HERO12 Black", (134, 3)),
+        ("anti-flicker=50", "HERO13 Black", (134, 1)),
+        ("135=0", "HERO13 Black", (135, 0)),
+    ],
+)
+def test_settings_have_names(text: str, model: str, numbers: tuple[int, int]) -> None:
+    assert camerasettings.parse(text, model) == numbers
+
+
+@pytest.mark.parametrize("text", ["resolution", "resolution=9k", "zoom=1", "2=", "=1", "-1=2", "resolution=5.3k-21:9"])
+def test_settings_that_are_none_are_told(text: str) -> None:
+    with pytest.raises(UsageError, match=r"choose one of|give NAME=OPTION"):
+        camerasettings.parse(text, "HERO12 Black")
+
+
+@pytest.mark.parametrize("model", ["HERO9 Black", "HERO10 Black", "HERO11 Black", "HERO12 Black", "HERO13 Black"])
+def test_recommended_settings_are_taken_by_each_model(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with make_camera(model=model) as camera:
+        code, result, _ = run(capsys, "settings", "recommended", "--address", camera.address)
+        assert (code, result["refused"]) == (0, [])
+        assert {"resolution": "4k", "fps": "30", "lens": "linear", "hypersmooth": "off"}.items() <= result[
+            "named"
+        ].items()
+        named = run(capsys, "settings", "anti-flicker=50", "fps=60", "--address", camera.address)[1]["named"]
+        assert (named["anti-flicker"], named["fps"]) == ("50", "60")
+
+
+def test_limits_of_a_model_are_told_plainly(capsys: pytest.CaptureFixture[str]) -> None:
+    assert any("shutter" in limit for limit in limits("HERO9 Black"))
+    assert limits("HERO13 Black") == limits("HERO99") == ()
+    with make_camera(model="HERO9 Black") as camera:
+        result = run(capsys, "status", "--address", camera.address)[1]
+    assert (result["model"], result["temperature"], result["card_errors"]) == ("HERO9 Black", "ok", 0)
+    assert any("8554" in limit for limit in result["limits"])
+
+
 # Clock and shutter
 
 
@@ -336,6 +392,12 @@ def test_new_files_come_with_all_chapters() -> None:
     assert [media.name for media in added(before, card)] == ["GX010008.MP4", "GX020008.MP4", "GOPR0010.JPG"]
 
 
+def test_newest_video_is_that_of_the_highest_number() -> None:
+    names = ["GX010009.MP4", "GX010010.MP4", "GX020010.MP4", "GOPR0011.JPG"]
+    assert [media.name for media in newest([Media("100GOPRO", name, 1) for name in names])] == names[1:3]
+    assert newest([]) == ()
+
+
 CONTENT = bytes(range(256)) * 12_000
 FILE = Media("100GOPRO", "GX010001.MP4", len(CONTENT))
 PATH = "/videos/DCIM/100GOPRO/GX010001.MP4"
@@ -387,6 +449,40 @@ def test_download_that_was_ended_resumes(tmp_path: Path) -> None:
         download(camera, FILE, tmp_path)
         assert len(server.asked) == count  # it is here already
     assert (tmp_path / FILE.name).read_bytes() == CONTENT
+
+
+def test_download_survives_twenty_cuts(tmp_path: Path) -> None:
+    dice = random.Random(20)
+    cuts = iter(sorted(dice.sample(range(1, len(CONTENT)), 20)))
+
+    def reply(query: Query, headers: Mapping[str, str]) -> bytes:
+        begin = int(headers.get("range", "bytes=0-")[6:-1])
+        limit = max(next(cuts, len(CONTENT)) - begin, 0)
+        return ranged(CONTENT, limit)(query, headers) or b""
+
+    with odd({PATH: reply}) as (camera, server):
+        assert download(camera, FILE, tmp_path).read_bytes() == CONTENT
+    assert len(server.asked) == 21
+
+
+def test_several_files_come_at_once_and_one_failure_spoils_no_other(tmp_path: Path) -> None:
+    names = [f"GX0{number}0001.MP4" for number in range(1, 5)]
+    card = [Media("100GOPRO", name, len(CONTENT)) for name in names]
+    busy: list[int] = []
+    most: list[int] = []
+
+    def reply(query: Query, headers: Mapping[str, str]) -> bytes:
+        busy.append(1)
+        most.append(len(busy))
+        time.sleep(0.1)
+        busy.pop()
+        return ranged(CONTENT)(query, headers) or b""
+
+    replies: dict[str, bytes | Reply] = {f"/videos/DCIM/{media.path}": reply for media in card[:3]}
+    with odd(replies) as (camera, _), pytest.raises(RefusedError, match="GX040001"):
+        download_all(camera.address, card, tmp_path)
+    assert max(most) == cardfiles.AT_ONCE
+    assert [path.read_bytes() == CONTENT for path in sorted(tmp_path.iterdir())] == [True] * 3
 
 
 @pytest.mark.parametrize("length", [2_000_000, len(CONTENT), len(CONTENT) + 5_000_000])
@@ -446,8 +542,15 @@ def test_cameras_at_given_addresses_are_found_and_others_passed_over(tmp_path: P
     assert {camera.host_address for camera in found} == {"127.0.0.1"}
 
 
-def test_nothing_plugged_in_is_nothing_found(tmp_path: Path) -> None:
+def test_nothing_plugged_in_is_nothing_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finding, "_announced", dict)
     assert discover([], tmp_path) == []
+
+
+def test_camera_that_announces_itself_is_found(tmp_path: Path) -> None:
+    with make_camera(serial="C3461324500777", model="HERO11 Black", mdns=True) as camera:
+        found = {camera.serial: camera for camera in discover([], tmp_path)}
+    assert (found["C3461324500777"].model, found["C3461324500777"].address) == ("HERO11 Black", camera.address)
 
 
 # Commands
@@ -518,6 +621,10 @@ def test_commands_work_on_a_camera(camera: Camera, capsys: pytest.CaptureFixture
     assert [file["name"][-4:] for file in recorded + taken] == [".MP4", ".JPG"]
     fetched = run(capsys, "download", "--output", str(tmp_path), recorded[0]["name"], *at)[1]["files"]
     assert [Path(path).stat().st_size for path in fetched] == [recorded[0]["size_bytes"]]
+    gone = run(capsys, "media", "--delete", taken[0]["name"], *at)[1]
+    assert gone["deleted"] == [taken[0]["path"]]
+    assert [file["name"] for file in gone["files"]] == [recorded[0]["name"]]
+    assert run(capsys, "media", "--delete", "GOPR9999.JPG", *at)[0] == 3
     streamed = run(capsys, "stream", "--output", str(tmp_path), "--seconds", "1", *at)[1]
     assert streamed["lost_datagrams"] == 0
     assert Path(streamed["files"][0]).stat().st_size > 50_000
@@ -558,6 +665,11 @@ class Driver:
 
     def ask(self, request: object) -> Any:
         return self.worker.ask(request, 20.0)
+
+    def kill(self) -> None:
+        assert self.worker.pid is not None
+        os.kill(self.worker.pid, signal.SIGKILL)
+        self.worker.join(10.0)
 
 
 @pytest.fixture
@@ -621,7 +733,7 @@ def test_recording_of_a_killed_worker_is_stopped_by_the_next(camera: Camera, dri
     folder = driver.folder("2026-11-22_14-03-15")
     driver.ask(StartCapture(folder, "camera"))
     time.sleep(0.7)
-    driver.worker.stop(0.0)
+    driver.kill()
     other = Driver(camera, driver.output)
     try:
         other.ask(StartCapture(folder, "camera"))
@@ -638,7 +750,7 @@ def test_recording_in_the_trash_is_stopped_and_fetched_when_restored(camera: Cam
     folders = [driver.folder(name) for name in names]
     driver.ask(StartCapture(folders[0], "camera"))
     time.sleep(0.7)
-    driver.worker.stop(0.0)
+    driver.kill()
     store.update(names[0], state=INTERRUPTED)
     other = Driver(camera, driver.output)
     try:
@@ -660,7 +772,7 @@ def test_recording_that_nobody_claims_is_soon_stopped_and_fetched(camera: Camera
     folder = driver.folder("2026-11-22_14-03-17")
     driver.ask(StartCapture(folder, "camera"))
     time.sleep(0.7)
-    driver.worker.stop(0.0)
+    driver.kill()
     other = Driver(camera, driver.output)
     try:
         other.wait(lambda status: status.state == "recording")
