@@ -16,15 +16,7 @@ SOURCE = Path(__file__).with_name("realshift.c")
 YEAR_S = 365 * 86400
 PROJECT = Path(__file__).parents[2]
 # Where the wall clock is read: as the last resort, beside CLOCK_MONOTONIC for the log, and for the kernel's own stamps.
-EDGES = {
-    "rig/clock.py",
-    "rig/stream.py",
-    "rig/port.py",
-    "capturePositions.py",
-    "gopro.py",
-    "rig/led.py",
-    "rig/ledfilm.py",
-}
+EDGES = {"rig/clock.py", "rig/stream.py", "capturePositions.py"}
 
 
 @pytest.fixture(scope="module")
