@@ -9,11 +9,12 @@ import errno
 import math
 import os
 import re
-import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,10 @@ METHODS = {"interpolate": "hermite", "nearest": "nearest"}
 FORMATS = ("csv", *exports.FORMATS, "report")
 MAKE = "GoPro"  # of all cameras that a recording knows
 WITHHELD = "photos-withheld"  # where photos lie of which the privacy command failed
+MOST_COPIED = 1 << 30  # bytes at once
 WRITERS = 8  # the disk confirms that many files at once, 3.5 times as fast as one by one
 CHUNK = 64  # photos between two reports of progress
+SHARE = CHUNK // WRITERS  # of one thread
 GIVEN_OFFSET_ERROR_S = 0.5  # of a --camera-offset that names none
 ALBUM_SHARE, TAG_SHARE = 0.5, 0.9  # of the progress, when other cameras' photos are read, and the tags written
 
@@ -138,13 +141,14 @@ def _album_items(
     snaps: Sequence[album.Snap], offsets: Mapping[str, album.Offset], output: Path, *, stays: bool
 ) -> tuple[_Item, ...]:
     """Rows of photos that stay where they are, or else are copied to `output`."""
-    names = album.names_of(snaps)
+    names = {} if stays else album.names_of(snaps)
+    folders = {snap.path.parent: os.path.relpath(snap.path.parent, output) for snap in snaps}
     items = []
     for snap in snaps:
         offset = offsets[snap.camera]
-        copy = f"photos/{snap.camera}/{names[snap.path]}"
+        place = os.path.normpath(f"{folders[snap.path.parent]}/{snap.path.name}")
         row = Photo(
-            photo=Path(os.path.relpath(snap.path, output)).as_posix() if stays else copy,
+            photo=place if stays else f"photos/{snap.camera}/{names[snap.path]}",
             camera=snap.camera,
             utc=iso_utc(offset.utc_ns(snap.clock_ns)),
             time_error_ms=offset.error_ms(snap),
@@ -155,7 +159,7 @@ def _album_items(
 
 def _read_album(sources: Sequence[Path], progress: Progress) -> tuple[list[album.Snap], list[str]]:
     """What all photos say of themselves, and why some could not be read."""
-    paths = {path.resolve(): (path, source) for source in sources for path in album.find(source)}
+    paths = {os.path.normpath(path): (path, source) for source in sources for path in album.find(source)}
     snaps, failed = [], []
     for number, (path, source) in enumerate(paths.values(), start=1):
         try:
@@ -265,17 +269,17 @@ def _tag_all(
     """Write the tags into all photos; the rows of those that may be shown, and why others are not or have no tags."""
     tag = partial(_tag, output=output, settings=settings, cameras=_cameras(output, settings))
     rows, failed = [], []
-    for folder in {(output / item.row.photo).parent for item in items if item.source.exists()}:
+    for folder in {(output / item.row.photo).parent for item in items}:
         folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(WRITERS) as pool:
         for begin in range(0, len(items), CHUNK):
-            for row, why in pool.map(tag, items[begin : begin + CHUNK]):
+            shares = (items[first : min(first + SHARE, begin + CHUNK)] for first in range(begin, begin + CHUNK, SHARE))
+            for row, why in chain.from_iterable(pool.map(lambda share: [tag(item) for item in share], shares)):
                 rows += [row] if row else []
                 failed += [why] if why else []
             progress(min(1.0, (begin + CHUNK) / len(items)))
     for folder in {(output / row.photo).parent for row in rows}:
-        if folder.is_dir():
-            sync_folder(folder)
+        sync_folder(folder)
     return rows, failed
 
 
@@ -296,16 +300,15 @@ def _tag(
     item: _Item, output: Path, settings: Settings, cameras: dict[str, tuple[str, dict[str, Any]]]
 ) -> tuple[Photo | None, str]:
     """Write one photo with its tags: its row, unless nobody may see it, and what went wrong."""
-    target = (output / item.row.photo).resolve()
     try:
-        jpeg = item.source.read_bytes()
+        head = exif.read_head(item.source)
         try:
-            block = exif.read_block(jpeg)
+            block = exif.read_block(head)
         except ValueError:  # its EXIF is damaged, its picture need not be
             block = exif.Block()
-        picture, privacy = jpeg, block.privacy
+        picture, privacy = head, block.privacy
         if settings.privacy_command and not privacy:
-            picture = make_private(jpeg, settings.privacy_command, settings.privacy_timeout_s)
+            picture = make_private(item.source.read_bytes(), settings.privacy_command, settings.privacy_timeout_s)
             privacy = Path(settings.privacy_command[0]).name
             block = exif.without_pictures(block)
         name, camera = cameras.get(item.row.camera, (item.row.camera, {}))
@@ -320,8 +323,9 @@ def _tag(
         return item.row, ""  # told once for all
     except ValueError as error:
         return item.row, f"{item.source}: {error}; it gets no tags"
-    if target != item.source.resolve() or tagged != jpeg:
-        _write(target, tagged, item.source)
+    target = output / item.row.photo
+    if tagged != head or os.path.normpath(target) != os.path.normpath(item.source):
+        _write(target, tagged, item.source, len(head) if picture is head else None)
     return item.row, ""
 
 
@@ -334,15 +338,22 @@ def _withhold(item: _Item, output: Path) -> None:
         place.replace(aside)
 
 
-def _write(path: Path, data: bytes, like: Path) -> None:
-    """A whole file or the old one, also after a power cut; its folder is synced when all are written."""
+def _write(path: Path, data: bytes, like: Path, rest_at: int | None) -> None:
+    """A whole file or the old one, also after a power cut; its folder is synced when all are written.
+
+    From `rest_at` on the rest of the file `like` follows, copied by the kernel.
+    """
+    path = path.resolve() if path.is_symlink() else path
     temporary = path.with_name(path.name + UNSYNCED_SUFFIX)
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("wb", buffering=0) as file, like.open("rb") as original:
+            os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(original.fileno()).st_mode))
             file.write(data)
-            file.flush()
+            while rest_at is not None and (
+                copied := os.sendfile(file.fileno(), original.fileno(), rest_at, MOST_COPIED)
+            ):
+                rest_at += copied
             os.fdatasync(file.fileno())
-        shutil.copymode(like, temporary)
         temporary.replace(path)
     except OSError:
         temporary.unlink(missing_ok=True)

@@ -100,7 +100,7 @@ def find(source: Path) -> list[Path]:
 def read(path: Path, source: Path) -> Snap:
     """What a photo says of itself. Raises UnreadableError where it is damaged or has no time."""
     try:
-        block = exif.read_block(path.read_bytes())
+        block = exif.read_block(exif.read_head(path))
         text, digits, zone = _camera_time(block)
         clock_ns = parse_utc(text.replace(":", "-", 2) + zone)
     except OSError as error:

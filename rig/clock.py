@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -181,10 +181,10 @@ def parse_utc(text: str) -> int:
     match = _ISO.fullmatch(text.strip())
     if not match:
         raise ValueError(f"{text!r} is not a time such as 2026-11-22T14:03:12.345Z")
-    date, hours, minutes, seconds, fraction, sign, zone_hours, zone_minutes = match.groups()
+    day, hours, minutes, seconds, fraction, sign, zone_hours, zone_minutes = match.groups()
     if int(hours) > 23 or int(minutes) > 59 or int(seconds) > 60:
         raise ValueError(f"{text!r} has an impossible time of day")
-    days = (datetime.strptime(date, "%Y-%m-%d").replace(tzinfo=UTC) - EPOCH).days
+    days = date.fromisoformat(day).toordinal() - EPOCH.toordinal()
     zone_s = int(f"{sign}1") * (int(zone_hours) * 3600 + int(zone_minutes) * 60) if sign else 0
     total_s = days * 86400 + int(hours) * 3600 + int(minutes) * 60 + int(seconds) - zone_s
     return total_s * NS_PER_S + int((fraction or "0").ljust(9, "0"))

@@ -8,8 +8,10 @@ import math
 import re
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from xml.sax.saxutils import quoteattr, unescape
 
 from rig.clock import EPOCH, NS_PER_MS
@@ -18,6 +20,7 @@ PROGRAM = "edenCar"
 NAMESPACE = "urn:edencar:photo:1"
 EXIF_HEADER, XMP_HEADER = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 MOST_BYTES = 65_533  # in one segment
+HEAD_BYTES = 1 << 16  # the picture begins before, but behind large thumbnails
 MOST_ENTRIES = 1_000  # in one directory; more is damage
 LARGEST = 2**32 - 1
 
@@ -161,6 +164,20 @@ def with_segments(jpeg: bytes, segments: bytes) -> bytes:
         elif not (marker == 0xE1 and body.startswith((EXIF_HEADER, XMP_HEADER))):
             parts.append(jpeg[begin:end])
     return b"".join(parts)
+
+
+def read_head(path: Path) -> bytes:
+    """The beginning of a JPEG file, with all that stands before its picture's data: the functions here need no more.
+
+    Raises OSError.
+    """
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+        with suppress(ValueError):
+            for marker, _, _, _ in _segments(head):
+                if marker == 0xDA:
+                    return head
+        return head + file.read()
 
 
 def read_block(jpeg: bytes) -> Block:
