@@ -27,7 +27,6 @@ from flask import (
     render_template,
     request,
     send_file,
-    stream_with_context,
 )
 from waitress.server import create_server
 from werkzeug.exceptions import RequestedRangeNotSatisfiable, ServiceUnavailable
@@ -75,8 +74,9 @@ CODE_POLICY = POLICY.replace("'self'", "'self' 'unsafe-inline'", 1)  # one file 
 MIME_TYPES = {".ts": "video/mp2t", ".nmea": "text/plain", ".idx": "text/plain", ".log": "text/plain"}
 ASSETS = {".css": "text/css", ".js": "text/javascript"}
 FOREVER = "public, max-age=31536000, immutable"  # under an address that changes with the contents
-FILE_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; sandbox"  # a report, not a page of ours
+FILE_POLICY = (  # a report may draw itself, but is no page of ours: it has an origin of its own and asks nothing
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self' data:;"
+    " sandbox allow-scripts"
 )
 DOWNLOADING = ("api.send_recorded_file", "api.download_recording")
 PICTURE_WIDTHS = (320, 1280)
@@ -85,7 +85,7 @@ CALIBRATE_S = 10
 BLINK_S = 10
 PREVIEW_WAIT_S, PREVIEW_POLL_S = 5.0, 0.1
 CHARACTERS = r"^[^\x00-\x08\x0b-\x1f\x7f]*$"
-EVERY = {"type": "string", "pattern": r"^\d{1,4}(\.\d{1,3})?[sm]$", "description": "0.5s or 5m"}
+EVERY = {"type": "string", "pattern": r"^(?=.*[1-9])\d{1,4}(\.\d{1,3})?[sm]$", "description": "0.5s or 5m"}
 TEXT = {"type": "string", "maxLength": 200, "pattern": CHARACTERS}
 UTC = {"type": "string", "pattern": r"^20\d\d-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-5]\d(\.\d{1,9})?Z$", "maxLength": 40}
 AGENT = {"type": "string", "maxLength": 1000, "pattern": CHARACTERS}
@@ -123,7 +123,7 @@ BODIES: Mapping[str, Rules] = {
     "api.open_session": {"pin": TEXT},
 }
 REQUIRED = {"api.log_codes": ("page", "draws"), "api.open_session": ("pin",), "api.change_camera": ()}
-FLAG = {"type": "string", "maxLength": 10, "description": "given or not"}
+FLAG = {"description": "given or not"}
 NOTES = Notes(
     bodies=BODIES,
     required=REQUIRED,
@@ -150,6 +150,7 @@ NOTES = Notes(
         "api.send_recorded_file": "*/*",
         "api.send_tile": "image/*",
         "pages.send_asset": "text/*",
+        "pages.show_chart": "image/png",
         **dict.fromkeys(
             (f"pages.show_{name}" for name in ("drive", "recordings", "recording", "settings", "code")), HTML
         ),
@@ -239,7 +240,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--host", metavar="ADDRESS", help="where to listen; 0.0.0.0 for all networks")
     parser.add_argument("--port", type=int, metavar="N", help="TCP port; 0 takes a free one")
     parser.add_argument("--output", type=Path, metavar="DIR", help="the folder of all recordings")
-    return cli.run(parser, _serve, lambda _result: "stopped", argv)
+    parser.add_argument("--api-document", action="store_true", help="only print what docs/api.md says of the API")
+    return cli.run(parser, lambda options: (_document if options.api_document else _serve)(options), _told, argv)
 
 
 # Pages
@@ -279,9 +281,14 @@ def show_code() -> Response:
     """The page that shows the time code to the cameras. Answers 200, 404."""
     if not CODE_PAGE.is_file():
         raise UnknownError("the page of the time code is not installed", cure=f"put {CODE_PAGE.name} into v1/")
-    response = send_file(CODE_PAGE, conditional=True, max_age=0)
-    response.headers["Content-Security-Policy"] = CODE_POLICY
-    return response
+    headers = {"Content-Security-Policy": CODE_POLICY, "Cache-Control": "no-cache"}
+    return Response(CODE_PAGE.read_bytes(), mimetype="text/html", headers=headers)
+
+
+@pages.get("/chart")
+def show_chart() -> Response:
+    """The chart of falling sizes for `./edencar measure fov`: to be shown full screen or printed. Answers 200."""
+    return send_file(WEB / "chart.png", conditional=True, max_age=0)
 
 
 @pages.get("/web/<version>/<any(css, js):folder>/<name>")
@@ -307,18 +314,17 @@ def show_status() -> Response:
 def follow_status() -> Response:
     """The same as server-sent events, one a second, for at most 8 listeners. Answers 200, 503."""
     last = request.headers.get("Last-Event-ID", "")
-    ending: threading.Event = current_app.extensions["ending"]
+    car, jobs, ending = _car(), _jobs(), current_app.extensions["ending"]
 
     def events() -> Iterator[str]:
         number = int(last) if re.fullmatch(r"[0-9]{1,12}", last) else 0
         yield "retry: 2000\n\n"
         while not ending.is_set():
             number += 1
-            yield f"id: {number}\nevent: status\ndata: {json.dumps(_status(), ensure_ascii=False)}\n\n"
+            yield f"id: {number}\nevent: status\ndata: {json.dumps(_status_of(car, jobs))}\n\n"
             ending.wait(EVENT_S)
 
-    headers = {"Cache-Control": "no-store"}
-    response = Response(stream_with_context(events()), mimetype="text/event-stream", headers=headers)
+    response = Response(events(), mimetype="text/event-stream", headers={"Cache-Control": "no-store"})
     return _holding("listeners", response, LISTEN_RETRY_S)
 
 
@@ -354,7 +360,7 @@ def list_cameras() -> Response:
 
 @api.patch("/api/cameras/<serial>")
 def change_camera(serial: str) -> Response:
-    """Name a camera (label: also the folder of its files from now on) or set it up. Answers 200, 404, 409, 502, 503."""
+    """Give a camera a name, that of its files' folder from now on, or set it up. Answers 200, 404, 409, 502, 503."""
     body = _body()
     if not body:
         raise UsageError("nothing is to be changed", cure='send {"label": "left"} or {"settings": ["recommended"]}')
@@ -613,7 +619,7 @@ def send_tile(zoom: int, column: int, row: int) -> Response:
 @api.get("/api/openapi.json")
 def show_description() -> Response:
     """This description. Answers 200."""
-    return answer(_description())
+    return answer(_description(current_app))
 
 
 # Helpers
@@ -621,13 +627,23 @@ def show_description() -> Response:
 
 def api_document(app: Flask) -> str:
     """docs/api.md below its introduction."""
-    with app.app_context():
-        return markdown(_description(), USUAL_HOST)
+    return markdown(_description(app), USUAL_HOST)
 
 
-def _description() -> dict[str, Any]:
+def _told(result: object) -> str:
+    return result if isinstance(result, str) else "stopped"
+
+
+def _document(_options: argparse.Namespace) -> str:
+    app = Flask(__name__, static_folder=None)
+    app.register_blueprint(pages)
+    app.register_blueprint(api)
+    return api_document(app)
+
+
+def _description(app: Flask) -> dict[str, Any]:
     title, _, version = software().partition(" ")
-    return describe(current_app, title, version, NOTES)
+    return describe(app, title, version, NOTES)
 
 
 def _car() -> Car:
@@ -656,7 +672,11 @@ def _body() -> dict[str, Any]:
 
 
 def _status() -> dict[str, Any]:
-    return {**asdict(_car().status()), "jobs": [asdict(job) for job in _jobs().list() if not job.finished]}
+    return _status_of(_car(), _jobs())
+
+
+def _status_of(car: Car, jobs: Jobs) -> dict[str, Any]:
+    return {**asdict(car.status()), "jobs": [asdict(job) for job in jobs.list() if not job.finished]}
 
 
 def _shown(manifest: Manifest) -> dict[str, Any]:

@@ -114,7 +114,8 @@ def _contents(endpoint: str, notes: Notes) -> dict[str, Any]:
         some = {"required": required} if required else {"minProperties": 1} if endpoint in notes.required else {}
         content[JSON] = {"schema": schema | some}
     if endpoint in notes.uploads:
-        schema = {"type": "object", "properties": {notes.uploads[endpoint]: {"type": "string", "format": "binary"}}}
+        name = notes.uploads[endpoint]
+        schema = {"type": "object", "properties": {name: {"type": "string", "format": "binary"}}, "required": [name]}
         content["multipart/form-data"] = {"schema": schema}
     return content
 
@@ -164,7 +165,7 @@ def _values(schema: Schema) -> str:
     parts = ["a file" if schema.get("format") == "binary" else kind]
     if "enum" in schema:
         parts = [", ".join(f"`{value}`" for value in schema["enum"])]
-    if "minimum" in schema:
+    if "maximum" in schema:
         parts.append(f"{schema['minimum']:g} to {schema['maximum']:g}")
     if "default" in schema:
         parts.append(f"default `{schema['default']}`")

@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pmtiles import reader
-from pmtiles.tile import Compression, TileType
+from pmtiles.tile import Compression, MagicNumberNotFound, SpecVersionUnsupported, TileType
 
 from configs import SettingError
 from rig.errors import UnknownError
@@ -48,7 +48,7 @@ class Tiles:
             with file.open("rb") as opened:
                 self._reader = _READER.Reader(_READER.MmapSource(opened))
                 header = self._reader.header()
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, MagicNumberNotFound, SpecVersionUnsupported) as error:
             raise SettingError(f"map_tiles {file} is no PMTiles file ({error})") from error
         if header["tile_type"] not in TYPES or header["tile_compression"] not in (
             Compression.NONE,

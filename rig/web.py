@@ -91,7 +91,7 @@ def read_body(rules: Rules, required: Sequence[str] = ()) -> dict[str, Any]:
     if not data:
         data = b"{}"
     try:
-        values = json.loads(data)
+        values = json.loads(data, parse_float=_number)
     except (ValueError, RecursionError) as error:
         raise UsageError("the body is not JSON", cure="send an object such as {}, or nothing") from error
     if not isinstance(values, dict):
@@ -137,6 +137,12 @@ def _is_number(value: object, rule: Mapping[str, Any], kinds: Sequence[str]) -> 
     return bool(rule["minimum"] <= value <= rule["maximum"])  # NaN is not
 
 
+def _number(text: str) -> float:
+    """For JSON Schema 2.0 is an integer."""
+    value = float(text)
+    return int(value) if value.is_integer() else value
+
+
 def _range(rule: Mapping[str, Any], kinds: Sequence[str]) -> str:
     return "plain text, not too long" if "string" in kinds else f"a number from {rule['minimum']} to {rule['maximum']}"
 
@@ -177,7 +183,12 @@ def _protect(response: Response) -> Response:
 
 def _shrink(response: Response) -> Response:
     """Compress texts for who takes that."""
-    if response.is_streamed or response.mimetype not in COMPRESSED or "Content-Encoding" in response.headers:
+    if (
+        response.is_streamed
+        or response.direct_passthrough
+        or response.mimetype not in COMPRESSED
+        or "Content-Encoding" in response.headers
+    ):
         return response
     response.vary.add("Accept-Encoding")
     data = response.get_data() if request.accept_encodings.quality("gzip") > 0 else b""
