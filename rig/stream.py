@@ -240,6 +240,8 @@ class StreamRecorder:
         self._empty_queue()
 
     def _empty_queue(self) -> None:
+        if not self._queue:
+            self._writer.release()
         while self._queue:
             datagrams = self._queue.popleft()
             if datagrams is None:
@@ -271,10 +273,31 @@ class _Writer:
         self._buffer = bytearray()
         self._lines: list[str] = []
         self._last: Picture | None = None
+        self._held: _Datagram | None = None
         self._lock = threading.Lock()
 
     def take(self, datagram: _Datagram) -> None:
-        """Add one datagram."""
+        """Add one datagram; one that does not go on where the stream was waits: it may have overtaken the next."""
+        if self._held is None:
+            if self.transport.follows(datagram.data, datagram.start):
+                self._add_datagram(datagram)
+            else:
+                self._held = datagram
+            return
+        held, self._held = self._held, None
+        pair = [held, datagram]
+        if self.transport.is_unbroken(datagram[:2], held[:2]):
+            pair.reverse()
+        for each in pair:
+            self._add_datagram(each)
+
+    def release(self) -> None:
+        """Add a datagram that waited in vain."""
+        held, self._held = self._held, None
+        if held is not None:
+            self._add_datagram(held)
+
+    def _add_datagram(self, datagram: _Datagram) -> None:
         data, start = datagram.data, datagram.start
         self.packets_per_datagram = max(self.packets_per_datagram, len(data) // PACKET_BYTES)
         pictures = self.transport.feed(data, start, datagram.arrival_monotonic_ns)
@@ -312,6 +335,7 @@ class _Writer:
         self._close_segment()
 
     def _end_stream(self) -> None:
+        self.release()
         for picture in self.transport.finish():
             self._add(picture)
         if self._last is not None:

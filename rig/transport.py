@@ -95,6 +95,26 @@ class Transport:
         self.position += len(data) - start
         return pictures
 
+    def follows(self, data: bytes, start: int) -> bool:
+        """Whether the video goes on in these packets where it was; True as well when they hold none of it."""
+        for at in range(start, len(data), PACKET_BYTES):
+            pid = (data[at + 1] & 0x1F) << 8 | data[at + 2]
+            if pid == self._video_pid and data[at + 3] & 0x10:
+                return data[at + 3] & COUNTER_MASK == self._expected[pid] or self._expected[pid] < 0
+        return True
+
+    def is_unbroken(self, *datagrams: tuple[bytes, int]) -> bool:
+        """Whether all counters would go on if these packets came now, in this order."""
+        expected: dict[int, int] = {}
+        for data, start in datagrams:
+            for at in range(start, len(data), PACKET_BYTES):
+                pid, counter = (data[at + 1] & 0x1F) << 8 | data[at + 2], data[at + 3] & COUNTER_MASK
+                if data[at + 3] & 0x10:
+                    if counter != expected.get(pid, self._expected[pid]) >= 0:
+                        return False
+                    expected[pid] = counter + 1 & COUNTER_MASK
+        return True
+
     def finish(self) -> list[Picture]:
         """The picture that was still undecided when the stream ended, if there is one."""
         return [] if self._open is None else [self._close(False)]

@@ -172,6 +172,27 @@ def test_each_lost_datagram_is_counted() -> None:
     assert transport.missing == 7 * len(lost)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.02])
+def test_datagrams_that_overtook_their_neighbours_are_put_in_order(tmp_path: Path, share: float) -> None:
+    data = b"".join(make_stream(300))
+    datagrams = cut(data)
+    dice = random.Random(5)
+    lost = {number for number in range(20, len(datagrams)) if dice.random() < share}
+    number = 2
+    while number < len(datagrams) - 2:
+        if dice.random() < 0.1 and not lost & set(range(number - 2, number + 4)):
+            datagrams[number : number + 2] = datagrams[number + 1], datagrams[number]
+            number += 2
+        number += 1
+    sent = [datagram for number, datagram in enumerate(datagrams) if number not in lost]
+    with recorder_on(tmp_path) as recorder:
+        send(recorder.port, sent)
+    kept = b"".join(path.read_bytes() for path in recorder.segments)
+    expected = b"".join(part for number, part in enumerate(cut(data)) if number not in lost)
+    assert kept == expected
+    assert recorder.counters().lost_datagrams == len(lost)
+
+
 def test_only_whole_packets_at_the_end_of_a_datagram_are_a_stream() -> None:
     datagram = cut(b"".join(make_stream(2)))[0]
     assert find_packets(datagram) == 0
