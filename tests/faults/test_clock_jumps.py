@@ -29,7 +29,9 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-@pytest.mark.parametrize("jump_s", [YEAR_S, -50 * YEAR_S, -3600])
+@pytest.mark.parametrize(
+    "jump_s", [YEAR_S, *(pytest.param(jump, marks=pytest.mark.long) for jump in (-50 * YEAR_S, -3600))]
+)
 def test_a_jump_of_the_wall_clock_changes_nothing(
     stopped_server: Server, library: Path, tmp_path: Path, jump_s: int
 ) -> None:

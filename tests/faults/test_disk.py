@@ -163,7 +163,7 @@ def test_a_disk_that_is_full_at_once_leaves_no_torn_file(stopped_server: Server,
 
 
 @needs_disks
-@pytest.mark.parametrize("failure", [turn_read_only, vanish])
+@pytest.mark.parametrize("failure", [turn_read_only, pytest.param(vanish, marks=pytest.mark.long)])
 def test_a_disk_that_fails_ends_the_recording_not_the_server(
     stopped_server: Server, disk: Path, tmp_path: Path, failure: Callable[[Path], None]
 ) -> None:
