@@ -457,7 +457,8 @@ class Car:
         except EdencarError as error:
             self._note(f"not all photos were made: {error}; process the recording")
         if running.photos.skipped:
-            self._note(f"{running.photos.skipped} photos were left out: nothing came then, or this machine is too slow")
+            why = "nothing came then, this machine is too slow, or the privacy command failed"
+            self._note(f"{running.photos.skipped} photos were left out: {why}")
 
     def _detach(self, running: Running) -> list[Kept]:
         with self._members:

@@ -309,7 +309,7 @@ def _tag(
         picture, privacy = head, block.privacy
         if settings.privacy_command and not privacy:
             picture = make_private(item.source.read_bytes(), settings.privacy_command, settings.privacy_timeout_s)
-            privacy = Path(settings.privacy_command[0]).name
+            privacy = "done"
             block = exif.without_pictures(block)
         name, camera = cameras.get(item.row.camera, (item.row.camera, {}))
         direction = direction_of(item.row, name, settings.camera_directions)

@@ -33,6 +33,7 @@ from rig.photographer import PhotoStatus
 from rig.photos import Photo
 from rig.positionlog import CSV_HEADER, CSV_NAME
 from rig.positions import Track, csv_fixes
+from rig.privacy import PrivacyError, make_private
 from rig.recordings import MANIFEST
 from rig.spacing import Every, Odometer
 from rig.tail import Line, Tail, read_unit
@@ -125,11 +126,23 @@ class LivePhotos:
             return
         self._waiting = [shot for shot in self._waiting if shot not in ready]
         rows = self._fixes.locate([shot.row for shot in ready])
-        for shot, row in zip(ready, rows, strict=True):
-            direction_deg = direction_of(row, row.camera, self._settings.camera_directions)
-            tags = tags_of(row, *shot.size, direction_deg, **self._streams[row.camera].tags)
-            self._album.write(row, exif.with_segments(shot.jpeg, exif.app_segments(tags)))
-        self._album.add(rows)
+        self._album.add([row for shot, row in zip(ready, rows, strict=True) if self._write(shot, row)])
+
+    def _write(self, shot: _Shot, row: Photo) -> bool:
+        """Write a photo with its tags, unless the privacy command failed on it: then nobody may see it."""
+        stream = self._streams[row.camera]
+        try:
+            jpeg = make_private(shot.jpeg, self._settings.privacy_command, self._settings.privacy_timeout_s)
+        except PrivacyError as error:
+            log.warning("%s is left out: %s", row.photo, error)
+            stream.skipped += 1
+            return False
+        label = self._book.label(stream.tags["serial"]) or row.camera
+        direction_deg = direction_of(row, label, self._settings.camera_directions)
+        privacy = "done" if self._settings.privacy_command else ""
+        tags = tags_of(row, *shot.size, direction_deg, privacy=privacy, **stream.tags)
+        self._album.write(row, exif.with_segments(jpeg, exif.app_segments(tags)))
+        return True
 
 
 class _Fixes:

@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from configs import Settings
 from rig import exif
 from rig.clock import NS_PER_S, parse_utc
 from rig.errors import UsageError
+from rig.livephotos import LivePhotos, _Shot
 from rig.photos import COLUMNS, Photo, append_rows, read_table, write_table
 from rig.spacing import Every, Odometer
 from simulator.film import read_number
@@ -160,3 +162,17 @@ def test_rows_are_added_and_a_torn_one_is_left_out(tmp_path: Path) -> None:
     table.write_bytes(table.read_bytes()[:-20])
     assert read_table(tmp_path) == rows[:2]
     assert table.read_text().splitlines()[0] == ",".join(COLUMNS)
+
+
+def test_a_photo_on_which_the_privacy_command_failed_is_never_on_disk(tmp_path: Path) -> None:
+    for command, kept in ((("false",), False), (("true",), True)):
+        folder = tmp_path / command[0]
+        (folder / "photos" / "left").mkdir(parents=True)
+        live = LivePhotos(folder, Every(1.0, "s"), Settings(output=tmp_path, privacy_command=command))
+        stream = SimpleNamespace(tags={"make": "GoPro", "model": "", "serial": "C35"}, skipped=0)
+        live._streams["left"] = cast(Any, stream)
+        jpeg = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+        row = Photo(photo="photos/left/one.jpg", camera="left", utc="2026-11-22T14:03:12.345Z")
+        assert live._write(_Shot(row, jpeg, (8, 8), 0), row) is kept
+        assert (folder / row.photo).exists() is kept
+        assert stream.skipped == (not kept)
