@@ -1,5 +1,6 @@
 """H.264 or HEVC as the virtual camera writes it: into MPEG-TS datagrams, or into an MP4 file."""
 
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +16,10 @@ from simulator.hero.sensor import CLOCK_HZ, Rate, Size
 
 H264, HEVC = "libx264", "libx265"
 HANDLERS = {H264: "GoPro AVC", HEVC: "GoPro H.265"}
-ON_ONE_CORE = {"pools": "none", "frame-threads": 1, "wpp": 0, "log-level": 0}  # of x265
+OF_CODEC: Mapping[str, Mapping[str, object]] = {
+    H264: {"ratetol": 0.1},
+    HEVC: {"pools": "none", "frame-threads": 1, "wpp": 0, "log-level": 0},  # on one core
+}
 AUDIO_HZ, AUDIO_FRAME, AUDIO_BIT_RATE = 48_000, 1024, 128_000
 KEY_INTERVAL = 15  # frames; GoPro documents none
 TS_PACKET_BYTES = 188
@@ -34,7 +38,8 @@ TS_OPTIONS = {
     "mpegts_pmt_start_pid": str(PROGRAM_PID),
     "flush_packets": "1",  # each picture goes out when it is there; PAT and PMT come before each key frame anyway
 }
-BUFFER_S = 0.5  # of the decoder: bounds the size of a key frame
+# A tight buffer of the decoder would cost a third more work. This one bounds key frames; the rate is kept otherwise.
+PEAK, BUFFER_S = 10 / 3, 5 / 6
 
 
 class TransportStream:
@@ -145,9 +150,10 @@ def _add_video(container: OutputContainer, size: Size, rate: Rate, bit_rate: int
         "keyint": KEY_INTERVAL,
         "min-keyint": KEY_INTERVAL,
         "scenecut": 0,
-        "vbv-maxrate": kilobits,
+        "vbv-maxrate": round(kilobits * PEAK),
         "vbv-bufsize": round(kilobits * BUFFER_S),
-    } | ({} if codec == H264 else ON_ONE_CORE)
+        **OF_CODEC[codec],
+    }
     options = {
         "preset": "ultrafast",
         "tune": "zerolatency",
