@@ -12,7 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any, cast
 import av
 import pytest
 from av.container import InputContainer
+from zeroconf import ServiceBrowser, ServiceListener, Zeroconf
 
 from simulator.camera import Camera
 from simulator.camera_faults import Faults
@@ -43,8 +45,10 @@ from tests.gopros import (
     await_connection,
     catch,
     clock_reference,
+    listening,
     now_world,
     pid,
+    receive,
     running,
     split,
 )
@@ -622,3 +626,44 @@ def test_the_command_runs_until_a_signal(number: signal.Signals, tmp_path: Path)
         assert process.wait(10) == 0
         connection.close()
     assert not list(tmp_path.iterdir())
+
+
+# --- on a network
+
+
+def test_several_cameras_on_addresses_of_their_own_answer_and_stream_to_whom_asked() -> None:
+    serials = {"127.0.0.2": "C3501324500222", "127.0.0.3": "C3501324500333"}
+    with ExitStack() as exits:
+        cameras = [exits.enter_context(running(host=host, serial=serial, size=180)) for host, serial in serials.items()]
+        udp = [exits.enter_context(listening()) for _ in cameras]
+        for camera, socket_of_it in zip(cameras, udp, strict=True):
+            assert Client(camera)("/gopro/camera/info").json["serial_number"] == serials[camera.address.split(":")[0]]
+            Client(camera)(f"/gopro/webcam/start?port={socket_of_it.getsockname()[1]}")
+        for socket_of_it in udp:
+            counters = [p[3] & 15 for p in split(receive(socket_of_it, 0.5).data) if pid(p) == VIDEO_PID and p[3] & 16]
+            assert all((after - before) % 16 == 1 for before, after in itertools.pairwise(counters))  # not mixed
+
+
+def test_a_camera_announces_its_serial_number_and_says_goodbye() -> None:
+    seen: list[tuple[str, str]] = []
+
+    class Listener(ServiceListener):
+        def add_service(self, zc: Zeroconf, type_: str, name: str) -> None:
+            seen.append(("is here", name.removesuffix(f".{type_}")))
+
+        def remove_service(self, zc: Zeroconf, type_: str, name: str) -> None:
+            seen.append(("is gone", name.removesuffix(f".{type_}")))
+
+    serial = f"C350132{time.monotonic_ns() % 10**7:07d}"
+    with closing(Zeroconf(interfaces=["127.0.0.1"])) as network:
+        ServiceBrowser(network, "_gopro-web._tcp.local.", Listener())
+        with running(size=180, serial=serial, mdns=True):
+            wait_for(lambda: ("is here", serial) in seen)
+        wait_for(lambda: ("is gone", serial) in seen)
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
