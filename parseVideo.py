@@ -8,7 +8,6 @@ import argparse
 import errno
 import hashlib
 import json
-import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -47,7 +46,9 @@ from rig.video import Video
 from rig.yaw import check_video
 
 PART = "photos.part"  # what a run has made so far
+ONE_START = NoCalibrationError("--start-utc dates only the first video of a camera")
 FORMATS = ("csv", *exports.FORMATS)
+MOST_LATENCY_MS = 1000.0  # of a display
 
 Progress = Callable[[float], None]
 Dated = tuple[Video, CameraClock]
@@ -201,6 +202,10 @@ def _clocks(found: _Sources, settings: Settings, wish: Wish) -> tuple[list[Dated
     """The clock of each video for which there is one, and a warning for each other."""
     calibrate = partial(_calibrate, settings=settings, context=found.context, wish=wish)
     outcomes = list(_each(calibrate, found.videos, wish.jobs or extraction.cores()))
+    if wish.start_utc:
+        cameras = [item.camera for item in found.videos]
+        later = [cameras.index(camera) != place for place, camera in enumerate(cameras)]
+        outcomes = [ONE_START if is_later else clock for clock, is_later in zip(outcomes, later, strict=True)]
     dated = [(item, clock) for item, clock in zip(found.videos, outcomes, strict=True) if _is_firm(clock)]
     warnings = []
     for item, outcome in zip(found.videos, outcomes, strict=True):
@@ -274,16 +279,17 @@ def _check_drives(clocks: Sequence[Dated], table: dict[str, Any], wish: Wish) ->
 def _works(clocks: Sequence[Dated], found: _Sources, settings: Settings, wish: Wish) -> list[Work]:
     """The wanted photos of each video, no two of one camera at one time. Raises NoPositionError, UsageError."""
     track = _track(wish)
-    works, ends = [], dict[str, int]()
+    works, ends = list[Work](), dict[str, int]()
     for item, clock in sorted(clocks, key=lambda dated: _begin(*dated)):
         utc_ns = clock.utc_ns(np.concatenate([clip.clock_ns for clip in item.clips]))
         own = track if wish.positions else _own_track(item, clock)
         after = np.concatenate([[0], np.cumsum([len(clip.pts) for clip in item.clips])])
-        picks = [
-            pick
-            for pick in sampling.picks(item, utc_ns, wish.every, wish.sharpest_of, own, settings.standing_mps)
-            if utc_ns[after[pick.clip] + pick.frames[0]] > ends.get(item.camera, 0)
-        ]
+        wanted = sampling.picks(item, utc_ns, wish.every, wish.sharpest_of, own, settings.standing_mps)
+        end_ns = ends.get(item.camera, 0)
+        picks = [pick for pick in wanted if utc_ns[after[pick.clip] + pick.frames[0]] > end_ns]
+        if len(picks) < len(wanted):
+            lost = len(wanted) - len(picks)
+            found.warnings.append(f"{item.camera} {item.name}: {lost} photos lie before the end of its other video")
         ends[item.camera] = max(ends.get(item.camera, 0), int(utc_ns[-1]))
         label, tags = _camera(item, found.context, settings)
         works.append(Work(video=item, clock=clock, picks=picks, track=own, label=label, camera_tags=tags))
@@ -463,13 +469,10 @@ def _with_latency(settings: Settings, text: str | None) -> Settings:
         return settings
     latency, _, error = text.partition(":")
     try:
-        if error and not 0 <= float(error) < math.inf:
-            raise ValueError(error)
-        return replace(
-            settings,
-            display_latency_ms=float(latency),
-            display_latency_error_ms=float(error) if error else settings.display_latency_error_ms,
-        )
+        latency_ms, error_ms = float(latency), float(error or settings.display_latency_error_ms)
+        if not (abs(latency_ms) <= MOST_LATENCY_MS and 0 <= error_ms <= MOST_LATENCY_MS):
+            raise ValueError(text)
+        return replace(settings, display_latency_ms=latency_ms, display_latency_error_ms=error_ms)
     except ValueError as failure:
         raise UsageError(
             f"--display-latency {text!r} is no number of ms", cure="say for instance 42 or 42:2"

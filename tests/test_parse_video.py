@@ -210,6 +210,8 @@ def test_a_threshold_drops_photos_and_says_how_many(
         (["film.ts", "--start-utc", "yesterday"], 2),
         (["film.ts", "--display-latency", "slow"], 2),
         (["film.ts", "--display-latency", "35:-5"], 2),
+        (["film.ts", "--display-latency", "nan"], 2),
+        (["film.ts", "--display-latency", "35:inf"], 2),
         (["film.ts", "--calibration", "text.mp4"], 3),
         (["film.ts", "--every", "5m", "--positions", "text.mp4"], 3),
         (["film.ts", "--every", "5m"], 2),
@@ -397,3 +399,14 @@ def test_progress_is_told_from_start_to_end(film: Path, tmp_path: Path) -> None:
     assert shares == sorted(shares)
     assert len(shares) >= 20
     assert shares[-1] == 1.0
+
+
+def test_a_start_dates_one_video_of_a_camera_and_says_so(
+    codeless: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (1, 2):
+        (tmp_path / f"GX01000{number}.MP4").write_bytes(codeless.read_bytes())
+    assert run(tmp_path, "--output", tmp_path / "out", "--start-utc", START) == 0
+    assert {row.video for row in photos.read_table(tmp_path / "out")} == {"GX010001.MP4"}
+    assert "warning: " in (said := capsys.readouterr().out)
+    assert "GX010002.MP4" in said
