@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -27,6 +27,7 @@ from simulator.verdict import Figures, Verdict, VerdictError, judge, table
 from simulator.world import Street, World
 
 USUAL_PORT, MOST_PORT = 5000, 65535
+CONFLICT = 7  # the server's exit code when its port, or its folder, is somebody else's
 PHONE_S = 4.0  # how long the code is shown, at the start and at the end
 SHORTEST_S = 2 * PHONE_S + 2
 FETCHING_S, JOB_S = 300.0, 900.0
@@ -232,7 +233,7 @@ def _run(options: argparse.Namespace, say: Say) -> int:
         plan = Plan(
             seconds=options.seconds,
             output=output,
-            port=choose_port(options.port, say),
+            port=options.port,
             cameras=options.cameras,
             height=options.size or choose_height(options.cameras, say),
             mode=options.mode,
@@ -258,17 +259,30 @@ def _show_log(path: Path) -> None:
 
 def _perform(plan: Plan, options: argparse.Namespace, scratch: Path, log: TextIO, say: Say) -> int:
     say(f"starting the simulated car: {plan.cameras} cameras, a receiver, a street")
-    with simulated_car(plan.cameras, plan.height, scratch, log) as car:
-        say(f"starting the server on http://{LOCALHOST}:{plan.port} (its log: {log.name})")
-        with real_server(car, plan.output, plan.port, log) as api:
-            say("the server sees all cameras, a fix, and UTC from the receiver")
-            recording = _record(plan, api, car["control"], say)
-            frames = _late_frames(car["control"])
-            _process(api, recording, say)
-            folder = plan.output / recording
-            verdict = _keep_verdict(plan, folder, scratch / "truth", frames)
-            _report(verdict, folder, frames, say)
-            return _finish(verdict, api, folder, options, say)
+    with simulated_car(plan.cameras, plan.height, scratch, log) as car, _serving(plan, car, log, say) as api:
+        say(f"the server on {api.url} sees all cameras, a fix, and UTC from the receiver")
+        recording = _record(plan, api, car["control"], say)
+        frames = _late_frames(car["control"])
+        _process(api, recording, say)
+        folder = plan.output / recording
+        verdict = _keep_verdict(plan, folder, scratch / "truth", frames)
+        _report(verdict, folder, frames, say)
+        return _finish(verdict, api, folder, options, say)
+
+
+@contextmanager
+def _serving(plan: Plan, car: dict[str, Any], log: TextIO, say: Say) -> Iterator[Api]:
+    """The server on the wanted port, or on a free one, also when another program took that one a moment earlier."""
+    say(f"starting the server (its log: {log.name})")
+    with ExitStack() as stack:
+        port = choose_port(plan.port, say)
+        try:
+            api = stack.enter_context(real_server(car, plan.output, port, log))
+        except DemoError as error:
+            if not str(error).endswith(f"exit code {CONFLICT}"):
+                raise
+            api = stack.enter_context(real_server(car, plan.output, choose_port(0, say), log))
+        yield api
 
 
 def _keep_verdict(plan: Plan, folder: Path, truth: Path, frames: dict[str, Any]) -> Verdict:

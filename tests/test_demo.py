@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import requests
 
 from simulator import demo
 from simulator.demo import choose_port
+from simulator.stage import DemoError
 
 pytestmark = pytest.mark.timeout(240)
 SHORT = ["--seconds", "12", "--size", "720", "--port", "0"]
@@ -143,3 +146,23 @@ def test_options_that_cannot_be_are_refused(
 def test_a_folder_that_cannot_be_written_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert demo.main(["--output", "/proc/nowhere"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_port_that_is_lost_at_the_last_moment_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another demo took it after this one had found it free."""
+    tried: list[int] = []
+
+    @contextmanager
+    def serve(_car: object, _output: object, port: int, _log: object) -> Iterator[str]:
+        tried.append(port)
+        if len(tried) == 1:
+            raise DemoError("the server ended by itself with exit code 7")
+        yield "served"
+
+    monkeypatch.setattr(demo, "real_server", serve)
+    plan = demo.Plan(seconds=8, output=tmp_path, port=0, cameras=1, height=720, mode="video")
+    with (tmp_path / "log").open("w") as log, demo._serving(plan, {}, log, print) as api:
+        assert str(api) == "served"
+    assert len(tried) == 2
