@@ -8,27 +8,23 @@ import argparse
 import errno
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
 import configs
 from configs import Settings
-from rig import calibration, cli, exports, extraction, gpmf, photos, sampling, timeline, video
+from rig import calibration, cli, exports, extraction, gpmf, photos, sampling, video
 from rig.calibration import Context
 from rig.camerabook import CameraBook
 from rig.clock import iso_utc
 from rig.collection import Collection
+from rig.dating import Dated, Given, check_drives, find_clocks, known_clocks
 from rig.errors import (
     EdencarError,
-    NoCalibrationError,
     NoPositionError,
     NoSpaceError,
     UnreadableError,
@@ -43,15 +39,12 @@ from rig.positions import Track
 from rig.spacing import Every
 from rig.timeline import CameraClock
 from rig.video import Video
-from rig.yaw import check_video
 
 PART = "photos.part"  # what a run has made so far
-ONE_START = NoCalibrationError("--start-utc dates only the first video of a camera")
 FORMATS = ("csv", *exports.FORMATS)
 MOST_LATENCY_MS = 1000.0  # of a display
 
 Progress = Callable[[float], None]
-Dated = tuple[Video, CameraClock]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,12 +117,14 @@ def parse_videos(
     found = _collect(sources)
     journal = Journal(output / PART, _key(found, settings, wish))
     if journal.head is None:
-        clocks, doubts = _clocks(found, settings, wish)
+        given, jobs = Given(wish.calibration, wish.start_utc), wish.jobs or extraction.cores()
+        clocks, doubts = find_clocks(found.videos, found.context, settings, given, jobs)
         table = calibration.table(clocks, found.context.logs)
-        head: dict[str, Any] = {"calibration": table, "warnings": doubts + _check_drives(clocks, table, wish)}
+        doubts += check_drives(clocks, table, _track(wish))
+        head: dict[str, Any] = {"calibration": table, "warnings": doubts}
     else:
         head = journal.head
-        clocks = list(_known_clocks(found.videos, head["calibration"]))
+        clocks = list(known_clocks(found.videos, head["calibration"]))
     works = _works(clocks, found, settings, wish)
     summary = VideoSummary(
         photos=sum(len(work.picks) for work in works),
@@ -146,7 +141,8 @@ def parse_videos(
     try:
         with journal.begin(head):
             made = list(_make(works, journal, settings, wish, progress))
-            _put_in_place(journal.folder, output, made, works)
+            rows = [one.row for one in made if one.row is not None and one.kept]
+            photos.replace_cameras(output, journal.folder, {work.video.camera for work in works}, rows)
             write_atomically(output / calibration.NAME, json.dumps(head["calibration"], indent=1).encode())
             _export(works, output, settings, wish)
             journal.remove()
@@ -155,7 +151,6 @@ def parse_videos(
             raise
         raise _unwritable(error, journal, output) from error
     calibration.learn(clocks, found.context, settings)
-    rows = [one.row for one in made if one.row is not None and one.kept]
     flags = [word for row in rows for word in row.flags.split()]
     return replace(
         summary,
@@ -196,81 +191,6 @@ def _key(found: _Sources, settings: Settings, wish: Wish) -> str:
     stamps = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.exists()]
     asked = replace(wish, jobs=0, dry_run=False)
     return hashlib.sha256(repr((stamps, asked, settings)).encode()).hexdigest()
-
-
-def _clocks(found: _Sources, settings: Settings, wish: Wish) -> tuple[list[Dated], list[str]]:
-    """The clock of each video for which there is one, and a warning for each other."""
-    calibrate = partial(_calibrate, settings=settings, context=found.context, wish=wish)
-    outcomes = list(_each(calibrate, found.videos, wish.jobs or extraction.cores()))
-    if wish.start_utc:
-        cameras = [item.camera for item in found.videos]
-        later = [cameras.index(camera) != place for place, camera in enumerate(cameras)]
-        outcomes = [ONE_START if is_later else clock for clock, is_later in zip(outcomes, later, strict=True)]
-    dated = [(item, clock) for item, clock in zip(found.videos, outcomes, strict=True) if _is_firm(clock)]
-    warnings = []
-    for item, outcome in zip(found.videos, outcomes, strict=True):
-        if _is_firm(outcome):
-            continue
-        clock = calibration.linked(item, dated, settings) or outcome
-        if isinstance(clock, CameraClock):
-            dated.append((item, clock))
-        else:
-            warnings.append(f"{item.camera} {item.name}: {clock.message}; it gives no photos")
-    warnings += [f"{item.camera}: {text}" for item, clock in dated for text in clock.warnings]
-    if not dated:
-        failure = outcomes[0]
-        raise failure if isinstance(failure, NoCalibrationError) else NoCalibrationError("no video has a time code")
-    return dated, warnings
-
-
-def _is_firm(outcome: CameraClock | NoCalibrationError) -> TypeGuard[CameraClock]:
-    """Whether other videos of the camera may be dated by this one."""
-    return isinstance(outcome, CameraClock) and outcome.source != "arrival"
-
-
-def _calibrate(item: Video, settings: Settings, context: Context, wish: Wish) -> CameraClock | NoCalibrationError:
-    """The clock of one video; the error is returned, not raised, as other videos may have one."""
-    try:
-        if wish.calibration is not None:
-            return calibration.stored(item, wish.calibration)
-        if wish.start_utc:
-            return calibration.given_start(item, wish.start_utc, settings)
-        return calibration.camera_clock(item, context, settings)
-    except NoCalibrationError as error:
-        return error
-
-
-def _each(do: Callable[[Any], Any], items: Sequence[Any], jobs: int) -> Iterator[Any]:
-    """`map`, in `jobs` processes when there is more than one."""
-    if jobs <= 1 or len(items) <= 1:
-        yield from map(do, items)
-        return
-    with ProcessPoolExecutor(min(jobs, len(items)), mp_context=get_context("spawn")) as pool:
-        yield from pool.map(do, items)
-
-
-def _known_clocks(videos: Sequence[Video], table: Mapping[str, Any]) -> Iterator[Dated]:
-    """The clocks that an interrupted run had found."""
-    for item in videos:
-        with_file = f"{item.camera}/{item.name}"
-        key = with_file if with_file in table else item.camera
-        if key in table and table[key]["video"] == item.name:
-            yield item, timeline.from_json(table[key])
-
-
-def _check_drives(clocks: Sequence[Dated], table: dict[str, Any], wish: Wish) -> list[str]:
-    """Note in the calibration whether cameras turn when the fixes do, where their films tell; a warning for each alarm.
-
-    A check only: an offset it finds is never applied. A log without positions says nothing here.
-    """
-    track = _track(wish)
-    alarms = []
-    for key, (item, clock) in zip(table, clocks, strict=True):
-        check = check_video(item, track, clock.utc_ns) if track is not None else None
-        if check is not None:
-            table[key]["drive_check"] = check.to_json()
-            alarms += [f"{key}: {check.why}"] if check.verdict == "alarm" else []
-    return alarms
 
 
 # --- what is wanted ---------------------------------------------------------------------------------------------------
@@ -387,23 +307,6 @@ def _make(
 
 def _place(folder: Path, row: Photo) -> Path:
     return folder / row.camera / Path(row.photo).name
-
-
-def _put_in_place(part: Path, output: Path, made: Sequence[Made], works: Sequence[Work]) -> None:
-    """Replace these cameras' photos and rows, keep other cameras'."""
-    cameras = {work.video.camera for work in works}
-    rows = [one.row for one in made if one.row is not None and one.kept]
-    others = []
-    if (output / photos.TABLE_NAME).exists():
-        others = [row for row in photos.read_table(output) if row.camera not in cameras]
-    (output / "photos").mkdir(exist_ok=True)
-    for camera in sorted(cameras):
-        place, old = output / "photos" / camera, part / f"{camera}.old"
-        shutil.rmtree(old, ignore_errors=True)
-        if place.exists():
-            place.rename(old)
-        (part / camera).rename(place)
-    photos.write_table(output, [*others, *rows])
 
 
 def _export(works: Sequence[Work], output: Path, settings: Settings, wish: Wish) -> None:

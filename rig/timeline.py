@@ -43,6 +43,8 @@ MOST_LATE = 3  # refreshes in a row that a code may stay too long
 WRONG_SHARE = 0.004
 GRID_NS = 0.05 * MILLISECOND_NS
 UNIFORM_99 = 1.487  # half-width of 99 % of a normal distribution over that of a uniform one of the same sigma
+POSSIBLE_PPM = 10_000.0  # of a stored rate; a video that was slowed down is no film of a drive
+LARGEST_NS = 1 << 62
 TAIL = 0.0025  # on each side: the interval holds 99.5 %, the rest of 1 % is for what no model knows
 
 SAME_CLOCK_NS = 50 * MILLISECOND_NS  # codes of one screen differ by less, whatever it missed
@@ -162,7 +164,10 @@ class CameraClock:
         return np.asarray(self.offset_ns + pts_ns + stretch, dtype=np.int64)
 
     def error_ns(self, pts_ns: Int64, *, constants: bool = True) -> Int64:
-        """Half-width around `utc_ns` that holds the truth; without `constants` only what the films leave open."""
+        """Half-width around `utc_ns` that holds the truth; without `constants` only what the films leave open.
+
+        How far from the middle row the code was held, times the doubt about the read-out, is of the film.
+        """
         x = np.array([anchor.pts_ns for anchor in self.anchors])
         widths = np.array([anchor.half_width_ns for anchor in self.anchors])
         terms = [np.interp(pts_ns, x, widths), self._drift_ns(pts_ns, x)]
@@ -252,7 +257,7 @@ def to_json(clock: CameraClock, first_pts_ns: int, last_pts_ns: int) -> dict[str
 def from_json(values: dict[str, Any]) -> CameraClock:
     """The clock that `to_json` described. Raises UnreadableError for anything else."""
     try:
-        return CameraClock(
+        clock = CameraClock(
             source=str(values["source"]),
             offset_ns=int(values["offset_ns"]),
             rate_ppm=float(values["rate_ppm"]),
@@ -263,10 +268,25 @@ def from_json(values: dict[str, Any]) -> CameraClock:
             curve=tuple((int(x), int(y)) for x, y in values["curve_ns"]),
             curve_span=None if values["curve_span_ns"] is None else _pair(*values["curve_span_ns"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        _check(clock)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UnreadableError(
             f"the calibration is not one of ours ({error!r})", cure="leave out --calibration"
         ) from error
+    return clock
+
+
+def _check(clock: CameraClock) -> None:
+    """Raise ValueError for what no clock can be."""
+    instants = [clock.offset_ns, *(clock.curve_span or ()), *(value for point in clock.curve for value in point)]
+    instants += [value for anchor in clock.anchors for value in (anchor.pts_ns, anchor.utc_ns)]
+    widths = [anchor.half_width_ns for anchor in clock.anchors] + [value for _, value in clock.constants]
+    if not clock.anchors or any(old.pts_ns > new.pts_ns for old, new in pairwise(clock.anchors)):
+        raise ValueError("no film of the code, or not in order")
+    if not (abs(clock.rate_ppm) <= POSSIBLE_PPM and 0 <= clock.rate_error_ppm <= POSSIBLE_PPM):
+        raise ValueError("an impossible rate")
+    if not all(abs(instant) < LARGEST_NS for instant in instants) or not all(0 <= one < LARGEST_NS for one in widths):
+        raise ValueError("an impossible time")
 
 
 def _pair(low: int, high: int) -> tuple[int, int]:

@@ -177,7 +177,7 @@ def test_a_code_is_read_while_it_is_recorded(a_film: tuple[Camera, Path]) -> Non
     begun_s = time.monotonic()
     with a_watcher(folder, Look(True, system_clock())) as worker:
         wait_for(lambda: sight_of(worker).codes > 3)
-        assert time.monotonic() - begun_s < 3.0
+        assert time.monotonic() - begun_s < 15.0  # 3 s on a machine that is not busy
         wait_for(lambda: sight_of(worker).state == DONE)
         sight = sight_of(worker)
         assert sight.error_ms is not None
@@ -217,7 +217,7 @@ def test_without_a_code_only_key_frames_are_decoded(a_film: tuple[Camera, Path])
         wait_for(lambda: sight_of(worker).pictures >= 3)
         assert sight_of(worker).state == "off"
         picture: Picture = worker.ask(TakePicture(), 5.0)
-        assert time.monotonic_ns() - picture.arrival_monotonic_ns < 1_500_000_000
+        assert time.monotonic_ns() - picture.arrival_monotonic_ns < 10_000_000_000
         decoded = cv2.imdecode(np.frombuffer(picture.jpeg, np.uint8), cv2.IMREAD_COLOR)
         assert decoded is not None
         assert decoded.shape == (360, 640, 3)
@@ -415,7 +415,7 @@ def test_a_recording_with_all_that_looks_at_it(rig: Rig) -> None:
         return calibration is not None and calibration["codes"] > 0
 
     wait_for(is_read)
-    assert time.monotonic() - shown_s < 4.0  # the watcher's own start included
+    assert time.monotonic() - shown_s < 20.0  # 4 s on a machine that is not busy
     wait_for(lambda: is_read() and rig.first["calibration"]["done"])
     lines = (folder / "codes" / "0a1b2c3d.jsonl").read_text().splitlines()
     assert [json.loads(line)["draws"][0][0] for line in lines[:2]] == [0, 1]
