@@ -7,7 +7,9 @@ OPEN_GOPRO_VENV names another folder.
 
 import json
 import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +76,27 @@ def test_gopros_own_programs_take_a_video_and_a_photo(model: str, tmp_path: Path
         assert 20 < sum(1 for _ in film.decode(video=0)) < 180
     assert (tmp_path / "film.gpmf").read_bytes().startswith(b"DEVC")
     assert (tmp_path / "photo.jpg").read_bytes().startswith(b"\xff\xd8\xff")
+
+
+# A network of its own, in which a camera has the address that its serial number says.
+NETWORK = """
+ip link set lo up && ip link set lo multicast on && ip addr add 172.27.111.51/24 dev lo || exit 77
+ip route add 224.0.0.0/4 dev lo || exit 77
+"$1" -m simulator camera --host 172.27.111.51 --http-port 8080 --serial C3501324500711 --size 180 --mdns > "$3/ready" &
+until [ -s "$3/ready" ]; do kill -0 $! || exit 3; sleep 0.1; done
+cd "$3"
+"$2/bin/gopro-photo" --wired --identifier 711 --output by-serial.jpg --log log1
+"$2/bin/gopro-photo" --wired --output by-mdns.jpg --log log2
+kill $! && wait $!
+"""
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None or shutil.which("ip") is None, reason="no unshare or ip")
+def test_the_sdk_as_it_comes_finds_the_camera_by_serial_number_and_by_mdns(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command: list[str | Path] = ["unshare", "-rn", "sh", "-c", NETWORK, "sh", sys.executable, VENV, tmp_path]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=110, check=False)
+    if done.returncode in (1, 77) and not (tmp_path / "ready").exists():
+        pytest.skip(f"this machine gives no network of its own: {done.stderr.strip()}")
+    for name in ("by-serial.jpg", "by-mdns.jpg"):
+        assert (tmp_path / name).read_bytes().startswith(b"\xff\xd8\xff"), done.stdout
