@@ -92,11 +92,15 @@ def measure(sentences: int, share: float, how: Damage, kinds: str = "gga,rmc,gst
     while spoilt < sentences:
         lines = drive(luck, kinds)
         true = {_place(fix): fix for fix in read_log(b"".join(lines))}
+        undated = {((fix.utc or "")[11:], fix.latitude, fix.longitude) for fix in true.values()}  # no RMC was whole yet
         hit = [luck.random() < share for _ in lines]
         fixes = read_log(b"".join(how(line, luck) if bad else line for line, bad in zip(lines, hit, strict=True)))
         for fix in fixes:
             csv_line(fix)
-        wrong = [fix for fix in fixes if fix.latitude is not None and _place(fix) not in true]
+        said = [
+            fix for fix in fixes if fix.latitude is not None and (fix.utc, fix.latitude, fix.longitude) not in undated
+        ]
+        wrong = [fix for fix in said if _place(fix) not in true]
         inside = _in_track(fixes)
         left = [fix for fix in wrong if _place(fix) in inside]
         furthest_m = max([furthest_m, *(_off_m(fix, list(true.values())) for fix in left)])

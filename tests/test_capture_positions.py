@@ -1,9 +1,12 @@
 """The receiver on real pseudo terminals: found, logged, lost and found again; logs replayed; the command's answers."""
 
 import csv
+import errno
 import json
 import os
+import re
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -162,6 +165,32 @@ def test_errors_are_one_line_and_an_exit_code(
     assert captured.err.count("\n") == 1
     assert captured.out == ""
     assert not (tmp_path / "out").exists()
+
+
+def test_a_signal_ends_a_capture_and_says_what_was_kept(simulate: Simulate, tmp_path: Path) -> None:
+    simulate()
+    command = [sys.executable, "capturePositions.py", "--port", str(tmp_path / "gnss"), "--baud", "115200", "--output"]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        out = tmp_path / number.name
+        with subprocess.Popen([*command, str(out)], cwd=PROJECT, stderr=subprocess.PIPE, text=True) as process:
+            until(lambda out=out: (out / "positions.csv").exists() and len(rows_of(out)) > 5, 20)  # type: ignore[misc]
+            process.send_signal(number)
+            _, said = process.communicate(timeout=20)
+        assert process.returncode == 130
+        assert re.search(rf"\d+ epochs are in {out}\n.*interrupted", said)
+
+
+def test_a_full_disk_ends_a_capture(
+    simulate: Simulate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    simulate()
+    monkeypatch.setattr(PositionLog, "add_bytes", full)
+    command = ["--port", str(tmp_path / "gnss"), "--baud", "115200", "--output", str(tmp_path / "out")]
+    assert main([*command, "--duration", "60"]) == 8
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_help_names_all_options(capsys: pytest.CaptureFixture[str]) -> None:
@@ -389,6 +418,24 @@ def test_status_tells_what_the_crew_must_know(
     until(lambda: receiver.status().quality == "none")
     assert receiver.status().latitude is None
     assert receiver.status().rate_hz
+
+
+def test_status_tells_of_satellites_heading_and_a_rate_too_low(
+    simulate: Simulate, reader: Callable[..., Receiver], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capturePositions, "RATE_KNOWN_NS", NS_PER_S)
+    simulate(rate_hz=5, sentences="GGA,RMC,GSV,HDT")
+    receiver = reader(tmp_path / "gnss")
+    until(lambda: any("not 10: set its rate" in problem for problem in receiver.status().problems))
+    status = receiver.status()
+    assert status.rate_hz == pytest.approx(5, abs=0.5)
+    assert status.rate_asked_hz == 10
+    assert status.satellites is not None
+    assert status.satellites_in_view is not None
+    assert abs(status.satellites_in_view - status.satellites) <= 3  # the simulator shows those it uses
+    assert status.cn0_dbhz is not None
+    assert 38 <= status.cn0_dbhz <= 50
+    assert status.heading_deg is not None
 
 
 def test_receiver_without_a_date_is_a_problem(
