@@ -34,7 +34,7 @@ class Pulse:
     """Follows the logs in one folder as they grow, across all restarts of what writes them."""
 
     def __init__(self, folder: Path, usual_s: float = 0.0) -> None:
-        """`usual_s` is the longest time that passes between two arrivals in order, as far as it is known before."""
+        """`usual_s` is what may pass between two arrivals in order, at first: it is learned; 0 for a stream, not."""
         self.last_ns: int | None = None  # when the newest thing kept arrived
         self._folder = folder
         self._began_ns = time.monotonic_ns()  # what was there before belongs to an earlier capture
@@ -60,7 +60,8 @@ class Pulse:
         if step_ns < BURST_NS:
             return False
         usual_ns = self._usual_ns
-        self._usual_ns += SMOOTHING * (min(step_ns, SLOWEST_NS) - usual_ns)
+        if usual_ns:
+            self._usual_ns += SMOOTHING * (min(step_ns, SLOWEST_NS) - usual_ns)
         return step_ns > max(SHORTEST_NS, USUAL_INTERVALS * usual_ns)
 
     def _read(self) -> list[int]:

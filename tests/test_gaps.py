@@ -39,6 +39,13 @@ def test_a_gap_spans_from_the_last_picture_kept_to_the_next_one(tmp_path: Path) 
     assert pulse.last_ns == second[-1] + 33 * MS
 
 
+def test_many_gaps_of_a_stream_are_not_its_pace(tmp_path: Path) -> None:
+    pulse, now = Pulse(tmp_path), time.monotonic_ns() + MS
+    for number in range(20):
+        write(tmp_path / f"stream-{number + 1:03d}.idx", STREAM, *picture_times(now + number * 2400 * MS, 30))
+    assert [(end - begin) // MS for begin, end in pulse.beat()] == [2400 - 29 * 33] * 19
+
+
 @pytest.mark.parametrize("rate_hz", [1, 5, 10, 20])
 def test_the_pace_of_a_receiver_is_no_gap_but_a_pause_is(tmp_path: Path, rate_hz: int) -> None:
     pulse, now = Pulse(tmp_path, 1.0), time.monotonic_ns() + MS

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import av
 import pytest
@@ -52,16 +53,16 @@ def disk(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("cuts", [3, pytest.param(200, marks=LONG)])
 def test_a_power_cut_costs_a_second_or_two(stopped_server: Server, disk: Path, tmp_path: Path, cuts: int) -> None:
     chance, lost = random.Random(cuts), []
-    with on_loop(tmp_path / "disk.img", disk):
+    with TemporaryDirectory(dir="/dev/shm") as memory, on_loop(Path(memory) / "disk.img", disk):
         server = stopped_server
         server.start()
         server.ready(2)
         recording_id = server.record()
+        wait_for(lambda: all(arrivals(disk / recording_id / "videos" / serial) for serial in SERIALS))
         time.sleep(2.0)
         for _ in range(cuts):
             time.sleep(chance.uniform(0.3, 2.0))
-            now_ns = time.monotonic_ns()
-            with after_power_cut(tmp_path / "disk.img", tmp_path / "mounted") as found:
+            with after_power_cut(Path(memory) / "disk.img", tmp_path / "mounted") as (found, now_ns):
                 lost.append(losses(found, recording_id, now_ns))
         server.call("POST", "/api/stop")
         server.end()
