@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from simulator import camera_control, camera_faults
 from simulator.camera_faults import Faults
@@ -188,50 +188,35 @@ class Camera:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; one JSON line on stdout says that the camera answers."""
-    options = _parser().parse_args(argv)
+    options = vars(_parser().parse_args(argv))
+    control_port = options.pop("control_port")
     ends = {signal.SIGTERM, signal.SIGINT}
     # Blocked before any thread starts, so that only `sigwait` takes them.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     try:
-        camera = _build(options)
-        control = camera_control.serve(camera, options.host, options.control_port)
+        camera = _build(**options)
+        control = camera_control.serve(camera, options["host"], control_port)
     except (ValueError, OSError) as error:
         print(f"camera: {error}", file=sys.stderr)
         return 2
     with camera, closing(control):
         control.start()
         ready = {"serial": camera.serial, "model": camera.model, "address": camera.address}
-        print(json.dumps(ready | {"control": f"http://{options.host}:{control.port}"}), flush=True)
+        print(json.dumps(ready | {"control": f"http://{options['host']}:{control.port}"}), flush=True)
         signal.sigwait(ends)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return 0
 
 
-def _build(options: argparse.Namespace) -> Camera:
-    faults = dict(map(camera_faults.parse, options.fault))
+def _build(rate_ppm: float | None, faults: Sequence[str], seed: int, **options: Any) -> Camera:
     now_ns = time.time_ns()
-    crystal = None if options.rate_ppm is None else Crystal(options.rate_ppm, 0.0, now_ns)
     return Camera(
         world=World(epoch_utc_ns=now_ns, epoch_monotonic_ns=time.monotonic_ns()),
-        street=Street(seed=options.seed, start_utc_ns=now_ns),
-        host=options.host,
-        http_port=options.http_port,
-        udp_port=options.udp_port,
-        serial=options.serial,
-        model=options.model,
-        firmware=options.firmware,
-        side=options.side,
-        crystal=crystal,
-        latency_ms=options.latency_ms,
-        size=options.size,
-        anti_flicker_hz=options.anti_flicker,
-        clock_offset_s=options.clock_offset,
-        chapter_bytes=options.chapter_bytes,
-        hevc=options.hevc,
-        mdns=options.mdns,
-        seed=options.seed,
-        truth=options.truth,
-        faults=faults,
+        street=Street(seed=seed, start_utc_ns=now_ns),
+        crystal=None if rate_ppm is None else Crystal(rate_ppm, 0.0, now_ns),
+        faults=dict(map(camera_faults.parse, faults)),
+        seed=seed,
+        **options,
     )
 
 
@@ -239,7 +224,7 @@ def _parser() -> argparse.ArgumentParser:
     faults = "\n".join(f"  {name:24}{text} ({usual:g})" for name, (usual, text) in camera_faults.FAULTS.items())
     parser = argparse.ArgumentParser(
         prog="python -m simulator camera",
-        description="A virtual GoPro; it says {serial, model, address} in one line of JSON when it answers.",
+        description="A virtual GoPro; it says {serial, model, address, control} in one line of JSON when it answers.",
         epilog=f"faults, with the value each has when none is given:\n{faults}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -250,7 +235,7 @@ def _parser() -> argparse.ArgumentParser:
         "--control-port",
         type=int,
         default=0,
-        help="where faults are switched: see docs/simulator.md; 0 takes a free one",
+        help="of docs/simulator.md; 0 takes a free one",
     )
     add("--udp-port", type=int, default=DEFAULT_UDP_PORT, help="where streams go when the request names no port")
     add("--serial", default=DEFAULT_SERIAL, help="default %(default)s")
@@ -258,18 +243,31 @@ def _parser() -> argparse.ArgumentParser:
     add("--firmware", metavar="NN.NN.NN", help="default by model")
     add("--side", choices=("left", "right"), default="left", help="side of the car it looks at")
     add("--size", type=int, choices=(1080, 720, 360, 180), default=1080, help="height of the largest picture")
-    add("--anti-flicker", type=int, choices=(60, 50), default=60, help="50 Hz means 25 frames a second")
+    add(
+        "--anti-flicker",
+        dest="anti_flicker_hz",
+        type=int,
+        choices=(60, 50),
+        default=60,
+        help="50 Hz: 25 frames a second",
+    )
     add("--latency-ms", type=float, default=DEFAULT_LATENCY_MS, help="from a frame to its datagrams")
     add("--rate-ppm", type=float, help="how much too fast the camera's crystal is; default by --seed")
-    add("--clock-offset", type=float, metavar="S", help="how wrong the camera's date is at first; default by --seed")
+    add(
+        "--clock-offset",
+        dest="clock_offset_s",
+        type=float,
+        metavar="S",
+        help="how wrong its date is; default by --seed",
+    )
     add("--chapter-bytes", type=int, help="a video file is no larger; default by model")
     add(
         "--hevc",
         action="store_true",
-        help="recordings in HEVC, as newer models really make them: takes 5 times the work",
+        help="record in HEVC, as newer models do: 5 times the work",
     )
     add("--mdns", action="store_true", help="announce it as _gopro-web._tcp, which not all firmware does")
     add("--seed", type=int, default=1, help="of all that is random")
     add("--truth", type=Path, metavar="DIR", help="folder for frames-<serial>.csv")
-    add("--fault", action="append", default=[], metavar="NAME[=VALUE]", help="may be repeated")
+    add("--fault", dest="faults", action="append", default=[], metavar="NAME[=VALUE]", help="may be repeated")
     return parser
