@@ -64,7 +64,8 @@ def _data(folder: Path, collection: Collection, settings: Settings, messages: Se
         "software": manifest.software if manifest else "",
         "maxGap": settings.max_gap_s,
         "cameras": [
-            {"name": collection.labels.get(camera, camera), "model": models.get(camera, "")} for camera in cameras
+            {"folder": camera, "name": collection.labels.get(camera, camera), "model": models.get(camera, "")}
+            for camera in cameras
         ],
         "photos": [
             _photo(row, cameras.index(row.camera), direction, scale)

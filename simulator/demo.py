@@ -261,6 +261,7 @@ def _perform(plan: Plan, options: argparse.Namespace, scratch: Path, log: TextIO
     say(f"starting the simulated car: {plan.cameras} cameras, a receiver, a street")
     with simulated_car(plan.cameras, plan.height, scratch, log) as car, _serving(plan, car, log, say) as api:
         say(f"the server on {api.url} sees all cameras, a fix, and UTC from the receiver")
+        _name_cameras(api, car["cameras"])
         recording = _record(plan, api, car["control"], say)
         frames = _late_frames(car["control"])
         _process(api, recording, say)
@@ -268,6 +269,14 @@ def _perform(plan: Plan, options: argparse.Namespace, scratch: Path, log: TextIO
         verdict = _keep_verdict(plan, folder, scratch / "truth", frames)
         _report(verdict, folder, frames, say)
         return _finish(verdict, api, folder, options, say)
+
+
+def _name_cameras(api: Api, cameras: Sequence[dict[str, Any]]) -> None:
+    """Call the cameras by the side they look at, as a crew would: photos then say in which direction they look."""
+    seen = {camera["serial"] for camera in api.call("GET", "/api/status")["cameras"]}
+    for camera in cameras:
+        if camera["serial"] in seen:
+            api.call("PATCH", f"/api/cameras/{camera['serial']}", {"label": camera["label"]})
 
 
 @contextmanager

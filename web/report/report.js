@@ -107,7 +107,7 @@ function notes() {
   }
   const longest = DATA.gaps.filter((gap) => gap.why === 'silence').sort((a, b) => b.seconds - a.seconds)[0];
   if (longest && longest.seconds > 2) found.push(['', say('longGap')(number(longest.seconds, 1), clock(longest.t))]);
-  for (const loss of DATA.losses) if (loss.damaged) found.push(['', say('lossNote')(number(loss.damaged), loss.camera)]);
+  for (const loss of DATA.losses) if (loss.damaged) found.push(['', say('lossNote')(number(loss.damaged), cameraOf(loss.camera).name)]);
   return found;
 }
 
@@ -575,7 +575,7 @@ function tellGaps() {
     gap.why === 'quality' ? `${say('quality')}: ${say(qualityOf(gap.from))} → ${say(qualityOf(gap.to))}` : say('silence'),
   ]);
   byId('gaps').replaceChildren(rows.length ? table([say('from'), say('seconds'), say('why')], rows) : element('p', say('noGaps')));
-  const losses = DATA.losses.map((loss) => [loss.camera, number(loss.pictures), number(loss.damaged), number(loss.errors)]);
+  const losses = DATA.losses.map((loss) => [cameraOf(loss.camera).name, number(loss.pictures), number(loss.damaged), number(loss.errors)]);
   byId('losses').replaceChildren(
     losses.length ? table([say('camera'), say('pictures'), say('damaged'), say('errors')], losses) : element('p', say('noLosses')));
 }
@@ -588,25 +588,32 @@ function shape(name, attributes, text) {
   return made;
 }
 
+// The colour and the name of the camera in whose folder something lies; calibration.json may add the video's name.
+function cameraOf(folder) {
+  const known = DATA.cameras.findIndex((camera) => folder === camera.folder || folder.startsWith(`${camera.folder} `));
+  return {name: known < 0 ? folder : DATA.cameras[known].name + folder.slice(DATA.cameras[known].folder.length), colour: known % 2 ? 'right' : 'left'};
+}
+
 function tellClocks() {
   const box = byId('clock');
   if (!DATA.clocks.length) return void box.replaceChildren(element('p', say('noClock')));
   box.replaceChildren();
-  DATA.clocks.forEach((entry, i) => {
+  DATA.clocks.forEach((entry) => {
+    const camera = cameraOf(entry.camera);
     const error = entry.error_ms?.middle;
     const words = [`${say('source')} ${say(entry.source)}`];
     if (error !== undefined) words.push(`${say('within')} ± ${number(error, 1)} ms`);
     if (entry.rate_ppm) words.push(`${say('rate')} ${number(entry.rate_ppm, 1)} ppm`);
     if (entry.codes_read) words.push(`${number(entry.codes_read)} ${say('codes')} ${number(entry.codes_rejected ?? 0)}`);
     if (entry.drive) words.push(`${say('drive')}: ${say(entry.drive)}`);
-    box.append(element('p', entry.camera, {style: `color:var(--${i % 2 ? 'right' : 'left'});font-weight:600;margin-top:6px`}), element('p', words.join(', ')));
-    if (entry.points.length) box.append(residuals(entry, i));
+    box.append(element('p', camera.name, {style: `color:var(--${camera.colour});font-weight:600;margin-top:6px`}), element('p', words.join(', ')));
+    if (entry.points.length) box.append(residuals(entry, `var(--${camera.colour})`));
   });
   if (DATA.clocks.some((entry) => entry.points.length)) box.append(element('p', say('residual'), {class: 'soft'}));
 }
 
-function residuals(entry, i) {
-  const [width, height, left, right] = [420, 96, 46, 12];
+function residuals(entry, paint) {
+  const [width, height, left, right] = [420, 96, 62, 12];
   const drawing = shape('svg', {viewBox: `0 0 ${width} ${height}`, width: '100%', role: 'img', 'aria-label': say('residual')});
   const most = niceStep(Math.max(0.1, ...entry.points.map((point) => Math.abs(point.residual) + point.half)));
   const times = entry.points.map((point) => point.t);
@@ -617,7 +624,6 @@ function residuals(entry, i) {
     drawing.append(shape('line', {x1: left, x2: width - right, y1: y(value), y2: y(value), stroke: 'var(--line)'}));
     drawing.append(shape('text', {x: left - 6, y: y(value) + 4, 'text-anchor': 'end'}, `${number(value, most < 2 ? 1 : 0)} ms`));
   }
-  const paint = `var(--${i % 2 ? 'right' : 'left'})`;
   entry.points.forEach((point, n) => {
     const at = x(point.t);
     drawing.append(shape('line', {x1: at, x2: at, y1: y(point.residual - point.half), y2: y(point.residual + point.half), stroke: paint, 'stroke-width': 3, opacity: 0.5}));
