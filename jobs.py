@@ -28,6 +28,7 @@ KEPT_JOBS = 50
 LOOK_S = 0.5  # how often a queued job looks whether the files of its recording have come
 STOPPED_S = 2.0  # from the end of a process to its job's last state
 NICENESS = 10  # a recording goes first
+OOM_SCORE, FIRST_VICTIM = Path("/proc/self/oom_score_adj"), 500  # also when the memory is full
 REPORT_INTERVAL_S = 0.2
 PHOTOS_SHARE = 0.9  # of the time of `process`; the positions take the rest
 
@@ -227,6 +228,7 @@ def run_task(link: Link, task: Task, settings: Settings) -> None:
     """Do a job in a worker's process; reports its progress and, at the end, what came of it."""
     with suppress(OSError):
         os.nice(NICENESS)
+        OOM_SCORE.write_text(f"{FIRST_VICTIM}\n", encoding="ascii")
     # They import OpenCV, PyAV and pandas, which the server's own process shall not carry.
     import parsePhotos
     import parseVideo
