@@ -448,14 +448,6 @@ def read_clock(path: Path) -> list[tuple[int, int]]:
     return Telemetry(path).clock()
 
 
-def read_gyro(path: Path) -> tuple[Integers, Floats]:
-    """PTS in ns and turning about the camera's three axes in rad/s. Raises UnreadableError for a file without them."""
-    series = Telemetry(path).gyro()
-    if series is None:
-        raise UnreadableError(f"{path} holds no gyro", cure=NO_GPMF)
-    return series.pts_ns, series.values
-
-
 def read_camera(path: Path) -> Camera:
     """What the file's header says of the camera. Raises UnreadableError for a file that cannot be read."""
     try:

@@ -11,7 +11,7 @@ import pytest
 
 from rig.clock import NS_PER_MS, NS_PER_S
 from rig.errors import UnreadableError
-from rig.gpmf import Telemetry, clock_line, items, read_camera, read_clock, read_fixes, read_gyro
+from rig.gpmf import Telemetry, clock_line, items, read_camera, read_clock, read_fixes
 from rig.positions import Track
 
 SECOND_US = 1_001_000
@@ -116,8 +116,10 @@ def test_stamps_of_a_real_file_are_on_the_time_line_of_its_frames(real_file: Pat
     frames_ns = np.arange(len(exposures.pts_ns)) * 1001 * NS_PER_S / 30_000
     assert np.abs(exposures.pts_ns - frames_ns).max() < 0.1 * NS_PER_MS
     assert 0.0004 < exposures.values.min() < exposures.values.max() < 0.0011
-    pts_ns, rates = read_gyro(real_file)
-    assert rates.shape == (len(pts_ns), 3)
+    gyro = Telemetry(real_file).gyro()
+    assert gyro is not None
+    pts_ns = gyro.pts_ns
+    assert gyro.values.shape == (len(pts_ns), 3)
     assert 195 < NS_PER_S / np.diff(pts_ns).mean() < 200
     assert np.diff(pts_ns).min() > 4 * NS_PER_MS
     middle_ms = (float(np.median(exposures.values)) * 1000 + 20.601) / 2
@@ -222,7 +224,7 @@ def test_a_gpsu_that_jumps_does_not_move_the_line() -> None:
 def test_what_holds_no_gpmf_is_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "track.bin"
     path.write_bytes(data)
-    for read in (read_fixes, read_clock, read_gyro):
+    for read in (read_fixes, read_clock, Telemetry):
         with pytest.raises(UnreadableError):
             read(path)
 

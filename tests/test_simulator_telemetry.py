@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from rig.gpmf import Telemetry, read_camera, read_clock, read_fixes, read_gyro
+from rig.gpmf import Telemetry, read_camera, read_clock, read_fixes
 from simulator.hero import boxes
 from simulator.hero.recorder import timecode
 from simulator.hero.sensor import Rate
@@ -76,7 +76,9 @@ def test_models_without_gps_write_none(tmp_path: Path, model: str) -> None:
     path, _, _ = film(tmp_path / "film.mp4", model, 3.0)
     assert read_fixes(path) == []
     assert read_clock(path) == []
-    assert len(read_gyro(path)[0]) == 601
+    gyro = Telemetry(path).gyro()
+    assert gyro is not None
+    assert len(gyro.pts_ns) == 601
 
 
 def test_each_frame_has_an_exposure_at_its_start(tmp_path: Path) -> None:
@@ -91,7 +93,9 @@ def test_each_frame_has_an_exposure_at_its_start(tmp_path: Path) -> None:
 
 def test_the_gyro_turns_with_the_car_about_the_vertical(tmp_path: Path) -> None:
     path, street, crystal = film(tmp_path / "film.mp4", "HERO12 Black", 60.0, ppm=40.0)
-    pts_ns, rates = read_gyro(path)
+    gyro = Telemetry(path).gyro()
+    assert gyro is not None
+    pts_ns, rates = gyro.pts_ns, gyro.values
     forces = Telemetry(path).series("ACCL")
     assert forces is not None
     gravity = forces.values.mean(axis=0)
