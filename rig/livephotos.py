@@ -28,11 +28,12 @@ from rig.clock import NS_PER_MS, NS_PER_S, GnssClock, UtcClock, iso_utc, parse_u
 from rig.errors import NoPositionError
 from rig.files import write_atomically
 from rig.fix import Fix
+from rig.fixfiles import csv_fixes
 from rig.locate import Rule, direction_of, locate, tags_of
 from rig.photographer import PhotoStatus
 from rig.photos import Photo
 from rig.positionlog import CSV_HEADER, CSV_NAME
-from rig.positions import Track, csv_fixes
+from rig.positions import Track
 from rig.privacy import PrivacyError, make_private
 from rig.recordings import MANIFEST
 from rig.spacing import Every, Odometer

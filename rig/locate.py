@@ -12,8 +12,9 @@ from rig.clock import NS_PER_MS, NS_PER_S, iso_utc, parse_utc
 from rig.errors import NoPositionError
 from rig.exif import PhotoTags
 from rig.fix import Fix
+from rig.fixfiles import read_fixes
 from rig.photos import Photo, with_flags
-from rig.positions import Places, Track, lever_arm, read_fixes
+from rig.positions import Places, Track, lever_arm
 
 SIGMAS_IN_99_PERCENT = 2.6  # half-width of a 99 % interval over one sigma of a normal distribution
 NO_FIX = "no-fix-near"

@@ -1,10 +1,8 @@
 """A track of fixes from any number of logs: the nearest fix to an instant, and the place between two of them."""
 
 import bisect
-import csv
 import math
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,11 +11,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from rig import gpx
 from rig.clock import NS_PER_S
-from rig.errors import NoPositionError, UnreadableError
-from rig.fix import FIX_COLUMNS, Fix, horizontal_sigma_m, quality_of
-from rig.nmea import Framer, read_log
+from rig.errors import NoPositionError
+from rig.fix import Fix, horizontal_sigma_m, quality_of
+from rig.fixfiles import read_fixes
 
 GAP_INTERVALS = 2.5  # neighbours further apart than so many usual intervals of their log are not joined
 STANDING_MPS = 0.5  # below it the course is noise (p50 55 degrees on a real drive): the last heading is held
@@ -29,9 +26,6 @@ CURVE_ERROR_SHARE = 0.25  # of the way between line and curve, left as error of 
 UNKNOWN_ACCELERATION_MPS2 = 3.0  # of a car in town, where no speeds are known
 HEADING_SIGMA_RAD = math.radians(2.0)
 EQUATOR_RADIUS_M, ECCENTRICITY_SQUARED = 6_378_137.0, 6.694_379_990_14e-3  # WGS 84
-PROBE_BYTES = 1 << 20
-_XML = re.compile(rb"(\xef\xbb\xbf)?\s*<|\xff\xfe<|\xfe\xff\0<")
-NEEDED_COLUMNS = frozenset(("utc_ns", "latitude", "longitude"))
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -196,59 +190,6 @@ def lever_arm(places: Places, arm_m: Sequence[float]) -> Places:
         altitude_m=places.altitude_m + up_m,
         sigma_m=np.hypot(places.sigma_m, np.where(known, HEADING_SIGMA_RAD, 1.0) * length_m),
     )
-
-
-def read_fixes(path: Path) -> list[Fix]:
-    """All epochs of one of our CSV files, an NMEA log, a GPX file or a film with GPMF. Raises UnreadableError."""
-    try:
-        with path.open("rb") as file:
-            beginning = file.read(PROBE_BYTES)  # a film of gigabytes may have been given
-        header = beginning.decode("utf-8-sig", errors="replace").partition("\n")[0].strip().split(",")
-        if set(header) >= NEEDED_COLUMNS:
-            return list(csv_fixes(path.read_bytes()))
-        if beginning[4:8] == b"ftyp":
-            from rig import gpmf  # PyAV is loaded only where a film is read
-
-            return gpmf.read_fixes(path)
-        if _XML.match(beginning):
-            return gpx.read_fixes(path)
-        if Framer().feed(beginning):
-            return read_log(path)
-    except OSError as error:
-        raise UnreadableError(f"{path} cannot be read ({error.strerror})") from error
-    raise UnreadableError(f"{path} is neither positions.csv, NMEA, GPX nor a GoPro's film", cure="give one of these")
-
-
-def csv_fixes(data: bytes) -> Iterator[Fix]:
-    """The fixes of our own table. A row that was cut off by a crash, or glued to another, is left out."""
-    whole = data[: data.rfind(b"\n") + 1].replace(b"\0", b"")  # a power cut may leave zeros
-    rows = csv.reader(whole.decode("utf-8-sig", errors="replace").splitlines())
-    header = next(rows, [])
-    for row in rows:
-        if len(row) == len(header):
-            try:
-                yield _csv_fix(dict(zip(header, row, strict=True)))
-            except ValueError:
-                continue
-
-
-def _csv_fix(row: dict[str, str]) -> Fix:
-    values = {name: _VALUES[name](text) for name in FIX_COLUMNS if name in _VALUES and (text := row.get(name, ""))}
-    return Fix(**values, flags=tuple(filter(None, row.get("flags", "").split(";"))))  # type: ignore[arg-type]
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(text)
-    return value
-
-
-_VALUES: dict[str, Callable[[str], object]] = {
-    **{name: _finite for name in FIX_COLUMNS if name.endswith(("_m", "_mps", "_deg", "dop", "tude"))},
-    **dict.fromkeys(("utc_ns", "quality", "satellites", "arrival_monotonic_ns"), int),
-    "mode": str,
-}
 
 
 def _settle(log: Sequence[Fix]) -> list[Fix]:
