@@ -38,9 +38,9 @@ DATAGRAM_BYTES = 2048  # a GoPro sends 1316; no network of its kind carries more
 ANCILLARY_BYTES = 128
 BATCH_DATAGRAMS = 4096
 POLL_MS = 100  # how long a stop may wait for a silent socket
-PAUSE_S = 0.05  # datagrams gather in the kernel: each wake-up costs more than reading ten of them
+PAUSE_S = 0.004  # the datagrams of a picture gather in the kernel: each wake-up costs more than reading ten of them
 BURST_BYTES_PER_S = 60e6  # USB 2 at its best; a smaller kernel buffer is emptied before that fills it
-WRITE_INTERVAL_S = 0.1  # with the pause, what a killed process can lose
+HELD_S = 0.1  # how long a datagram may wait for the one it has overtaken
 QUEUE_BYTES = 64 << 20  # about a minute while the disk does not answer
 CLOCK_SLACK_NS = 1_000_000
 RATE_WINDOW_NS = 3_000_000_000
@@ -84,7 +84,8 @@ class StreamRecorder:
 
     The port is bound at construction (`.port`); raises DeviceError when it cannot be. A segment begins with PAT, PMT
     and a key picture after `segment_s`; also, at once, where the camera's clock (PTS) starts anew. A line's
-    `continuity_errors` are those from its picture's first packet up to the next picture's.
+    `continuity_errors` are those since the line before: in its picture, or in what came before it and is lost. The line
+    is written as soon as the picture's last packet is known to be here.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class StreamRecorder:
         self._last_arrival_ns: int | None = None
         self._empty_at_ns = time.monotonic_ns()
         self._stopping = threading.Event()
+        self._filled = threading.Event()
         self._received = threading.Event()
         self._written = threading.Event()
         self._threads = [
@@ -223,6 +225,7 @@ class StreamRecorder:
         else:
             self._bytes += size
             self._queue.append(datagrams)
+            self._filled.set()
 
     def _read_stamp(self, ancillary: list[tuple[int, int, bytes]]) -> int | None:
         stamp = None
@@ -235,13 +238,15 @@ class StreamRecorder:
         return stamp
 
     def _write(self) -> None:
-        while not self._received.wait(WRITE_INTERVAL_S):
+        while not self._received.is_set():
+            if self._filled.wait(HELD_S):
+                self._filled.clear()
+            else:
+                self._writer.release()
             self._empty_queue()
         self._empty_queue()
 
     def _empty_queue(self) -> None:
-        if not self._queue:
-            self._writer.release()
         while self._queue:
             datagrams = self._queue.popleft()
             if datagrams is None:
@@ -273,6 +278,8 @@ class _Writer:
         self._buffer = bytearray()
         self._lines: list[str] = []
         self._last: Picture | None = None
+        self._last_is_told = False  # whether its line has been made
+        self._told_errors = 0
         self._held: _Datagram | None = None
         self._lock = threading.Lock()
 
@@ -304,6 +311,9 @@ class _Writer:
         self._buffer += data[start:] if start else data
         for picture in pictures:
             self._add(picture)
+        if self._last is not None and not self._last_is_told and self.transport.is_complete:
+            self._add_line(self._last, self.transport.errors)
+            self._last_is_told = True
 
     def begin_anew(self) -> None:
         """Close the segment: the stream that follows is another one."""
@@ -338,15 +348,17 @@ class _Writer:
         self.release()
         for picture in self.transport.finish():
             self._add(picture)
-        if self._last is not None:
+        if self._last is not None and not self._last_is_told:
             self._add_line(self._last, self.transport.errors)
-            self._last = None
+        self._last = None
         self._write_up_to(self.transport.position)
 
     def _add(self, picture: Picture) -> None:
         self.pictures += 1
         self.arrivals.append(picture.arrival_monotonic_ns)
-        if self._last is not None:
+        if self._last is None:
+            self._told_errors = picture.errors
+        elif not self._last_is_told:
             self._add_line(self._last, picture.errors)
         if self._must_split(picture):
             self._write_up_to(picture.position)
@@ -357,7 +369,7 @@ class _Writer:
             self._open_segment(self.transport.position - len(self._buffer), b"")
         if self._began_ns is None:
             self._began_ns = picture.arrival_monotonic_ns
-        self._last = picture
+        self._last, self._last_is_told = picture, False
 
     def _must_split(self, picture: Picture) -> bool:
         if self._last is None or self._began_ns is None:
@@ -372,7 +384,8 @@ class _Writer:
         if self._segment is not None:
             offset = self._segment.offset_of(picture.position)
             arrival_ns, key = picture.arrival_monotonic_ns, int(picture.key)
-            self._lines.append(f"{picture.pts_90khz},{arrival_ns},{offset},{key},{errors - picture.errors}\n")
+            told, self._told_errors = self._told_errors, errors
+            self._lines.append(f"{picture.pts_90khz},{arrival_ns},{offset},{key},{errors - told}\n")
 
     def _write_up_to(self, position: int) -> None:
         count = len(self._buffer) - (self.transport.position - position)

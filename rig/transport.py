@@ -60,6 +60,12 @@ class Transport:
         self._is_key: Callable[[int], bool | None] = _h264_key
         self._open: tuple[int, int, int, int] | None = None
         self._head = b""
+        self._ended = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the newest picture's last packet has come: only that is stuffed, and hardly ever is it not."""
+        return self._ended and self._open is None
 
     @property
     def tables(self) -> bytes:
@@ -85,6 +91,8 @@ class Transport:
                     self._note_gap(data, at, counter - expected[pid])
                 expected[pid] = counter + 1 & COUNTER_MASK
             if pid == video_pid:
+                if flags & 0x10:
+                    self._ended = bool(flags & 0x20) and _is_stuffed(data, at)
                 if unit & 0x40:
                     self._begin_picture(data, at, self.position + at - start, arrival_monotonic_ns, pictures)
                 elif self._open is not None:
@@ -174,6 +182,15 @@ class Transport:
                 self._video_pid, self._is_key = (streams[at + 1] & 0x1F) << 8 | streams[at + 2], is_key
                 return
             at += 5 + ((streams[at + 3] & 0x0F) << 8 | streams[at + 4])
+
+
+def _is_stuffed(data: bytes, at: int) -> bool:
+    """Whether the adaptation field is longer than what it holds (ISO/IEC 13818-1, 2.4.3.5)."""
+    length = data[at + 4]
+    if length == 0:
+        return True
+    holds = data[at + 5]
+    return not holds & 0x03 and length > 1 + 6 * (holds >> 4 & 1) + 6 * (holds >> 3 & 1) + (holds >> 2 & 1)
 
 
 def _payload(data: bytes, at: int) -> bytes:

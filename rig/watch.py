@@ -31,7 +31,7 @@ OFF, SEARCHING, READING, DONE = "off", "searching", "reading", "done"
 
 NICENESS = 10  # a recording goes first
 REPORT_S = 0.25
-POLL_S = 0.05
+POLL_S = 0.01
 LATE_NS = NS_PER_S  # further behind it goes on from the newest key frame
 JPEG_WIDTH, JPEG_QUALITY = 960, 75
 JUDGE_S = 0.5  # between two looks at what the codes say; each takes some 10 ms
