@@ -1,10 +1,11 @@
-"""Where an MPEG-TS file lacks packets, by its continuity counters (ISO/IEC 13818-1, 2.4.3.3).
+"""Which pictures a loss spoils; where an MPEG-TS file lacks packets (ISO/IEC 13818-1, 2.4.3.3).
 
 FFmpeg marks the wrong picture and OpenCV none; what a recorder noted is not there for files from elsewhere.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from rig.transport import COUNTER_MASK, PACKET_BYTES, SYNC_BYTE
 
 Bytes = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
+Integers = npt.NDArray[np.int64]
 
 SLAB_PACKETS = 1 << 16
 SURE_PACKETS = 3  # so many sync bytes in step are no accident
@@ -23,8 +25,36 @@ SEARCH_BYTES = 1 << 20
 class Losses:
     """Byte positions of the first packets after something is missing, and whether a picture begins with them."""
 
-    position: npt.NDArray[np.int64]
+    position: Integers
     at_begin: Mask
+
+
+def hit_pictures(path: Path, pid: int, position: Integers) -> Mask:
+    """Which pictures of an MPEG-TS file lack something; they begin at these byte positions."""
+    hit = np.zeros(len(position), dtype=np.bool_)
+    found = find(np.memmap(path, np.uint8, "r"), pid)
+    # A loss that shows where a picture begins took the end of the one before.
+    order = np.argsort(position, kind="stable")
+    place = np.searchsorted(position[order], found.position, side="right") - 1 - found.at_begin
+    hit[order[place[place >= 0]]] = True
+    return hit
+
+
+def spoilt(pts: Integers, key: Mask, hit: Mask) -> Mask:
+    """Which packets a loss spoils: from the one that it hit to the next key frame that came whole."""
+    group, leading = group_of(pts, key)
+    first_hit = np.full(group[-1] + 1, len(pts))
+    np.minimum.at(first_hit, group[hit], np.flatnonzero(hit))
+    first_hit[0] = 0  # what comes before any key frame lacks it
+    before = np.concatenate([[True], first_hit[:-1] < len(pts)])
+    return np.asarray((np.arange(len(pts)) >= first_hit[group]) | (leading & before[group]))
+
+
+def group_of(pts: Integers, key: Mask) -> tuple[Integers, Mask]:
+    """Of each packet the number of its group (0: no key frame yet), and whether it is shown before its key frame."""
+    group = np.cumsum(key, dtype=np.int64)
+    key_pts = np.concatenate([[np.iinfo(np.int64).min], pts[key]])
+    return group, np.asarray(pts < key_pts[group])
 
 
 def find(data: Bytes, pid: int) -> Losses:

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from rig.clock import parse_utc
 from rig.errors import UnreadableError
-from rig.files import write_atomically
+from rig.files import sync_folder, write_atomically
 
 Luma = npt.NDArray[np.uint8]
 
@@ -162,6 +163,26 @@ def append_rows(folder: Path, photos: Iterable[Photo]) -> None:
         file.write(text.getvalue())
         file.flush()
         os.fdatasync(file.fileno())
+
+
+def replace_cameras(folder: Path, made: Path, cameras: Iterable[str], rows: Iterable[Photo]) -> None:
+    """Put photos that were made in `made/<camera>` and their rows in the place of all that these cameras had.
+
+    Raises OSError, UnreadableError for a table that is not ours.
+    """
+    gone = set(cameras)
+    others = []
+    if (folder / TABLE_NAME).exists():
+        others = [row for row in read_table(folder) if row.camera not in gone]
+    (folder / "photos").mkdir(exist_ok=True)
+    for camera in sorted(gone):
+        place, old = folder / "photos" / camera, made / f"{camera}.old"
+        shutil.rmtree(old, ignore_errors=True)
+        if place.exists():
+            place.rename(old)
+        (made / camera).rename(place)
+    sync_folder(folder / "photos")
+    write_table(folder, [*others, *rows])
 
 
 def read_table(folder: Path) -> list[Photo]:

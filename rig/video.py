@@ -193,11 +193,13 @@ def scan(path: Path) -> Clip:
     if not len(shown):
         raise UnreadableError(f"{path} holds no pictures", cure="choose another file")
     if _is_stream(path):
-        hit = _lost(path, pid, packets[:, 2]) | _noted(path, pts)  # FFmpeg's own marks are one picture off
+        hit = losses.hit_pictures(path, pid, packets[:, 2]) | _noted(
+            path, pts
+        )  # FFmpeg's own marks are one picture off
     else:
         hit = packets[:, 5] > 0
         end = max(end, promised_end)  # the next chapter begins there, also when this one lost its end
-    damaged = np.flatnonzero(np.isin(shown, pts[_spoilt(pts, key, hit)])).tolist()
+    damaged = np.flatnonzero(np.isin(shown, pts[losses.spoilt(pts, key, hit)])).tolist()
     return Clip(
         path=path,
         time_base=time_base,
@@ -320,20 +322,13 @@ def _picture_bytes(stream: av.VideoStream) -> int:
 def _needed_packets(clip: Clip, wanted: Sequence[int]) -> Mask:
     """Which packets lead to the wanted pictures: each group of pictures from its key frame to the last wanted one."""
     is_wanted = np.isin(clip.packet_pts, clip.pts[list(wanted)])
-    group, leading = _group_of(clip.packet_pts, clip.packet_key)
+    group, leading = losses.group_of(clip.packet_pts, clip.packet_key)
     # A picture shown before the key frame that precedes it needs the group before as well.
     for index in np.flatnonzero(is_wanted & leading):
         is_wanted[np.flatnonzero(group == group[index] - 1)] = True
     last = np.full(group[-1] + 1, -1)
     np.maximum.at(last, group[is_wanted], np.flatnonzero(is_wanted))
     return np.asarray(np.arange(len(group)) <= last[group])
-
-
-def _group_of(pts: Int64, key: Mask) -> tuple[Int64, Mask]:
-    """Of each packet the number of its group (0: no key frame yet), and whether it is shown before its key frame."""
-    group = np.cumsum(key, dtype=np.int64)
-    key_pts = np.concatenate([[np.iinfo(np.int64).min], pts[key]])
-    return group, np.asarray(pts < key_pts[group])
 
 
 def _needed(
@@ -386,17 +381,7 @@ def _decode(decoder: av.VideoCodecContext, packet: "av.Packet[av.VideoStream] | 
         return None
 
 
-# --- what was lost ----------------------------------------------------------------------------------------------------
-
-
-def _spoilt(pts: Int64, key: Mask, hit: Mask) -> Mask:
-    """Which packets a loss spoils: from the one that it hit to the next key frame that came whole."""
-    group, leading = _group_of(pts, key)
-    first_hit = np.full(group[-1] + 1, len(pts))
-    np.minimum.at(first_hit, group[hit], np.flatnonzero(hit))
-    first_hit[0] = 0  # what comes before any key frame lacks it
-    before = np.concatenate([[True], first_hit[:-1] < len(pts)])
-    return np.asarray((np.arange(len(pts)) >= first_hit[group]) | (leading & before[group]))
+# --- what the recorder noted ------------------------------------------------------------------------------------------
 
 
 def _read_index(path: Path) -> Index | None:
@@ -419,17 +404,6 @@ def _noted(path: Path, pts: Int64) -> Mask:
     if index is None:
         return np.zeros(len(pts), dtype=np.bool_)
     return np.isin(pts % PTS_WRAP, index.pts[index.continuity_errors > 0])
-
-
-def _lost(path: Path, pid: int, position: Int64) -> Mask:
-    """Which packets of an MPEG-TS file lack something, by its continuity counters; they begin at `position`."""
-    hit = np.zeros(len(position), dtype=np.bool_)
-    found = losses.find(np.memmap(path, np.uint8, "r"), pid)
-    # A loss that shows where a picture begins took the end of the one before.
-    order = np.argsort(position, kind="stable")
-    place = np.searchsorted(position[order], found.position, side="right") - 1 - found.at_begin
-    hit[order[place[place >= 0]]] = True
-    return hit
 
 
 # --- several files ----------------------------------------------------------------------------------------------------
