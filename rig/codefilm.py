@@ -18,7 +18,7 @@ Window = tuple[int, int]  # from and until, on the video's clock in ns
 SECOND_NS = 1_000_000_000
 SEARCH_EVERY = 3  # frames, until a code is found; at 25 fps and 60 Hz each 5th is in the same phase, perhaps mixed
 MAX_UNREAD = 15  # pictures in a row that may still be placed between two that were read
-KEYS_APART_NS = 2 * SECOND_NS  # of key frames that are looked at; a film of the code lasts 3 s
+KEYS_APART_NS = 5 * SECOND_NS // 2  # of key frames that are looked at; a film of the code lasts 3 s
 AROUND_KEY_NS = 10 * SECOND_NS  # searched on either side of a key frame that shows a code
 
 

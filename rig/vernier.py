@@ -3,7 +3,8 @@
 While the screen changes, a picture mixes two codes: the share of the new one says when, within the exposure, the change
 came. All modules of all pictures of a film are explained at once by five numbers: the offset of the camera's clock, the
 exposure, its shape in time being a box, and how the instant moves over the code (rows of sensor and screen come one
-after the other). A film without enough mixed pictures says nothing here.
+after the other). A film without enough mixed pictures says nothing here, nor one of codes in another form than ours:
+neither their mask nor the digits of the next one are known, and the interval stands.
 """
 
 from collections.abc import Sequence
@@ -31,11 +32,14 @@ BLACK, WHITE = 16.0, 235.0  # luma of limited range; a full-range picture only s
 MILLISECOND_NS = 1_000_000
 MIN_MIXED = 5  # pictures; below this the interval stands
 MIXED_SHARE = 0.06  # a picture with less of either code is not called mixed
+MOST_UNREAD = 0.25  # of the pictures, for other reasons than a mixture
 MAX_PICTURES = 250  # of one film; more add nothing to 0.1 ms
 MIN_LIKENESS = 0.6  # correlation of a picture's modules with the code that was read in it
 TRUNCATION = 0.25  # of full brightness: modules further from the model are glare, fingers, edges
 EXPOSURES_MS = (1.0, 2.0, 4.0, 8.0, 12.0, 16.0)  # where the search begins
 MAX_SEARCH_STEPS = 40
+TONE_ERROR = 0.2  # of the exposure, for a share at either end: between tone curves of 1.8 and 2.6
+PRIOR_NS = np.array([100.0, 20.0, 10.0, 10.0]) * MILLISECOND_NS  # of the numbers that are fitted
 FLOOR_NS = 300_000  # what a box-shaped exposure leaves out: 0.15 ms in rendered films, more on a real screen
 
 
@@ -144,17 +148,26 @@ def measure(
         return None
     low, high = (float(bound - film.base_ns) for bound in near)
     found = _refined(film, _searched(film, low, high))
+    if log is None and _is_partial(sightings, float(found[1]), refresh_ns):
+        return None
     share = _shares(film, found)
-    mixed = np.asarray((np.minimum(share, 1 - share) > MIXED_SHARE).any(axis=1), dtype=np.bool_)
+    mixed = np.asarray(_is_mixed(share).any(axis=1), dtype=np.bool_)
     if mixed.sum() < MIN_MIXED:
         return None
-    spread = _spread_ns(film, found, mixed)
+    # A tone curve that is not known shifts shares of one side all alike, and the instant with them.
+    lean = TONE_ERROR * float(found[1]) * abs(float(np.nanmean(np.where(_is_mixed(share), share, np.nan))) - 0.5)
     return Instant(
         offset_ns=film.base_ns + round(float(found[0])),
-        half_width_ns=round(FLOOR_NS + spread),
+        half_width_ns=round(FLOOR_NS + lean + _spread_ns(film, found, mixed)),
         exposure_ns=round(float(found[1])),
         mixed=int(mixed.sum()),
     )
+
+
+def _is_partial(sightings: Sequence[Sighting], exposure_ns: float, refresh_ns: float) -> bool:
+    """Whether more pictures were not read than such an exposure mixes: without a log only the others are used here."""
+    unread = sum(sighting.code is None for sighting in sightings) / len(sightings)
+    return unread > MOST_UNREAD + exposure_ns / refresh_ns
 
 
 def _thinned(sightings: Sequence[Sighting]) -> Sequence[Sighting]:
@@ -268,6 +281,10 @@ def _shares(film: _Film, found: Float64) -> Float32:
     return np.asarray(_change(film, float(found[0]), float(found[1]), np.zeros(1))[:, :, 0])
 
 
+def _is_mixed(share: Float32) -> npt.NDArray[np.bool_]:
+    return np.asarray(np.minimum(share, 1 - share) > MIXED_SHARE, dtype=np.bool_)
+
+
 def _cost(film: _Film, found: Float64) -> float:
     return float(np.minimum(_rest(film, found) ** 2, TRUNCATION**2).sum())
 
@@ -295,14 +312,20 @@ def _every(film: _Film, step: int) -> _Film:
     )
 
 
+def _slopes(film: _Film, found: Float64) -> tuple[Float32, Float32]:
+    """What the model leaves, and how that changes with each of the numbers: numbers x pictures x modules, by ns."""
+    rest = _rest(film, found)
+    steps = np.diag(np.array([0.02, 0.05, 0.05, 0.05]) * MILLISECOND_NS)
+    return rest, np.array([(_rest(film, found + step) - rest) / step.max() for step in steps])
+
+
 def _refined(film: _Film, found: Float64) -> Float64:
     """Gauss-Newton with the modules that the model does not explain left out."""
-    step = np.array([0.02, 0.05, 0.05, 0.05]) * MILLISECOND_NS
     cost, damping = _cost(film, found), 1e-3
     for _ in range(25):
-        rest = _rest(film, found)
+        rest, slopes = _slopes(film, found)
         weight = (np.abs(rest) < TRUNCATION).astype(np.float32)
-        slopes = np.array([((_rest(film, found + d) - rest) * weight).ravel() / d.max() for d in np.diag(step)])
+        slopes = (slopes * weight).reshape(len(found), -1)
         normal = slopes @ slopes.T
         normal += np.diag(np.diag(normal) * damping + 1e-24)
         move = np.linalg.solve(normal, -slopes @ (rest * weight).ravel())
@@ -320,12 +343,14 @@ def _refined(film: _Film, found: Float64) -> Float64:
 
 
 def _spread_ns(film: _Film, found: Float64, mixed: npt.NDArray[np.bool_]) -> float:
-    """99 % of how far the offset may be off, from how much the single mixed pictures disagree about it."""
-    nudge = 0.02 * MILLISECOND_NS
-    rest = _rest(film, found)
-    slope = (_rest(film, found + np.array([nudge, 0, 0, 0])) - rest) / nudge
+    """99 % of how far the offset may be off, from how much single mixed pictures disagree about all that was fitted.
+
+    Where camera and screen are in step all pictures hold the same share: then offset and exposure are not told apart.
+    """
+    rest, slopes = _slopes(film, found)
     weight = np.abs(rest) < TRUNCATION
-    force = (slope**2 * weight).sum(axis=1)
-    each = -(slope * rest * weight).sum(axis=1)[mixed] / np.maximum(force[mixed], 1e-20)
-    share = force[mixed] / force[mixed].sum()
-    return 2.6 * float(np.sqrt((share**2 * each**2).sum()))
+    each = np.einsum("kpm,pm->pk", slopes, rest * weight)[mixed]
+    force = np.einsum("kpm,lpm,pm->kl", slopes, slopes, weight)
+    inverse = np.linalg.pinv(force + np.diag(1.0 / PRIOR_NS**2))
+    variance = inverse @ (each.T @ each) @ inverse
+    return 2.6 * float(np.sqrt(variance[0, 0] * len(each) / max(1, len(each) - len(found))))
