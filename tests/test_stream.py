@@ -382,6 +382,53 @@ def test_full_disk_is_told_and_what_was_kept_stays(tmp_path: Path) -> None:
     assert recorder.counters().pictures == 60
 
 
+@contextmanager
+def stalled_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A disk that takes nothing meanwhile."""
+    write, works = stream._write_all, threading.Event()
+
+    def wait_and_write(descriptor: int, data: bytes | bytearray) -> None:
+        works.wait()
+        write(descriptor, data)
+
+    monkeypatch.setattr(stream, "_write_all", wait_and_write)
+    try:
+        yield
+    finally:
+        works.set()
+
+
+def test_disk_that_stalls_for_three_seconds_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = b"".join(make_stream(90, size=33_000))  # 3 s of 8 Mbit/s
+    with recorder_on(tmp_path) as recorder, stalled_disk(monkeypatch):
+        began = time.monotonic()
+        send(recorder.port, cut(data), 0.0005)
+        time.sleep(max(0.0, 3.0 - (time.monotonic() - began)))
+        assert recorder.counters().datagrams == len(cut(data))
+    assert b"".join(path.read_bytes() for path in recorder.segments) == data
+    assert recorder.counters().lost_datagrams == 0
+    assert not recorder.problems
+
+
+def test_stall_that_is_longer_than_the_buffer_is_counted_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "QUEUE_BYTES", 100 * DATAGRAM_BYTES)
+    datagrams = cut(b"".join(make_stream(300)))
+    with recorder_on(tmp_path) as recorder:
+        with stalled_disk(monkeypatch):
+            send(recorder.port, datagrams[:-20], 0.001)
+        deadline = time.monotonic() + 10.0
+        while recorder._queue and time.monotonic() < deadline:
+            time.sleep(0.02)
+        send(recorder.port, datagrams[-20:])
+    tables = 2 * PACKET_BYTES * (len(recorder.segments) - 1)  # a segment after a gap in time begins with them
+    kept = sum(path.stat().st_size for path in recorder.segments) - tables
+    lost = len(datagrams) + kept // -DATAGRAM_BYTES
+    assert lost > 50
+    assert recorder.counters().lost_datagrams == lost
+
+
 def test_port_that_is_taken_is_told(tmp_path: Path) -> None:
     with recorder_on(tmp_path) as recorder, pytest.raises(DeviceError, match=str(recorder.port)):
         StreamRecorder(tmp_path, HOST, recorder.port)
