@@ -155,6 +155,10 @@ class Camera:
         """Somebody takes battery and cable out, and puts them in after so long; that also wakes a sleeping camera."""
         self._device.absence = Absence(off_s)
 
+    def unplug(self, for_s: float) -> None:
+        """Somebody pulls the cable out and puts it in again after so long; the battery keeps the camera going."""
+        self._device.absence = Absence(for_s, is_off=False)
+
     def _handle(self, request: Request) -> Answer:
         return api.handle(self._device, request)
 
@@ -178,8 +182,7 @@ class Camera:
 
     def _be_absent(self, absence: Absence) -> None:
         self._leave_network()
-        if absence.is_off:
-            self._device.power_off()
+        (self._device.power_off if absence.is_off else self._device.lose_network)()
         if absence.seconds is not None and not self._stopping.wait(absence.seconds):
             self._device.power_on()
             self._server = Server(self._host, self._server.port, self._handle)

@@ -1,5 +1,6 @@
 """What somebody beside a virtual camera can do to it: break it, and take its power; no part of GoPro's interface."""
 
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Protocol
 
@@ -16,26 +17,29 @@ class Touched(Protocol):
     @property
     def faults(self) -> Faults: ...
     def cycle_power(self, off_s: float) -> None: ...
+    def unplug(self, for_s: float) -> None: ...
     def press_shutter(self) -> None: ...
 
 
 def serve(camera: Touched, host: str, port: int) -> Server:
-    """A server, not yet started: `GET /faults`, `PUT` and `DELETE /faults/NAME`, `POST /power` and `/shutter`.
+    """A server, not yet started, for `/faults` and what hands do; docs/simulator.md lists it.
 
     Raises OSError when the port is taken.
     """
+    hands: Mapping[str, Callable[[Request], None]] = {
+        "/power": lambda request: camera.cycle_power(request.number("off_s", USUAL_OFF_S)),
+        "/unplug": lambda request: camera.unplug(request.number("for_s", USUAL_OFF_S)),
+        "/shutter": lambda request: camera.press_shutter(),
+    }
 
     def handle(request: Request) -> Answer:
-        if request.method == "GET" and request.path == "/faults":
-            return answer_json({"on": dict(camera.faults), "known": {name: text for name, (_, text) in FAULTS.items()}})
-        if request.method == "POST" and request.path == "/power":
-            camera.cycle_power(request.number("off_s", USUAL_OFF_S))
-            return Answer()
-        if request.method == "POST" and request.path == "/shutter":
-            camera.press_shutter()
-            return Answer()
         if request.path.startswith(FAULT_PATH):
             return _change(camera.faults, request)
+        if request.method == "GET" and request.path == "/faults":
+            return answer_json({"on": dict(camera.faults), "known": {name: text for name, (_, text) in FAULTS.items()}})
+        if request.method == "POST" and request.path in hands:
+            hands[request.path](request)
+            return Answer()
         return Answer(HTTPStatus.NOT_FOUND)
 
     return Server(host, port, handle)

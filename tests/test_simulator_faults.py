@@ -84,6 +84,9 @@ def test_faults_and_power_have_an_interface_of_their_own(camera: Camera, get: Cl
         for encoding in (1, 0):
             assert ask("POST", "/shutter") == (200, {})
             get.wait(10, encoding)
+        assert ask("POST", "/unplug?for_s=0") == (200, {})
+        wait_gone(get)
+        await_connection(get, is_there=True)
         assert ask("POST", "/power?off_s=0") == (200, {})
         wait_gone(get)
         await_connection(get, is_there=True)
@@ -92,6 +95,20 @@ def test_faults_and_power_have_an_interface_of_their_own(camera: Camera, get: Cl
 def test_the_guide_explains_each_fault() -> None:
     guide = GUIDE.read_text(encoding="utf-8")
     assert [name for name in FAULTS if f"`{name}`" not in guide] == []
+
+
+def test_a_pulled_cable_ends_streams_but_no_recording(camera: Camera, get: Client) -> None:
+    get("/gopro/webcam/start?port=9")
+    camera.unplug(0.2)
+    wait_gone(get)
+    await_connection(get, is_there=True)
+    assert get("/gopro/webcam/status").json == {"status": 0, "error": 0}
+    get("/gopro/camera/shutter/start")
+    get.wait(10, 1)
+    camera.unplug(0.2)
+    wait_gone(get)
+    await_connection(get, is_there=True)
+    assert get.status(10) == 1
 
 
 # --- one by one, in the order of the table

@@ -104,10 +104,15 @@ class Device:
             if not self._is_on:
                 self._is_on, self.timers = True, Timers()
 
+    def lose_network(self) -> None:
+        """End all streams: they have nowhere to go. A recording goes on."""
+        with self.lock:
+            self.webcam.exit()
+            self.preview.stop()
+
     def _rest(self) -> None:
         """End all streams and recordings."""
-        self.webcam.exit()
-        self.preview.stop()
+        self.lose_network()
         if self.capture is not None:
             self.capture.stop()
 
