@@ -24,6 +24,7 @@ LONG = [pytest.mark.long, pytest.mark.timeout(7200)]
 POSITIONS_S, VIDEO_S = 1.5, 2.0
 BUSY_S = 3.0  # more on a machine that has other things to do
 MIB = 1 << 20
+BEGUN_BYTES = 64 << 10  # a segment as short as that may not yet hold a picture
 EXT4_SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2  # linux/fs/ext4/ext4.h
 CLUTTER_BYTES_PER_S = 3 * MIB
 
@@ -83,7 +84,9 @@ def losses(output: Path, recording_id: str, now_ns: int) -> tuple[float, float]:
     newest = [int(row.split(",")[-3]) for row in rows[1:] if row.count(",") == rows[0].count(",")]
     video = [arrivals(output / recording_id / "videos" / serial)[-1] for serial in SERIALS]
     for serial in SERIALS:
-        readable(max((output / recording_id / "videos" / serial).glob("*.ts")))
+        *streams, newest_one = sorted((output / recording_id / "videos" / serial).glob("*.ts"))
+        for stream in [*streams, *([newest_one] if newest_one.stat().st_size > BEGUN_BYTES else [])]:
+            readable(stream)
     return (now_ns - newest[-1]) / 1e9, (now_ns - min(video)) / 1e9
 
 
