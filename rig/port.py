@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 BAUD_RATES = (115_200, 19_200, 9_600, 38_400, 57_600, 4_800, 230_400, 460_800)  # the likely ones first
 LISTEN_S = 1.2  # a receiver at 1 Hz is heard in it; a wrong rate gives no valid checksum however long
 READ_BYTES = 4096
-STABLE_NAME = "edencar-gnss"  # of system/udev.rules
-NAMES = ("Eos GNSS", "Arrow", STABLE_NAME)
+BY_ID = Path("/dev/serial/by-id")
+STABLE_NAME = Path("/dev/edencar-gnss")  # of system/udev.rules
+NAMES = ("Eos GNSS", "Arrow", STABLE_NAME.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +101,12 @@ def _candidates() -> list[str]:
     """All serial ports, those that call themselves a receiver first, by names that survive a replug."""
     from serial.tools import list_ports  # not where the server imports this module
 
-    stable = [*Path("/dev/serial/by-id").glob("*"), *Path("/dev").glob(STABLE_NAME)]
-    links = {os.path.realpath(link): str(link) for link in stable}
-    ports = sorted(list_ports.comports(), key=lambda port: port.device)
-    said = {links.get(p.device, p.device): f"{p.description} {p.product} {links.get(p.device)}" for p in ports}
-    return sorted(said, key=lambda name: not any(word in said[name] for word in NAMES))
+    links = {
+        os.path.realpath(link): str(link) for link in (*BY_ID.glob("*"), *STABLE_NAME.parent.glob(STABLE_NAME.name))
+    }
+    said = {port.device: f"{port.description} {port.product}" for port in list_ports.comports()}
+    names = {links.get(device, device): said.get(device, "") for device in sorted(said.keys() | links.keys())}
+    return sorted(names, key=lambda name: not any(word in f"{names[name]} {name}".replace("_", " ") for word in NAMES))
 
 
 def _listen_on(device: str, baud: int, stopping: Callable[[], bool]) -> FoundPort:

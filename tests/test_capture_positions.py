@@ -306,6 +306,20 @@ def test_auto_looks_at_ports_with_the_right_name_first(
         find_port()
 
 
+def test_auto_calls_a_port_by_its_stable_name(
+    simulate: Simulate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from serial.tools import list_ports
+
+    simulate()
+    (tmp_path / "by-id").mkdir()
+    stable = tmp_path / "by-id" / "usb-Eos_GNSS_Arrow_100-if00"
+    stable.symlink_to((tmp_path / "gnss").readlink())
+    monkeypatch.setattr(rig_port, "BY_ID", tmp_path / "by-id")
+    monkeypatch.setattr(list_ports, "comports", list)
+    assert find_port(baud=115_200).device == str(stable)
+
+
 def test_nothing_is_ever_written_to_the_receiver(line: tuple[int, str], reader: Callable[..., Receiver]) -> None:
     receiver = reader(line[1])
     until(lambda: receiver.status().state == "listening")
