@@ -118,7 +118,14 @@ BODIES: Mapping[str, Rules] = {
         "draws": {"type": "array", "items": DRAW, "maxItems": 2000, "description": "[[sequence, UTC in 0.1 ms], ...]"},
     },
     "api.change_recording": {"name": TEXT, "note": {**TEXT, "maxLength": 5000}},
-    "api.process": {"every": EVERY, "start_utc": {**UTC, "description": "of the first frame, where nothing shows it"}},
+    "api.process": {
+        "every": {
+            **EVERY,
+            "pattern": f"^key$|{EVERY['pattern']}",
+            "description": "0.5s, 5m, or key for all key frames",
+        },
+        "start_utc": {**UTC, "description": "of the first frame, where nothing shows it"},
+    },
     "api.geotag": {"positions": {**TEXTS, "description": f"files of this recording, e.g. {UPLOADS}/..."}},
     "api.open_session": {"pin": TEXT},
 }
