@@ -289,7 +289,8 @@ def _make(
         for work in works
     ]
     yield from known
-    total, count = sum(len(work.picks) for work in works), len(known)
+    total, count = max(1, sum(len(work.picks) for work in works)), len(known)
+    progress(count / total)
     manner = Manner(
         min_sharpness=wish.min_sharpness,
         quality=wish.quality,

@@ -55,15 +55,17 @@ class Progress:
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._began = time.monotonic()
+        self._first: tuple[float, float] | None = None
 
     def __call__(self, share: float) -> None:
-        """Say that a share (0 to 1) of the work is done."""
+        """Say that a share (0 to 1) of the work is done. What the first call says was not done in this run."""
         if not sys.stderr.isatty():
             return
-        left = (time.monotonic() - self._began) * (1 - share) / share if share else 0.0
+        now = time.monotonic()
+        began, known = self._first = self._first or (now, share)
+        left = f", {(now - began) * (1 - share) / (share - known):4.0f} s left" if share > known else ""
         end = "\n" if share >= 1 else ""
-        print(f"\r{self._what}: {share:4.0%}, {left:4.0f} s left ", end=end, file=sys.stderr, flush=True)
+        print(f"\r{self._what}: {share:4.0%}{left} ", end=end, file=sys.stderr, flush=True)
 
 
 def _fail(program: str, options: argparse.Namespace, message: str, exit_code: int) -> int:
