@@ -1,6 +1,7 @@
 """The server's own application on a free port, with a car whose devices do as they are told; recordings to look at."""
 
 import math
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,18 +9,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from flask import Flask
 from waitress.server import create_server
 
 import server
 from car import Car
 from configs import Settings
-from jobs import Jobs
+from jobs import Jobs, Progress, Task
 from rig.clock import iso_utc
 from rig.fix import Fix, csv_line
 from rig.photos import Photo, write_table
 from rig.positionlog import CSV_HEADER
 from rig.recordings import FINISHED, Recordings
+from rig.workers import Link
 from tests.test_car import a_car
 
 NOON_NS = 1_795_348_800 * 10**9  # 2026-11-22T12:00:00Z
@@ -55,10 +58,10 @@ def a_site(output: Path, *cameras: str, work: Any = None, **settings: Any) -> It
                 yield Site(app, car, int(listener.effective_port))  # type: ignore[union-attr]  # one socket, one server
             finally:
                 server.close_app(app)
+                listener.task_dispatcher.shutdown()
                 # Waitress ends its loop when nothing is left to be watched.
                 listener.asyncore.close_all(listener._map)  # type: ignore[union-attr]
                 thread.join(10)
-                listener.task_dispatcher.shutdown()
 
 
 def add_recording(
@@ -88,6 +91,15 @@ def add_many_photos(output: Path, count: int, jpeg: bytes) -> str:
     fixes = (_fix(NOON_NS, at * 600 / count) for at in range(count))
     write_table(folder, [_photo(fix, "photos/left/one.jpg", at) for at, fix in enumerate(fixes)])
     return recording_id
+
+
+def busy_job(link: Link, _task: Task, _settings: Any) -> None:
+    """Takes all of a core, politely, until it is cancelled."""
+    os.nice(10)
+    while not link.stopping:
+        np.linalg.svd(np.random.default_rng(1).normal(size=(120, 120)))
+        link.report(Progress(0.5))
+        link.check()
 
 
 def _fix(started_ns: int, at_s: float) -> Fix:

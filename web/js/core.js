@@ -186,6 +186,9 @@ export function showJob(job, names = {}) {
     open && make('button', { type: 'button', class: 'button quiet small', onclick: () => attempt(() => ask(`/api/jobs/${job.id}`, { method: 'DELETE', timeout: 20000 })) }, say('cancel')));
 }
 
+/** The page has what it needs to be seen. */
+export const ready = () => document.querySelector('main').removeAttribute('data-waiting');
+
 /** Call a function now, each `period` after it ended, and at once when the page is looked at again; never when hidden. */
 export function poll(task, period) {
   let timer, running = null;

@@ -110,6 +110,7 @@ function positionCard() {
   const parts = [];
   if (receiver.sigma_m != null) parts.push(`±${sayMetres(receiver.sigma_m)}`);
   if (receiver.satellites != null) parts.push(say('receiver.satellites', { count: receiver.satellites }));
+  if (receiver.cn0_dbhz != null) parts.push(say('receiver.cn0', { strength: number(receiver.cn0_dbhz) }));
   if (receiver.fix_age_s != null) parts.push(say('receiver.age', { seconds: number(receiver.fix_age_s, 1) }));
   if (receiver.correction_age_s != null) parts.push(say('receiver.corrections', { seconds: number(receiver.correction_age_s) }));
   return {
@@ -283,6 +284,7 @@ function showSound() {
 }
 
 show();
+$('more').hidden = false;
 showSound();
 showState();
 const turn = poll(look, POLL_MS);

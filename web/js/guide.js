@@ -8,7 +8,8 @@ const CHECKS = ['lens', 'mounts', 'cables', 'phone'];
 const STEPS = ['prepare', 'code', 'drive'];
 const SHORT_ROOM_S = 1800;
 const dialog = $('guide');
-let step = 'prepare', status = null, start = null, words = null, ticked = new Set();
+const SEARCH_S = 60;
+let step = 'prepare', status = null, start = null, words = null, ticked = new Set(), searching = null;
 
 const today = () => new Date().toISOString().slice(0, 10);
 const checked = () => { const [day, ...done] = (localStorage.getItem('checks') ?? '').split(' '); return new Set(day === today() ? done : []); };
@@ -101,9 +102,18 @@ function refresh() {
   } else if (step === 'code' && words) showTicks();
 }
 
+/** Have the streams searched even where the phone with the code may not ask for it (it has no PIN). */
+async function search() {
+  searching = new AbortController();
+  const options = { method: 'POST', body: JSON.stringify({ seconds: SEARCH_S }), signal: searching.signal };
+  await fetch('/api/calibrate', options).catch(() => null);
+  searching = null;
+}
+
 function showTicks() {
   const { nameOf, pictureOf, sayAge, describeCode } = words;
   const cameras = status.cameras.filter(({ records }) => records);
+  if (!searching && !status.calibrating && cameras.length && !cameras.some(({ calibration }) => calibration)) search();
   replace($('guide-ticks'), cameras.map((camera) => [camera.serial, nameOf(camera), camera.calibration?.done, pictureOf(camera).at === null]), () => cameras.map((camera) => make('li',
     { 'data-level': camera.calibration?.done ? 'ok' : 'info', 'data-serial': camera.serial },
     pictureOf(camera).at === null ? make('span', { class: 'none' }) : make('img', { alt: say('picture', { camera: nameOf(camera) }) }),
@@ -117,6 +127,8 @@ function showTicks() {
   }
   write($('guide-drive'), say(cameras.length && cameras.every(({ calibration }) => calibration?.done) ? 'guide.go' : 'guide.anyway'));
 }
+
+dialog.addEventListener('close', () => searching?.abort());
 
 /** What the page has just learnt. */
 export function update(now, say_) {

@@ -1,6 +1,6 @@
 // One recording: what it is worth, map, timeline, photos, plots, files, and what can be done with it.
 
-import { $, allowed, ask, attempt, guardLink, isOpen, make, number, poll, replace, say, sayBytes, sayDate, sayDuration, sayKm, sayMs, showJob, toast, write, watchSilence } from './core.js';
+import { $, allowed, ask, attempt, guardLink, isOpen, make, number, poll, ready, replace, say, sayBytes, sayDate, sayDuration, sayKm, sayMs, showJob, toast, write, watchSilence } from './core.js';
 import { TrackMap, QUALITIES } from './map.js';
 import { Photos } from './photos.js';
 import { plot, showTimeline } from './plots.js';
@@ -116,6 +116,8 @@ async function look() {
     allow(mine.some(({ finished }) => !finished));
   } catch (error) {
     if (!error.unreachable) toast(error.message);
+  } finally {
+    ready();
   }
 }
 

@@ -1,6 +1,6 @@
 // The list of recordings: what each is worth at a glance, a filter, the trash.
 
-import { $, ask, attempt, isOpen, make, poll, replace, row, say, sayBytes, sayDate, sayDuration, sayKm, sayMs, number, thumbnail, toast, watchSilence, write } from './core.js';
+import { $, ask, attempt, isOpen, make, poll, ready, replace, row, say, sayBytes, sayDate, sayDuration, sayKm, sayMs, number, thumbnail, toast, watchSilence, write } from './core.js';
 
 const POLL_MS = 3000, WAITING_MS = 1000;
 let recordings = [], trash = [];
@@ -59,6 +59,8 @@ async function look() {
     if (recordings.some(({ summary, state }) => !summary && !isOpen(state))) setTimeout(turn, WAITING_MS);
   } catch (error) {
     if (!error.unreachable) toast(error.message);
+  } finally {
+    ready();
   }
 }
 

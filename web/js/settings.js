@@ -1,6 +1,6 @@
 // What is missing for a recording and how to cure it; the cameras' settings.
 
-import { $, ask, askPin, attempt, make, mark, poll, replace, say, toast, watchSilence, write } from './core.js';
+import { $, ask, askPin, attempt, make, mark, poll, ready, replace, say, toast, watchSilence, write } from './core.js';
 
 const POLL_MS = 4000, SLOW_MS = 30000;
 const SHOWN = ['resolution', 'fps', 'lens', 'webcam-lens', 'hypersmooth', 'anti-flicker', 'bit-rate'];
@@ -69,9 +69,12 @@ async function look(force = false) {
     ({ devices } = await ask('/api/selftest', { timeout: SLOW_MS }));
     ({ cameras } = await ask('/api/cameras'));
     showDevices();
+    ready();
     await showCameras(force === true);
   } catch (error) {
     if (!error.unreachable) toast(error.message);
+  } finally {
+    ready();
   }
 }
 
