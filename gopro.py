@@ -47,7 +47,7 @@ def _build_parser() -> argparse.ArgumentParser:
     # Also known before the verb; there they have their defaults.
     common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object")
     common.add_argument("-v", "--verbose", action="store_true", default=argparse.SUPPRESS, help="say more")
-    parser = argparse.ArgumentParser(prog="gopro.py", description=__doc__)
+    parser = argparse.ArgumentParser(prog="gopro.py", description=str(__doc__).partition("\n")[0])
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, (_, text) in VERBS.items():
         verb = verbs.add_parser(name, parents=[common], help=text, description=text)

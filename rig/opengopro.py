@@ -236,8 +236,9 @@ class GoPro:
         try:
             answer = self._ask("/gopro/media/list")
         except RefusedError as refusal:
-            broken = "switch it off and on, look at its card"  # 404, until it is started anew (issues 592, 639)
-            cure = "it is recording: stop first" if self.state().encoding else broken
+            state = self.state()
+            broken = state.card_problem or "switch it off and on, look at its card"  # 404 until then (issues 592, 639)
+            cure = "it is recording: stop first" if state.encoding else broken
             raise RefusedError(f"{self.address} does not list its files", cure=cure) from refusal
         return read_media(self.address, answer)
 
@@ -305,7 +306,13 @@ class GoPro:
             time.sleep(RESTART_PAUSE_S)
 
     def _order_webcam(self, query: Query) -> None:
-        error = read_number(self._ask("/gopro/webcam/start", query, 1).get("error"))
+        try:
+            error = read_number(self._ask("/gopro/webcam/start", query, 1).get("error"))
+        except RefusedError as refusal:
+            cure = "plug it in again; a HERO13 needs newer firmware than 1.10, and no HERO11 Mini has a webcam"
+            raise RefusedError(
+                f"{self.address} does not start its webcam (HTTP {refusal.code})", cure=cure
+            ) from refusal
         if error:
             what = WEBCAM_ERRORS.get(error, "unknown")
             cure = "choose another webcam_resolution or webcam_lens" if error == BAD_PARAMETER else "plug it in again"
