@@ -5,6 +5,8 @@ const DATA = JSON.parse(document.getElementById('data').textContent);
 const PHOTOS = DATA.photos;
 const QUALITIES = {4: 'fixed', 5: 'float', 2: 'dgnss', 1: 'single'};
 const MINUTE_MS = 60000;
+const CROWDED = 4; // pixels: of photos closer together one is drawn
+const FAR = 1; // pixels a metre: from further away they stand on the track
 const CLOSE = 12; // pixels a metre: nearer, photos are drawn where they were taken
 const WORDS = {
   en: {
@@ -63,7 +65,11 @@ const view = {x: 0, y: 0, scale: 1};
 
 const byId = (id) => document.getElementById(id);
 const say = (key) => WORDS[language][key] ?? key;
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const colours = new Map(); // asking for a style takes longer than drawing with it
+function colour(name) {
+  if (!colours.has(name)) colours.set(name, getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim());
+  return colours.get(name);
+}
 const qualityOf = (quality) => QUALITIES[quality] ?? 'none';
 const cameraColour = (number) => colour(number % 2 ? 'right' : 'left');
 const number = (value, digits = 0) => value.toLocaleString(language, {minimumFractionDigits: digits, maximumFractionDigits: digits});
@@ -139,7 +145,9 @@ function tellFigures() {
   const sigma = median(located.map((photo) => photo.sigma));
   const share = (part, whole) => (whole ? `${number(Math.floor(100 * part / whole))} %` : '–');
   const span = PHOTOS.length ? PHOTOS[PHOTOS.length - 1].t - PHOTOS[0].t : 0;
-  const minutes = span >= MINUTE_MS ? `${number(Math.floor(span / MINUTE_MS))} min ${number(Math.round(span % MINUTE_MS / 1000))} s` : `${number(span / 1000, 1)} s`;
+  const whole = Math.floor(span / MINUTE_MS);
+  let minutes = whole ? `${whole} min ${Math.floor(span % MINUTE_MS / 1000)} s` : `${number(span / 1000, 1)} s`;
+  if (whole >= 60) minutes = `${Math.floor(whole / 60)} h ${whole % 60} min`;
   const damaged = DATA.losses.reduce((sum, loss) => sum + loss.damaged, 0);
   let way = 0;
   for (const leg of DATA.track) for (let i = 1; i < leg.x.length; i++) way += Math.hypot(leg.x[i] - leg.x[i - 1], leg.y[i] - leg.y[i - 1]);
@@ -213,7 +221,13 @@ function drawMap() {
     if (leg.x.length === 1) pen.lineTo(...toMap(canvas, leg.x[0] + 0.01, leg.y[0]));
     pen.stroke();
   }
-  for (const photo of located) drawPhoto(pen, canvas, photo, false);
+  const last = DATA.cameras.map(() => [-99, -99]);
+  for (const photo of located) {
+    const [x, y] = placeOnMap(canvas, photo);
+    if (Math.hypot(x - last[photo.camera][0], y - last[photo.camera][1]) < CROWDED) continue;
+    last[photo.camera] = [x, y];
+    drawPhoto(pen, canvas, photo, false);
+  }
   if (PHOTOS[chosen]?.x !== undefined) drawPhoto(pen, canvas, PHOTOS[chosen], true);
   drawScale(pen, width, height);
 }
@@ -266,7 +280,7 @@ function drawScale(pen, width, height) {
 function drawPhoto(pen, canvas, photo, isChosen) {
   const [x, y] = placeOnMap(canvas, photo);
   if (x < -30 || y < -30 || x > canvas.clientWidth + 30 || y > canvas.clientHeight + 30) return;
-  const size = isChosen ? 9 : Math.min(6, Math.max(2.5, view.scale * 1.2));
+  const size = isChosen ? 9 : Math.min(6, Math.max(view.scale < FAR ? 1.2 : 2.5, view.scale * 1.2));
   if (photo.direction !== undefined && (isChosen || size > 3)) {
     const turn = (photo.direction - 90) * Math.PI / 180;
     pen.fillStyle = cameraColour(photo.camera);
@@ -281,6 +295,7 @@ function drawPhoto(pen, canvas, photo, isChosen) {
   pen.arc(x, y, size, 0, 2 * Math.PI);
   pen.fillStyle = cameraColour(photo.camera);
   pen.fill();
+  if (!isChosen && size < 3) return;
   pen.lineWidth = isChosen ? 3 : 1;
   pen.strokeStyle = isChosen ? colour('ink') : colour('card');
   pen.stroke();
@@ -291,7 +306,7 @@ function placeOnMap(canvas, photo) {
   const [x, y] = toMap(canvas, photo.x, photo.y);
   if (photo.heading === undefined || view.scale > CLOSE) return [x, y];
   const turn = photo.heading * Math.PI / 180;
-  const aside = (photo.camera % 2 ? 7 : -7) * Math.min(1, CLOSE / view.scale - 1);
+  const aside = (photo.camera % 2 ? 7 : -7) * Math.min(1, CLOSE / view.scale - 1, view.scale / FAR);
   return [x + aside * Math.cos(turn), y + aside * Math.sin(turn)];
 }
 
@@ -479,14 +494,20 @@ function thumbnail(i) {
 
 const linkTo = (photo) => photo.photo.split('/').map(encodeURIComponent).join('/');
 
+let isDue = false;
 function choose(i) {
   if (i < 0 || i >= PHOTOS.length || i === chosen) return;
   chosen = i;
   tellPhoto();
   const place = chosenPlace();
   if (place && !place.isSeen) [view.x, view.y] = [PHOTOS[i].x, PHOTOS[i].y];
-  drawMap();
-  drawTimes();
+  if (isDue) return; // a mouse asks more often than a screen shows
+  isDue = true;
+  requestAnimationFrame(() => {
+    isDue = false;
+    drawMap();
+    drawTimes();
+  });
 }
 
 function chosenPlace() {
@@ -716,7 +737,7 @@ new ResizeObserver(() => {
   if (now !== size) { size = now; fit(); drawMap(); }
   drawTimes();
 }).observe(byId('map'));
-matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => { drawMap(); drawTimes(); });
+matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => { colours.clear(); drawMap(); drawTimes(); });
 fit();
 tell();
 watchMap();
