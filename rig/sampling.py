@@ -15,6 +15,7 @@ from rig.video import Video
 Int64 = npt.NDArray[np.int64]
 
 MAX_OFF_TARGET_FRAMES = 2.0  # a frame further from the wanted instant than this lies beside a gap
+PICTURES_PER_STEP = 3  # decoding that must be saved for each picture further from the wanted instant
 STAYED_M = 2.0  # two slow fixes closer than this: the car did not go away and come back between them
 KEY = "key"
 
@@ -51,14 +52,30 @@ def picks(
     kept = (stop < 0) | (stop != np.concatenate([[-1], stop[:-1]]))
     chosen, stop = chosen[kept], stop[kept]
     spacing = int(np.diff(chosen).min()) if len(chosen) > 1 else sharpest_of
-    reach = (min(sharpest_of, spacing) - 1) / 2
+    length = min(sharpest_of, spacing)
+    farthest = min(sharpest_of, spacing // 4, (spacing - length) // 2) if length > 1 else 0
     clips = np.searchsorted(first, chosen, side="right") - 1
     found = []
     for number, clip, standing in zip(chosen.tolist(), clips.tolist(), (stop >= 0).tolist(), strict=True):
-        begin = max(number - math.floor(reach), int(first[clip]))
-        end = min(number + math.ceil(reach) + 1, int(first[clip + 1]))
-        found.append(Pick(clip, tuple(range(begin - int(first[clip]), end - int(first[clip]))), standing))
+        low = number - int(first[clip])
+        begin = _cheapest(low - (length - 1) // 2, length, item.clips[clip].keys, farthest)
+        frames = range(max(0, begin), min(begin + length, counts[clip]))
+        found.append(Pick(clip, tuple(frames), standing))
     return found
+
+
+def _cheapest(begin: int, length: int, keys: Int64, farthest: int) -> int:
+    """Where to begin with some pictures near `begin` that need little decoding.
+
+    All from a key frame on are decoded: beside one, some pictures later may cost a fifth of those wanted.
+    """
+
+    def cost(start: int) -> int:
+        key = int(keys[max(0, int(np.searchsorted(keys, start, side="right")) - 1)]) if len(keys) else 0
+        return start + length - key + PICTURES_PER_STEP * abs(start - begin)
+
+    starts = [begin + step for step in range(-farthest, farthest + 1) if begin + step >= 0]
+    return min(starts, key=cost) if starts else begin
 
 
 def _instants(first_ns: int, last_ns: int, every: Every, track: Track | None) -> Int64:

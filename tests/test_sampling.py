@@ -76,6 +76,16 @@ def test_neighbours_are_of_the_same_file_and_never_of_two_photos(item: Video) ->
         assert max(len(pick.frames) for pick in picks) == min(sharpest_of, 6)  # 0.2 s at 29.97 fps
 
 
+def test_beside_a_key_frame_pictures_are_taken_that_need_no_other_group(item: Video) -> None:
+    keys = item.clips[0].keys
+    for number, frames in ((14, (15, 16, 17)), (15, (15, 16, 17)), (13, (15, 16, 17)), (7, (6, 7, 8)), (1, (0, 1, 2))):
+        begin = sampling._cheapest(number - 1, 3, keys, 3)
+        assert tuple(range(begin, begin + 3)) == frames
+    for pick in wanted(item, "0.5s", sharpest_of=3):
+        assert len(pick.frames) == 3
+        assert pick.frames[0] % 15 <= 12  # never of two groups
+
+
 def test_each_key_frame_once(item: Video) -> None:
     picks = wanted(item, "key", sharpest_of=5)
     assert [(pick.clip, *pick.frames) for pick in picks] == [(clip, n) for clip in (0, 1) for n in range(0, 150, 15)]
