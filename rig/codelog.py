@@ -66,6 +66,21 @@ def holder(logs: Sequence[CodeLog], utc_ns: int) -> CodeLog | None:
     return next((log for log in logs if log.number(utc_ns) is not None), None)
 
 
+def joined(logs: Sequence[CodeLog], times_ns: Sequence[int]) -> CodeLog | None:
+    """The one page that drew codes of these times, or those that did so one after another, as a page loaded again."""
+    counts = [(sum(log.number(utc_ns) is not None for utc_ns in times_ns), log) for log in logs]
+    parts: list[CodeLog] = []
+    for count, log in sorted(counts, key=lambda counted: -counted[0]):
+        if count and all(log.utc_ns[0] > part.utc_ns[-1] or log.utc_ns[-1] < part.utc_ns[0] for part in parts):
+            parts.append(log)
+    parts.sort(key=lambda part: int(part.utc_ns[0]))
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    utc_ns, sequence = (np.concatenate([getattr(part, name) for part in parts]) for name in ("utc_ns", "sequence"))
+    bound_ns = max(part.offset_bound_ns for part in parts)
+    return CodeLog(parts[0].page, parts[0].user_agent, bound_ns, utc_ns, sequence)
+
+
 def _read(path: Path) -> CodeLog | None:
     posts = list(_posts(path))
     draws = {int(tenths): int(sequence) for post in posts for sequence, tenths in post["draws"]}

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from configs import Settings
 from rig import vernier
-from rig.codelog import CodeLog, holder
+from rig.codelog import CodeLog, holder, joined
 from rig.errors import NoCalibrationError, UnreadableError
 from rig.qrtime import TimeCode
 from rig.vernier import Sighting
@@ -407,7 +407,7 @@ def _of_group(
     row_error = abs(float(np.mean([o.row - 0.5 for o in fresh]))) * terms.read_out_error_ns
     drift = (last - first) / 2 * terms.unknown_rate_ppm * 1e-6
     method, mixed = "interval", 0
-    log = holder(logs, fresh[len(fresh) // 2].code.utc_ns)
+    log = joined(logs, [o.code.utc_ns for o in fresh])
     # Late and unread pictures of one phase may have misled the interval by as much as a change lasts.
     reach = half_width + drift + BLUR_NS[-1]
     screens = {o.screen for o in group}

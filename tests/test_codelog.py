@@ -74,3 +74,18 @@ def test_a_code_is_known_to_the_page_that_drew_it(tmp_path: Path) -> None:
     assert found is not None
     assert found.page == "p2"
     assert codelog.holder(logs, utc_ns(50)) is None
+
+
+def test_a_page_that_was_loaded_again_goes_on_where_it_ended(tmp_path: Path) -> None:
+    write(tmp_path, post(0, 60), page="p1")
+    write(tmp_path, post(200, 60, 0.9), page="p2")
+    write(tmp_path, post(30, 200), page="p0")  # another phone, whose codes happen to be the same at times
+    logs = codelog.read_logs(tmp_path)
+    seen = [utc_ns(number) for number in (*range(5, 60, 4), *range(230, 260, 2))]
+    log = codelog.joined(logs, seen)
+    assert log is not None
+    assert log.sequence.tolist() == [*range(60), *range(200, 260)]
+    assert log.next_ns(utc_ns(59)) == utc_ns(200)
+    assert log.offset_bound_ns == 900_000
+    assert codelog.joined(logs, [utc_ns(250) + 1]) is None
+    assert codelog.joined(logs, [utc_ns(255)]) is logs[2]
