@@ -252,6 +252,8 @@ class _Stream:
 
     def _shoot(self, lines: list[Line], utc_ns: Any, wanted_ns: int, error_ms: float) -> _Shot | None:
         number = int(np.argmin(np.abs(utc_ns - wanted_ns)))
+        if lines[number] is self._decoded:
+            return None  # more are wanted than frames come
         frame, spoilt = self._picture(lines, number)
         if frame is None or abs(int(utc_ns[number]) - wanted_ns) > OFF_TARGET_NS:
             self.skipped += 1

@@ -111,6 +111,11 @@ def test_photos_by_distance_are_that_far_apart(drive: Drive) -> None:
     assert np.hypot(north, east) == pytest.approx(5.0, abs=1.5)
 
 
+def test_no_frame_becomes_two_photos(drive: Drive) -> None:
+    folder, rows = take(drive, "0.01s", 4.0)
+    assert len({row.photo for row in rows}) == len(rows) == len(list(folder.glob("photos/*/*.jpg")))
+
+
 def test_a_killed_photographer_goes_on_and_doubles_nothing(drive: Drive) -> None:
     manifest, _ = drive.car.start("photos", every="0.5s")
     folder = drive.car.recordings.folder(manifest.id)
