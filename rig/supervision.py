@@ -15,6 +15,7 @@ from rig.workers import StartCapture, StopCapture, Worker
 FIRST_PAUSE_S = 0.5  # the first death after health is not waited for at all
 LONGEST_PAUSE_S = 30.0
 HEALTHY_S = 10.0
+PROVEN_S = 1.0  # what came so long after it was told to record is a proof of health as well
 FIRST_REPORT_S = 30.0  # from the start: a cold card and a busy processor take their time
 SILENCE_S = 5.0  # reports come twice a second; a worker says nothing while it is asked, which is not silence
 PROGRESS_S = 6.0  # a device says that it sends, and nothing of it comes into the log
@@ -119,8 +120,13 @@ class Kept:
             self.worker.stop(KILL_GRACE_S)
         elif self._capture and not self.told and now_s >= self._due_s and not self._telling.locked():
             threading.Thread(target=self._tell_again, name=f"{self.worker.name} teller", daemon=True).start()
-        if now_s - self._started_s > HEALTHY_S:
+        if now_s - self._started_s > HEALTHY_S or self._keeps:
             self._failures = 0
+
+    @property
+    def _keeps(self) -> bool:
+        kept_ns = self._pulse.last_ns if self._pulse and self.told else None
+        return kept_ns is not None and kept_ns / NS_PER_S - self._told_s > PROVEN_S
 
     def close(self) -> None:
         """End the worker."""

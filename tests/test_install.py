@@ -103,7 +103,7 @@ def test_a_failure_and_a_wrong_option_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "opt").write_text("in the way")
     failed = edencar("install", "--root", str(tmp_path))
     assert failed.returncode == 1
-    assert failed.stderr.splitlines()[-1] == "edencar: that did not work: are you root? (sudo ./edencar install)"
+    assert failed.stderr.splitlines()[-1] == "edencar: that did not work (it needs root: sudo ./edencar install)"
     wrong = edencar("install", "--fast")
     assert (wrong.returncode, wrong.stderr.count("\n")) == (1, 1)
     assert "does not know '--fast'" in wrong.stderr

@@ -260,6 +260,7 @@ def test_a_killed_worker_comes_back_and_records_on(kept: Kept, notes: list[str],
 
 def test_a_silent_worker_is_replaced(kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept.begin(StartCapture(tmp_path, "video"))
+    wait_for(lambda: kept.worker.status)
     monkeypatch.setattr("rig.supervision.SILENCE_S", 0.7)
     first = kept.worker.pid
     assert first is not None
@@ -288,11 +289,19 @@ def test_one_that_refuses_is_told_again(kept: Kept, tmp_path: Path, monkeypatch:
 
 def test_the_pauses_grow_while_it_keeps_dying(notes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rig.supervision.FIRST_PAUSE_S", 0.2)
-    kept = Kept(Worker("broken", break_down), notes.append)
-    deadline = time.monotonic() + 2.0
-    while time.monotonic() < deadline:
+    kept, ends, starts = Kept(Worker("broken", break_down), notes.append), [0.0], [0.0]
+
+    def tend() -> bool:
+        before = kept.starts
+        if not kept.worker.alive and len(ends) == before:
+            ends.append(time.monotonic())
         kept.tend()
-        time.sleep(0.02)
+        if kept.starts > before:
+            starts.append(time.monotonic())
+        return kept.starts == 5
+
+    wait_for(tend, 60.0)
     kept.close()
-    assert 2 <= kept.starts <= 5  # after 0, 0.2, 0.4 and 0.8 s, and the time it takes to die
+    pauses = [start - end for start, end in zip(starts[1:], ends[1:], strict=False)]
+    assert [pause >= least for pause, least in zip(pauses, (0.0, 0.2, 0.4, 0.8), strict=True)] == [True] * 4
     assert kept.trouble == "broken ended (RuntimeError: a defect)"

@@ -42,12 +42,29 @@ def in_memory(at: Path, size: int) -> Iterator[Path]:
 
 
 @contextmanager
-def on_loop(image: Path, at: Path, size: str = "1G") -> Iterator[Path]:
+def on_loop(image: Path, at: Path, size: str = "256M") -> Iterator[Path]:
     """An ext4 disk that lies in `image`."""
     run("truncate", "-s", size, image)
-    run("mkfs.ext4", "-q", image)
+    # Small and all there from the start: a copy of it takes some milliseconds, and the kernel has nothing to complete.
+    run("mkfs.ext4", "-q", "-N", "1024", "-J", "size=4", "-E", "lazy_itable_init=0,lazy_journal_init=0", image)
     with mounted(at, "-o", "loop,errors=remount-ro", image) as folder:
         yield folder
+
+
+def copy_quickly(source: Path, target: Path) -> None:
+    """Only what is data, without a program that has to be started first."""
+    with source.open("rb") as old, target.open("wb") as new:
+        new.truncate(size := os.fstat(old.fileno()).st_size)
+        end = 0
+        while end < size:
+            try:
+                begin = os.lseek(old.fileno(), end, os.SEEK_DATA)
+            except OSError:  # only a hole is left
+                return
+            end = os.lseek(old.fileno(), begin, os.SEEK_HOLE)
+            new.seek(begin)
+            while (left := end - begin) and (done := os.sendfile(new.fileno(), old.fileno(), begin, left)):
+                begin += done
 
 
 @contextmanager
@@ -62,7 +79,7 @@ def after_power_cut(image: Path, at: Path) -> Iterator[tuple[Path, int]]:
     for _ in range(TRIES):
         before, now_ns = counters.read_text().split(), time.monotonic_ns()
         if before[IN_FLIGHT] == "0":
-            run("cp", "--sparse=always", image, copy)
+            copy_quickly(image, copy)
             if counters.read_text().split()[WRITES] == before[WRITES]:
                 break
     else:

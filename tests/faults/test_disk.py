@@ -56,6 +56,7 @@ def test_a_power_cut_costs_a_second_or_two(stopped_server: Server, disk: Path, t
     chance, lost = random.Random(cuts), []
     with TemporaryDirectory(dir="/dev/shm") as memory, on_loop(Path(memory) / "disk.img", disk):
         server = stopped_server
+        server._settings = {**server._settings, "EDENCAR_CAMERA_BIT_RATE_MBPS": "0.5"}
         server.start()
         server.ready(2)
         recording_id = server.record()
@@ -172,7 +173,7 @@ def test_a_disk_that_fails_ends_the_recording_not_the_server(
     stopped_server: Server, disk: Path, tmp_path: Path, failure: Callable[[Path], None]
 ) -> None:
     server = stopped_server
-    with on_loop(tmp_path / "disk.img", disk):
+    with on_loop(tmp_path / "disk.img", disk, "1G"):
         server.start()
         server.ready(2)
         recording_id = server.record()
