@@ -47,7 +47,7 @@ function showProblems() {
     const detail = /\((.+)\)$/.exec(text)?.[1];
     const more = at === MOST_PROBLEMS - 1 && all.length - MOST_PROBLEMS;
     return make('li', { 'data-level': level },
-      make('strong', {}, isKnown ? say(`problem.${code}`, { subject }) : [subject, text].filter(Boolean).join(': ')),
+      make('strong', {}, isKnown ? say(`problem.${code}`, { subject }) : text),
       make('span', {}, isKnown ? say(`cure.${code}`) : cure),
       isKnown && detail && make('small', {}, detail),
       more > 0 && make('a', { href: '/settings' }, say('problems.more', { count: more })));
