@@ -269,6 +269,22 @@ def test_the_track_may_come_from_gpx(tmp_path: Path, log: Path) -> None:
         assert metres(row, interpolated=True) < 0.02
 
 
+def test_without_a_receiver_s_log_a_film_s_own_gps_tells_the_places(tmp_path: Path, shared_data: Path) -> None:
+    film = shared_data / "gopro" / "max-heromode.mp4"
+    first_ns = parse_utc("2019-11-18T23:45:17.000Z")
+    folder = tmp_path / "videos" / "max"
+    folder.mkdir(parents=True)
+    (folder / "GS010001.MP4").symlink_to(film)
+    row = photos.Photo(photo="photos/max/1.jpg", camera="max", utc=iso_utc(first_ns), time_error_ms=250.0)
+    (tmp_path / "photos" / "max").mkdir(parents=True)
+    (tmp_path / row.photo).write_bytes(picture(1))
+    photos.write_table(tmp_path, [row])
+    assert run(tmp_path) == 0
+    (row,) = photos.read_table(tmp_path)
+    assert row.interpolation == "linear"
+    assert row.interpolated_latitude == pytest.approx(33.1267, abs=3e-4)  # as ExifTool reads it from the film
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [

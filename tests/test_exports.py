@@ -154,3 +154,8 @@ def test_an_export_of_nothing_is_an_empty_layer_not_a_fault(tmp_path: Path) -> N
         "photos.gpkg",
     }
     assert json.loads((tmp_path / "photos.geojson").read_text())["features"] == []
+
+
+def test_the_documentation_names_every_format() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "photos.md").read_text()
+    assert all(f"| `{name}` |" in text for name in parsePhotos.FORMATS if name != "csv")
