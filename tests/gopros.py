@@ -151,7 +151,7 @@ def catch(camera: Camera, path: str, seconds: float) -> Caught:
 
 
 def await_connection(get: Client, is_there: bool) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 15
     while time.monotonic() < deadline:
         try:
             get("/gopro/version")
