@@ -87,7 +87,7 @@ export async function ask(path, { method = 'GET', body, timeout = 5000 } = {}) {
   answeredAt = performance.now();
   if (response.status === 401 && path !== '/api/session' && await askPin()) return ask(path, { method, body, timeout });
   const value = response.status === 204 ? null : await response.json().catch(() => null);
-  if (!response.ok) throw new Error([say(`error.${response.status}`, {}, value?.detail ?? response.statusText), value?.detail, value?.cure].filter((part, at, all) => part && all.indexOf(part) === at).join(' – '));
+  if (!response.ok) throw Object.assign(new Error([say(`error.${response.status}`, {}, value?.detail ?? response.statusText), value?.detail, value?.cure].filter((part, at, all) => part && all.indexOf(part) === at).join(' – ')), { status: response.status });
   return value;
 }
 
@@ -107,7 +107,7 @@ export function askPin() {
         await ask('/api/session', { method: 'POST', body: { pin: $('pin').value } });
         end(true);
       } catch (error) {
-        write($('pin-wrong'), error.message);
+        write($('pin-wrong'), say(`error.${error.status}`, {}, error.message));
         $('pin').select();
       }
     };
