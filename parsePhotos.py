@@ -103,7 +103,7 @@ def associate(
 
     Raises UnreadableError without a table or a readable log, NoPositionError when no photo has a fix near enough.
     """
-    wish = replace(wish or Wish(formats=settings.photo_formats), positions=tuple(positions))
+    wish = replace(wish or Wish(formats=_formats(",".join(settings.photo_formats))), positions=tuple(positions))
     items = tuple(_Item(row, folder / row.photo) for row in photos.read_table(folder))
     return _place(_Photos(folder, items), settings, wish, _own_logs(folder), progress)
 
@@ -391,7 +391,9 @@ def _parser(settings: Settings) -> argparse.ArgumentParser:
         help="our CSV, NMEA, GPX, or a GoPro's MP4; more than one may be given",
     )
     add("--method", choices=sorted(METHODS), default="interpolate", help="default: interpolate")
-    add("--max-gap", default=f"{settings.max_gap_s:g}s", metavar="1s", help="no fix further than this (default: 1s)")
+    add(
+        "--max-gap", metavar="1s", help=f"no fix further than this (usually {settings.max_gap_s:g}s: setting max_gap_s)"
+    )
     add("--lever-arm", metavar="FORWARD,RIGHT,UP", help="camera minus antenna, m; --lever-arm=-1,0,0")
     add(
         "--camera-offset",
@@ -403,9 +405,9 @@ def _parser(settings: Settings) -> argparse.ArgumentParser:
     add("--in-place", action="store_true", help="tag the originals themselves instead of copies")
     add(
         "--format",
-        default=",".join(settings.photo_formats),
         metavar="NAME,...",
-        help=f"of {', '.join(FORMATS)}, or all, or none; csv is always written (default: %(default)s)",
+        help=f"of {', '.join(FORMATS)}, or all, or none; csv is always written"
+        f" (usually {','.join(settings.photo_formats)}: setting photo_formats)",
     )
     add("--dry-run", action="store_true", help="only say what would come out")
     return parser
@@ -452,11 +454,13 @@ def _formats(text: str) -> tuple[str, ...]:
 
 
 def _run(options: argparse.Namespace) -> PhotoSummary:
-    settings = replace(configs.load(), max_gap_s=_seconds(options.max_gap))
+    settings = configs.load()
+    if options.max_gap:
+        settings = replace(settings, max_gap_s=_seconds(options.max_gap))
     if options.lever_arm:
         settings = replace(settings, lever_arm_m=_metres(options.lever_arm))
     wish = Wish(
-        formats=_formats(options.format),
+        formats=_formats(options.format or ",".join(settings.photo_formats)),
         positions=tuple(options.positions),
         method=options.method,
         camera_offset=_offset(options.camera_offset),

@@ -143,6 +143,19 @@ def test_in_place_keeps_what_the_camera_said_and_may_be_done_again(tmp_path: Pat
     assert errors_ms(photos.read_table(tmp_path / "card"), INSTANTS) == [0.0] * len(INSTANTS)
 
 
+def test_settings_hold_where_no_option_says_otherwise(
+    tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_album(tmp_path / "card", [BEGIN_NS + 95 * NS_PER_S, *INSTANTS[:2]])
+    monkeypatch.setenv("EDENCAR_PHOTO_FORMATS", "gpx")
+    monkeypatch.setenv("EDENCAR_MAX_GAP_S", "6")
+    assert run(tmp_path / "card", "--positions", log, "--output", tmp_path / "out") == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"photos", "photos.csv", "photos.gpx"}
+    assert all(row.latitude is not None for row in photos.read_table(tmp_path / "out"))
+    monkeypatch.setenv("EDENCAR_PHOTO_FORMATS", "gpx,shapefile")
+    assert run(tmp_path / "card", "--positions", log, "--output", tmp_path / "out") == 2
+
+
 def test_a_single_file_is_a_source(tmp_path: Path, log: Path) -> None:
     paths = make_album(tmp_path / "card", INSTANTS[:3])
     assert run(paths[1], "--positions", log, "--output", tmp_path / "out") == 0
