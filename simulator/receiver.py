@@ -32,6 +32,7 @@ DEFAULT_LATENCY_MS = 4.0
 BITS_A_BYTE = 10  # start bit, eight bits, stop bit
 PACKET_INTERVAL_S = 0.001  # a full-speed USB device is polled once a millisecond
 MEAN_JITTER_MS = 1.0
+SENDER_MEMORY_S = 1.0  # a KiB at 9600 baud
 STALL_SHARE, STALL_MS = 0.004, 30.0
 EQUATOR_RADIUS_M, POLE_RADIUS_M = 6_378_137.0, 6_356_752.314  # WGS 84
 
@@ -364,7 +365,7 @@ class Receiver:
             self._stay_unplugged(self._faults.pop("replug"), self._port.plug_elsewhere)
         late_s = time.monotonic() - due_s
         # A line that is too slow for its sentences fills the sender's memory; then whole epochs are lost.
-        if late_s < self._period_ns / SECOND_NS:
+        if late_s < SENDER_MEMORY_S:
             self._stopping.wait(max(0.0, -late_s))
             self._send(self._bytes(epoch))
 
