@@ -34,6 +34,7 @@ function showFacts() {
 
 function showFiles() {
   const others = recording.files.filter(({ path }) => !path.startsWith('photos/'));
+  $('report').hidden = !recording.files.some(({ path }) => path === 'report.html');
   write($('file-count'), number(recording.files.length));
   replace($('files'), others, () => others.map(({ path, size_bytes }) => {
     const file = make('a', { href: link(path) }, path);
@@ -151,6 +152,7 @@ $('scrub').addEventListener('input', () => photos.choose(Number($('scrub').value
 $('zoom-in').addEventListener('click', () => map.zoom(1.6));
 $('zoom-out').addEventListener('click', () => map.zoom(1 / 1.6));
 guardLink($('download'));
+guardLink($('report'));
 new ResizeObserver(() => { map.draw(); if (data) showTimeline($('timeline'), data.track, data.photos); }).observe($('recording'));
 const turn = poll(look, POLL_MS);
 setInterval(watchSilence, 500);
