@@ -281,6 +281,7 @@ class Receiver:
         self._truth = truth
         self._faults: dict[str, float] = {}
         self._shifts_ns: dict[str, int] = {}  # what faults add to the receiver's clock
+        self._plugged_s = 0.0  # what was to be sent while the cable was out is lost
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="receiver", daemon=True)
 
@@ -365,7 +366,7 @@ class Receiver:
             self._stay_unplugged(self._faults.pop("replug"), self._port.plug_elsewhere)
         late_s = time.monotonic() - due_s
         # A line that is too slow for its sentences fills the sender's memory; then whole epochs are lost.
-        if late_s < SENDER_MEMORY_S:
+        if late_s < SENDER_MEMORY_S and due_s > self._plugged_s:
             self._stopping.wait(max(0.0, -late_s))
             self._send(self._bytes(epoch))
 
@@ -382,6 +383,7 @@ class Receiver:
         self._port.unplug()
         if not self._stopping.wait(seconds):
             plug()
+        self._plugged_s = time.monotonic()
 
     def _bytes(self, epoch: Epoch) -> bytes:
         if "silent" in self._faults:
