@@ -18,13 +18,13 @@ import capturePositions
 import gopro
 from configs import Settings
 from rig.camerabook import CameraBook, Delay
-from rig.checksums import seal, unsealed
 from rig.clock import CRYSTAL_PPM, NS_PER_MS, UtcClock, iso_utc, system_clock
 from rig.drawlog import DrawLogs
 from rig.errors import ConflictError, EdencarError, NoSpaceError, UsageError
 from rig.fetching import Fetches
 from rig.fleet import LOST, Camera, Fleet, Found, at_once
 from rig.gpio import opened
+from rig.housekeeping import Housekeeping
 from rig.led import LatencyResult
 from rig.lookout import Lookout, calibration
 from rig.photographer import Photographer
@@ -49,7 +49,6 @@ from rig.status import (
     STARTING,
     STOPPING,
     TO_BE_NOTED,
-    VERY_LITTLE_ROOM_S,
     CameraNow,
     CarStatus,
     Problem,
@@ -124,7 +123,6 @@ class Car:
         self._running: Running | None = None
         self._unsaved: list[tuple[Running, float]] = []  # closed, but not in their manifests; when that is tried again
         self._ended_early: list[Problem] = []  # what befell recordings, until the next start
-        self._unsealable: set[str] = set()
         self._noted: Set[str] = set()  # problems that are in its log
         self._gnss: UtcClock | None = None
         self._photographer: Photographer | None = None
@@ -132,6 +130,7 @@ class Car:
         self._draw_logs = DrawLogs()
         self._lookout = Lookout(settings, self.clock, self._note_delay, self._devices.watch_worker)
         self._room = Room(self.recordings.output, settings)
+        self._housekeeping = Housekeeping(self.recordings, self._room, settings.trash_days)
         self._fetches = Fetches(self.recordings, _on_cards)
         self._fleet = Fleet(lambda: self._devices.discover(settings.cameras), self._keep_camera)
         self._calibrating = threading.Lock()
@@ -358,7 +357,7 @@ class Car:
     def _start(self, chosen: Sequence[Camera], values: Mapping[str, Any], *, none_will_do: bool) -> Manifest:
         self._phase = STARTING
         try:
-            self._make_room(len(chosen))
+            self._housekeeping.make_room(len(chosen))
             clock, started_ns = self.clock(), time.monotonic_ns()
             given = {**values, "clock": clock, "software": software(), "settings": asdict(self._settings)}
             manifest = self.recordings.create(clock.utc_ns(started_ns), **given)
@@ -378,16 +377,6 @@ class Car:
             return manifest
         finally:
             self._phase = IDLE
-
-    def _make_room(self, cameras: int) -> None:
-        while True:
-            try:
-                self._room.require(cameras)
-            except NoSpaceError:
-                if self.recordings.drop_oldest_trash() is None:
-                    raise
-            else:
-                return
 
     def _begin(self, running: Running, chosen: Sequence[Camera], *, none_will_do: bool) -> None:
         """Start all devices at once; those that fail are told again by the supervision, as long as one records."""
@@ -552,7 +541,7 @@ class Car:
             self._watch_over(running)
         self._save_closed()
         self._fetches.follow({camera.serial for camera in self._fleet.listed() if camera.state == "fetching"})
-        self._empty_trash()
+        self._housekeeping.empty_trash(self.clock(), None if running is None else len(running.cameras))
 
     def _watch_over(self, running: Running) -> None:
         problems = {problem.kind: problem.text for problem in self.status().problems if problem.code in TO_BE_NOTED}
@@ -582,28 +571,8 @@ class Car:
             except (EdencarError, OSError):
                 self._unsaved.append((running, now_s + SAVE_AGAIN_S))
 
-    def _empty_trash(self) -> None:
-        clock = self.clock()
-        with suppress(OSError):
-            self.recordings.stamp_trash(clock)
-            self.recordings.empty_trash(clock, self._settings.trash_days * 86400)
-            if self._running and self._room.left(len(self._running.cameras)).seconds_left < VERY_LITTLE_ROOM_S:
-                self.recordings.drop_oldest_trash()
-
     def _seal(self) -> None:
-        """Write the checksums of what has been recorded, while the disk has nothing better to do."""
-        if self._may_seal:
-            for recording_id in unsealed(self.recordings):
-                if recording_id not in self._unsealable:
-                    self._unsealable.add(recording_id)  # unless it goes well, or had to give way
-                    with suppress(EdencarError, OSError):  # in the trash meanwhile, or the disk is full
-                        seal(self.recordings, recording_id, lambda: self._may_seal)
-                        self._unsealable.discard(recording_id)
-                    return
-
-    @property
-    def _may_seal(self) -> bool:
-        return self._phase == IDLE and self._running is None and not self._closing.is_set()
+        self._housekeeping.seal(lambda: self._phase == IDLE and self._running is None and not self._closing.is_set())
 
     # After a crash
 
