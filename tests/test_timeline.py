@@ -8,6 +8,7 @@ import pytest
 
 from rig import timeline
 from rig.errors import NoCalibrationError, UnreadableError
+from rig.qrtime import TimeCode
 from rig.timeline import Anchor, Near
 from tests.readings import BEGIN_NS, TERMS, Film, film
 
@@ -102,6 +103,42 @@ def test_without_codes_that_can_be_trusted_there_is_no_clock(spoil: Callable[[Fi
     readings = spoil(film(np.random.default_rng(11)))
     with pytest.raises(NoCalibrationError, match="no time code"):
         timeline.calibrate(readings, TERMS, Near(BEGIN_NS - 86_400 * SECOND_NS, BEGIN_NS + 86_400 * SECOND_NS))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("anchors", []),
+        ("anchors", [{"pts_ns": 0}]),
+        ("offset_ns", 10**30),
+        ("offset_ns", float("inf")),
+        ("rate_ppm", float("nan")),
+        ("rate_ppm", 1e9),
+        ("rate_error_ppm", -1.0),
+        ("constants_ns", {"clock": -5}),
+        ("curve_ns", [[1]]),
+    ],
+)
+def test_a_stored_clock_that_cannot_be_is_refused(name: str, value: object) -> None:
+    good = timeline.to_json(timeline.calibrate(film(np.random.default_rng(12)), TERMS), 0, 10 * SECOND_NS)
+    assert timeline.from_json(good).anchors
+    with pytest.raises(UnreadableError, match="not one of ours"):
+        timeline.from_json({**good, name: value})
+
+
+@pytest.mark.parametrize("hertz", [60.0, 90.0, 120.0])
+def test_a_screens_refresh_is_seen_in_codes_that_do_not_count(hertz: float) -> None:
+    rng = np.random.default_rng(13)
+    outcomes = [error_ms(uncounted(film(rng, fps=25.0, refresh_hz=hertz)), 4.5) for _ in range(20)]
+    errors, bars = np.array(outcomes).T
+    assert (np.abs(errors) <= bars).all()
+    assert np.median(bars) < 5.0
+
+
+def uncounted(readings: Film) -> Film:
+    """The same codes in a form with milliseconds and no sequence."""
+    step = 1_000_000
+    return [replace(o, code=TimeCode(o.code.utc_ns // step * step, step)) for o in readings]
 
 
 def test_a_given_start_has_the_bar_that_was_given() -> None:
