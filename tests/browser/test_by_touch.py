@@ -65,7 +65,7 @@ def hold(context: BrowserContext, page: Page, selector: str, ms: int) -> None:
 
 def wait_for_job(rig: Rig, done: Callable[[], object]) -> None:
     deadline_s = time.monotonic() + PATIENCE_MS / 1000
-    while any(job["finished"] is None for job in rig.api.call("GET", "/api/jobs")["jobs"]) or not done():
+    while not done() or any(job["finished"] is None for job in rig.api.call("GET", "/api/jobs")["jobs"]):
         assert time.monotonic() < deadline_s
         time.sleep(0.2)
 

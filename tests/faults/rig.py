@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from simulator.world import Street, World
 PROJECT = Path(__file__).parents[2]
 LOCALHOST = "127.0.0.1"
 PATIENCE_S = 60.0  # this machine is shared; a quiet one needs a tenth
+# What is started ends with whoever runs the tests, even when that is killed: it would hold ports that others get.
+GUARD = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 SERIALS = ("C3501324500711", "C3531350013906")
 
 
@@ -51,7 +54,7 @@ class Cameras:
 @contextmanager
 def cameras(folder: Path, count: int) -> Iterator[Cameras]:
     """So many cameras, small ones: what they film does not matter here."""
-    command = [sys.executable, "-m", "simulator", "camera", "--size", "180", "--truth", str(folder)]
+    command = [*GUARD, sys.executable, "-m", "simulator", "camera", "--size", "180", "--truth", str(folder)]
     made = [
         subprocess.Popen([*command, "--control-port", "0", "--serial", serial], cwd=PROJECT, stdout=subprocess.PIPE)
         for serial in SERIALS[:count]
@@ -94,7 +97,7 @@ class Server:
         self._log.unlink(missing_ok=True)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "server.py", "--port", "0", "--output", str(self.output)],
+                [*GUARD, sys.executable, "server.py", "--port", "0", "--output", str(self.output)],
                 cwd=PROJECT,
                 env={**clean, **self._settings, **(environment or {})},
                 stderr=log,
