@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import zxingcpp
 
-from configs import Settings
+from configs import CHOICES, Settings
 from configs import load as load_settings
 from measure import chart
 from measure.report import Table, Verdict, write_report
@@ -34,7 +34,7 @@ Luma = npt.NDArray[np.uint8]
 Float64 = npt.NDArray[np.float64]
 
 QR = zxingcpp.BarcodeFormats(zxingcpp.BarcodeFormat.QRCode)
-LENSES = ("wide", "narrow", "superview", "linear")
+LENSES = CHOICES["webcam_lens"]
 RESOLUTIONS = ("1080", "720")
 FILM_S = 4.0
 SETTLE_S = 1.0  # exposure and focus of the first pictures are not yet right

@@ -30,6 +30,7 @@ ANSWER_S = 30.0
 POLL_S = 1.0
 SAMPLE_S = 10.0
 SHORTEST_HOURS, LONGEST_HOURS = 0.05, 24.0
+SHOW_AT = (0.0, 0.5, 1.0)  # shares of the time at which the code is to be filmed
 CODE_S = 8.0  # how long the code is to be shown: some 200 pictures
 FETCHING_S = 600.0
 SAMPLE_COLUMNS = ("elapsed_s", "process", "pid", "memory_mb", "cpu_s", "descriptors")
@@ -86,12 +87,11 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """How a measurement records: for how long, when somebody shows the code, what is told to whoever waits."""
+    """How a measurement records: through which server, where that keeps recordings, for how long."""
 
     server: Server
     recordings: Path  # the server's output folder
     seconds: float
-    show_at: tuple[float, ...] = (0.0, 0.5, 1.0)  # shares of the time at which the code is to be filmed
 
     def record(self, output: Path, say: Say = tell) -> Path:
         """Record; keep the samples of all processes in `output`; the folder of the recording on this machine."""
@@ -113,7 +113,7 @@ class Session:
 
     def _watch(self, samples: Path, say: Say) -> None:
         began = time.monotonic()
-        prompts = [share * max(0.0, self.seconds - CODE_S) for share in self.show_at]
+        prompts = [share * max(0.0, self.seconds - CODE_S) for share in SHOW_AT]
         with samples.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(SAMPLE_COLUMNS)

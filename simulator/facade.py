@@ -40,7 +40,6 @@ PAINTS = tuple(map(rgb, ("9aa3ab", "2d3d5c", "8f1d22", "e8e8e6", "33383d", "4d6b
 
 BLUE_SIGN = SignColors(BLUE, rgb("e9eef5"), WHITE)
 STREET_SIGN = SignColors(BLUE, rgb("3d8a4e"), WHITE)
-WHITE_SIGN = SignColors(WHITE, BLACK, BLACK)
 TOWN_SIGN = SignColors(WHITE, RED, BLACK)
 
 STREETS = (

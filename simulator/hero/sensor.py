@@ -87,11 +87,6 @@ class Shutter:
             self.closed_at_ns = time.monotonic_ns()
             self._closed.set()
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether somebody closed it."""
-        return self._closed.is_set()
-
     def wait_until(self, monotonic_ns: int) -> bool:
         """Wait for an instant; False when the shutter was closed before it (then without waiting)."""
         while (left_ns := monotonic_ns - time.monotonic_ns()) > 0 and not self._closed.is_set():
