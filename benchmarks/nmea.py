@@ -19,10 +19,8 @@ import threading
 import time
 import tty
 from collections.abc import Callable, Sequence
-from functools import reduce
 from io import FileIO
 from multiprocessing.connection import Connection
-from operator import xor
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +28,7 @@ import pandas as pd
 import pynmea2
 import serial
 
+from benchmarks.damage import sentence
 from capturePositions import Receiver
 from configs import Settings
 from rig.fix import Fix
@@ -99,7 +98,7 @@ def _send(master: int, seconds: float, paced: bool) -> Delays:
     for number in range(round(seconds * RATE_HZ)):
         second = number / RATE_HZ
         text = f"15{int(second) // 60:02}{second % 60:05.2f}"
-        data = b"".join(_frame(body.format(time=text)) for body in BODIES)
+        data = b"".join(sentence(body.format(time=text)) for body in BODIES)
         time.sleep(max(0.0, begin + second - time.monotonic()))
         sent[text] = time.monotonic_ns()
         written, epoch_begin = 0, time.monotonic()
@@ -109,10 +108,6 @@ def _send(master: int, seconds: float, paced: bool) -> Delays:
             if written < len(data):
                 time.sleep(0.001)
     return sent
-
-
-def _frame(body: str) -> bytes:
-    return f"${body}*{reduce(xor, body.encode()):02X}\r\n".encode()
 
 
 class _Noting(Receiver):
@@ -211,7 +206,7 @@ def _load() -> int:
     """Parse epochs as fast as possible; the number of those lost."""
     epochs = 10_000
     times = [f"{15 + i // 36000:02}{i // 600 % 60:02}{i % 600 / 10:05.2f}" for i in range(epochs)]
-    data = b"".join(_frame(body.format(time=text)) for text in times for body in BODIES)
+    data = b"".join(sentence(body.format(time=text)) for text in times for body in BODIES)
     lines = data.decode().splitlines()
     ours_ms = _best_ms(lambda: read_log(data), 2)
     peer_ms = _best_ms(lambda: _parse_all(lines), 2)

@@ -1,15 +1,18 @@
 """Virtual GoPros for tests, with a client and a catcher of datagrams that are no part of edenCar."""
 
 import http.client
+import io
 import json
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+import av
 import pytest
+from av.container import InputContainer
 
 from simulator.camera import Camera
 from simulator.world import SECOND_NS, Crystal, Street, World
@@ -163,3 +166,7 @@ def await_connection(get: Client, is_there: bool) -> None:
                 return
         time.sleep(0.02)
     pytest.fail(f"the camera {'did not come back' if is_there else 'is still there'}")
+
+
+def open_video(data: bytes) -> InputContainer:
+    return cast(InputContainer, av.open(io.BytesIO(data)))

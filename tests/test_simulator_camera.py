@@ -2,7 +2,6 @@
 
 import csv
 import http.client
-import io
 import itertools
 import json
 import os
@@ -17,11 +16,10 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import av
 import pytest
-from av.container import InputContainer
 from zeroconf import ServiceBrowser, ServiceListener, Zeroconf
 
 from simulator.camera import Camera
@@ -47,6 +45,7 @@ from tests.gopros import (
     clock_reference,
     listening,
     now_world,
+    open_video,
     pid,
     receive,
     running,
@@ -84,10 +83,6 @@ class Frame:
     stream: str
     pts: int
     utc_ns: int
-
-
-def open_video(data: bytes) -> InputContainer:
-    return cast(InputContainer, av.open(io.BytesIO(data)))
 
 
 def luma(frame: av.VideoFrame) -> Any:

@@ -1,30 +1,23 @@
 """What a virtual GoPro writes on its card: the files of each model, as other programs read them."""
 
-import io
 import json
 import random
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import av
 import pytest
-from av.container import InputContainer
 
 from simulator.camera import Camera
 from simulator.hero import models
 from simulator.hero.media import Card, Names
-from tests.gopros import SERIAL, Client, catch, listening, receive, running
+from tests.gopros import SERIAL, Client, catch, listening, open_video, receive, running
 
 HEIGHT = 360
 BLACKS = [name for name in models.names() if not name.endswith("Mini")]
 GPS = {"HERO9 Black": {"GPS5"}, "HERO10 Black": {"GPS5"}, "HERO11 Black": {"GPS5", "GPS9"}, "HERO13 Black": {"GPS9"}}
-
-
-def open_video(data: bytes) -> InputContainer:
-    return cast(InputContainer, av.open(io.BytesIO(data)))
 
 
 def choose(get: Client, preset: int) -> None:
