@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs import Settings, load
-from rig.chrony import ChronyFeed
 from rig.cli import run
 from rig.clock import NS_PER_MS, NS_PER_S, GnssClock, UtcClock
 from rig.errors import (
@@ -27,10 +26,11 @@ from rig.errors import (
     UsageError,
 )
 from rig.files import write_atomically
-from rig.fix import Fix, csv_line, horizontal_sigma_m, quality_of
-from rig.nmea import Epochs, Framer, Sentence, Sky, heading_of
-from rig.port import FoundPort, find_port, open_port, read_port, silence
-from rig.positionlog import (
+from rig.gnss.chrony import ChronyFeed
+from rig.gnss.fix import Fix, csv_line, horizontal_sigma_m, quality_of
+from rig.gnss.nmea import Epochs, Framer, Sentence, Sky, heading_of
+from rig.gnss.port import FoundPort, find_port, open_port, read_port, silence
+from rig.gnss.positionlog import (
     CSV_HEADER,
     CSV_NAME,
     INDEX_HEADER,

@@ -17,18 +17,21 @@ from typing import Any
 import capturePositions
 import gopro
 from configs import Settings
-from rig.camerabook import CameraBook, Delay
+from rig.camera.camerabook import CameraBook, Delay
+from rig.camera.fleet import LOST, Camera, Fleet, Found, at_once
 from rig.clock import CRYSTAL_PPM, NS_PER_MS, UtcClock, iso_utc, system_clock
-from rig.drawlog import DrawLogs
+from rig.drive.fetching import Fetches
+from rig.drive.housekeeping import Housekeeping
+from rig.drive.power import machine_problems
+from rig.drive.room import STOP_S, Room
+from rig.drive.running import CAMERA, PHOTOS, VIDEO, Running
 from rig.errors import ConflictError, EdencarError, NoSpaceError, UsageError
-from rig.fetching import Fetches
-from rig.fleet import LOST, Camera, Fleet, Found, at_once
-from rig.gpio import opened
-from rig.housekeeping import Housekeeping
-from rig.led import LatencyResult
-from rig.lookout import Lookout, calibration
-from rig.photographer import Photographer
-from rig.power import machine_problems
+from rig.live.drawlog import DrawLogs
+from rig.live.lookout import Lookout, calibration
+from rig.live.photographer import Photographer
+from rig.live.streaming import Streams, measure_latency, passing_streams, watch_codes
+from rig.live.watch import Picture, Sight, watch_worker
+from rig.photo.spacing import Every
 from rig.recordings import (
     FETCHING,
     FINISHED,
@@ -39,9 +42,6 @@ from rig.recordings import (
     RecordedReceiver,
     Recordings,
 )
-from rig.room import STOP_S, Room
-from rig.running import CAMERA, PHOTOS, VIDEO, Running
-from rig.spacing import Every
 from rig.status import (
     DEGRADED,
     ERROR,
@@ -62,9 +62,9 @@ from rig.status import (
     other_problems,
     receiver_problems,
 )
-from rig.streaming import Streams, measure_latency, passing_streams, watch_codes
 from rig.supervision import Kept
-from rig.watch import Picture, Sight, watch_worker
+from rig.timing.gpio import opened
+from rig.timing.led import LatencyResult
 from rig.workers import StartCapture, Target, Worker
 
 MODES = (VIDEO, CAMERA, PHOTOS)
@@ -246,7 +246,7 @@ class Car:
     # The streams
 
     def calibrate(self, seconds: float) -> list[dict[str, Any]]:
-        """Watch the streams of all cameras for the time code; what each shows, see rig.watch.Sight.
+        """Watch the streams of all cameras for the time code; what each shows, see rig.live.watch.Sight.
 
         Without a recording the streams are started for it and nothing is kept; a start meanwhile goes first. Raises
         ConflictError when there are no streams to be watched, DeviceNotFoundError, NoSpaceError.

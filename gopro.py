@@ -17,14 +17,15 @@ from typing import Any
 
 import configs
 from configs import Settings
-from rig import camerasettings, cli
-from rig.cameraworker import KEEP_ALIVE_S, TICK_S, CameraStatus, camera_worker
-from rig.cardfiles import LEDGER, download_all
+from rig import cli
+from rig.camera import camerasettings
+from rig.camera.cameraworker import KEEP_ALIVE_S, TICK_S, CameraStatus, camera_worker
+from rig.camera.cardfiles import LEDGER, download_all
+from rig.camera.finding import FoundCamera, discover, usb_serial_at
+from rig.camera.goproanswers import Media, added, limits
+from rig.camera.opengopro import TROUBLE, GoPro
+from rig.camera.streamcapture import StreamCapture
 from rig.errors import DeviceNotFoundError, UnknownError, UnreadableError, UsageError
-from rig.finding import FoundCamera, discover, usb_serial_at
-from rig.goproanswers import Media, added, limits
-from rig.opengopro import TROUBLE, GoPro
-from rig.streamcapture import StreamCapture
 
 __all__ = ["LEDGER", "CameraStatus", "FoundCamera", "GoPro", "camera_worker", "discover", "main"]
 

@@ -20,16 +20,17 @@ from typing import Any
 
 import configs
 from configs import Settings
-from rig import album, cli, exif, exports, photos, report
-from rig.camerabook import CameraBook
+from rig import cli
+from rig.camera.camerabook import CameraBook
 from rig.clock import iso_utc, parse_utc
-from rig.collection import Collection, read_manifest
 from rig.errors import NoPositionError, NoSpaceError, UnreadableError, UsageError
 from rig.files import UNSYNCED_SUFFIX, sync_folder
-from rig.locate import Rule, direction_of, load_track, locate, shift_onto, tags_of
-from rig.photos import Photo
-from rig.positions import Track
-from rig.privacy import PrivacyError, make_private
+from rig.gnss.positions import Track
+from rig.photo import album, exif, exports, photos, report
+from rig.photo.collection import Collection, read_manifest
+from rig.photo.locate import Rule, direction_of, load_track, locate, shift_onto, tags_of
+from rig.photo.photos import Photo
+from rig.photo.privacy import PrivacyError, make_private
 
 METHODS = {"interpolate": "hermite", "nearest": "nearest"}
 FORMATS = ("csv", *exports.FORMATS, "report")

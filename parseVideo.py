@@ -17,12 +17,9 @@ import numpy as np
 
 import configs
 from configs import Settings
-from rig import calibration, cli, exports, extraction, gpmf, photos, sampling, video
-from rig.calibration import Context
-from rig.camerabook import CameraBook
+from rig import cli
+from rig.camera.camerabook import CameraBook
 from rig.clock import iso_utc
-from rig.collection import Collection
-from rig.dating import Dated, Given, check_drives, find_clocks, known_clocks
 from rig.errors import (
     EdencarError,
     NoPositionError,
@@ -30,15 +27,22 @@ from rig.errors import (
     UnreadableError,
     UsageError,
 )
-from rig.extraction import Made, Manner, Work
 from rig.files import write_atomically
-from rig.journal import Journal
-from rig.locate import Rule, direction_of
-from rig.photos import Photo
-from rig.positions import Track
-from rig.spacing import Every
-from rig.timeline import CameraClock
-from rig.video import Video
+from rig.footage import video
+from rig.footage.video import Video
+from rig.gnss import gpmf
+from rig.gnss.positions import Track
+from rig.photo import exports, extraction, photos, sampling
+from rig.photo.collection import Collection
+from rig.photo.extraction import Made, Manner, Work
+from rig.photo.journal import Journal
+from rig.photo.locate import Rule, direction_of
+from rig.photo.photos import Photo
+from rig.photo.spacing import Every
+from rig.timing import calibration
+from rig.timing.calibration import Context
+from rig.timing.dating import Dated, Given, check_drives, find_clocks, known_clocks
+from rig.timing.timeline import CameraClock
 
 PART = "photos.part"  # what a run has made so far
 FORMATS = ("csv", *exports.FORMATS)

@@ -35,21 +35,23 @@ import configs
 from car import MODES, POSITIONS_ONLY, Car, software
 from configs import Settings
 from jobs import GEOTAG, PROCESS, Job, Jobs
-from rig import camerasettings, cli, metrics, selftest
-from rig.access import COOKIE, Gate, guard, read_pin, remember
-from rig.archive import Archive
+from rig import cli
+from rig.camera import camerasettings
+from rig.camera.opengopro import GoPro
 from rig.clock import NS_PER_MS, iso_utc
-from rig.digest import Digests, photos_json
+from rig.drive import metrics, selftest
+from rig.drive.archive import Archive
+from rig.drive.digest import Digests, photos_json
 from rig.errors import ConflictError, NoSpaceError, UnknownError, UnreadableError, UsageError
 from rig.files import free_bytes
-from rig.openapi import HTML, Notes, describe, markdown
-from rig.opengopro import GoPro
+from rig.http.access import COOKIE, Gate, guard, read_pin, remember
+from rig.http.openapi import HTML, Notes, describe, markdown
+from rig.http.tiles import Tiles
+from rig.http.web import POLICY, Rules, answer, install, problem, read_body
+from rig.live.thumbnails import Thumbnails
 from rig.recordings import OPEN_STATES, RECORDING, Manifest, Recordings
 from rig.status import CameraNow, CarStatus
 from rig.systemd import told_to_systemd
-from rig.thumbnails import Thumbnails
-from rig.tiles import Tiles
-from rig.web import POLICY, Rules, answer, install, problem, read_body
 
 ROOT = Path(__file__).parent
 WEB = ROOT / "web"

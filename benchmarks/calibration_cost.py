@@ -22,17 +22,18 @@ import numpy as np
 
 import parseVideo
 from configs import Settings
-from rig import calibration, video
-from rig.calibration import Context
-from rig.codelog import FOLDER
+from rig.clock import NS_PER_S
 from rig.errors import NoCalibrationError
-from rig.spacing import Every
+from rig.footage import video
+from rig.photo.spacing import Every
+from rig.timing import calibration
+from rig.timing.calibration import Context
+from rig.timing.codelog import FOLDER
 from simulator.film import Film
 from simulator.phone import Phone
 from simulator.world import Street, World
 
 BEGIN_NS = 1_795_356_192_000_000_000
-SECOND_NS = 1_000_000_000
 CLOCK_HZ, FPS, GROUP = 90_000, 25, 15
 CODE_S, PIECE_S = 4, 60
 MOST_SHARE = 0.05
@@ -131,7 +132,7 @@ class _Scene:
             for number in range(PIECE_S * FPS):
                 since = start * FPS + number
                 shown = phone if number < CODE_S * FPS else None
-                picture = self._film.picture(BEGIN_NS + since * SECOND_NS // FPS, since, shown)
+                picture = self._film.picture(BEGIN_NS + since * NS_PER_S // FPS, since, shown)
                 picture.pts, picture.time_base = number * CLOCK_HZ // FPS, Fraction(1, CLOCK_HZ)
                 units += [(bytes(packet), packet.is_keyframe) for packet in stream.encode(picture)]
             return units + [(bytes(packet), packet.is_keyframe) for packet in stream.encode(None)]
@@ -151,8 +152,8 @@ def _write_log(recording: Path, phone: Phone, starts: Sequence[int]) -> None:
     (recording / FOLDER).mkdir()
     with (recording / FOLDER / "a1.jsonl").open("w") as file:
         for start in starts:
-            begin = BEGIN_NS + start * SECOND_NS
-            drawn = phone.drawn(begin - SECOND_NS, begin + (CODE_S + 1) * SECOND_NS)
+            begin = BEGIN_NS + start * NS_PER_S
+            drawn = phone.drawn(begin - NS_PER_S, begin + (CODE_S + 1) * NS_PER_S)
             draws = [[int(code.payload[14]), int(code.payload[:14])] for code in drawn]
             file.write(json.dumps({"page": "a1", "offset_bound_ms": 0.4, "draws": draws}) + "\n")
 

@@ -16,9 +16,9 @@ from functools import reduce
 from operator import xor
 
 from rig.errors import NoPositionError
-from rig.fix import Fix, csv_line
-from rig.nmea import read_log
-from rig.positions import Track
+from rig.gnss.fix import Fix, csv_line
+from rig.gnss.nmea import read_log
+from rig.gnss.positions import Track
 
 EPOCHS = 200
 NORTH_PER_EPOCH = 81_000  # 1e-8 minutes: 1.5 m, 54 km/h

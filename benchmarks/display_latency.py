@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rig import led
 from rig.errors import NoCalibrationError
+from rig.timing import led
 from tests.ledfilms import NTSC, Scene, any_scene, simulate, write_film
 
 P95_MS, COVER = 1.5, 0.99

@@ -18,9 +18,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from rig.cardfiles import download
-from rig.goproanswers import Media
-from rig.opengopro import GoPro
+from rig.camera.cardfiles import download
+from rig.camera.goproanswers import Media
+from rig.camera.opengopro import GoPro
 
 MEDIA = "100GOPRO/GX010001.MP4"
 HOST = "127.0.0.1"

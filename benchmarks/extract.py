@@ -27,8 +27,8 @@ import av
 import cv2
 import numpy as np
 
-from rig import exif, photos
-from rig.exif import PhotoTags
+from rig.photo import exif, photos
+from rig.photo.exif import PhotoTags
 from simulator.film import Film, read_number
 from simulator.world import Street, World
 

@@ -21,8 +21,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from rig import exif
 from rig.clock import parse_utc
+from rig.photo import exif
 from simulator.film import Film
 from simulator.world import Street, World
 

@@ -31,9 +31,9 @@ import serial
 from benchmarks.damage import sentence
 from capturePositions import Receiver
 from configs import Settings
-from rig.fix import Fix
-from rig.nmea import read_log
-from rig.positions import Track
+from rig.gnss.fix import Fix
+from rig.gnss.nmea import read_log
+from rig.gnss.positions import Track
 
 RATE_HZ = 20
 BAUD = 230_400

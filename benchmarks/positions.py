@@ -23,8 +23,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from rig.nmea import read_log
-from rig.positions import Track
+from rig.gnss.nmea import read_log
+from rig.gnss.positions import Track
 
 DATA = Path(__file__).parents[1] / "../shared/data/arrow"
 BUDGETS_CM = {5: 2.0, 1: 6.0}  # p95 on the drive, by rate in Hz

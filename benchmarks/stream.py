@@ -3,7 +3,8 @@
 One stream is encoded once and sent over loopback at the pace of its time stamps, each picture bearing its number. Part
 one: four recorders, a process each, as in a car: datagrams lost, share of a core, memory, arrival stamps against the
 time of sending. Part two: the delay from a picture's last datagram until its pixels are in the program, for readers
-that keep pace and for such as need 50 ms more for each picture; ours follows the files of a recorder (rig.tail).
+that keep pace and for such as need 50 ms more for each picture; ours follows the files of a
+recorder (rig.footage.tail).
 """
 
 import argparse
@@ -29,9 +30,9 @@ import av
 import cv2
 import numpy as np
 
-from rig.stream import StreamRecorder
-from rig.tail import Line, Tail, read_unit
-from rig.watch import open_decoder
+from rig.footage.stream import StreamRecorder
+from rig.footage.tail import Line, Tail, read_unit
+from rig.live.watch import open_decoder
 
 FPS = 30
 WIDTH, HEIGHT = 1920, 1080

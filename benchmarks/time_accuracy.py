@@ -24,10 +24,11 @@ import numpy.typing as npt
 
 import parseVideo
 from configs import Settings
-from rig import arrival, codefilm, qrtime, timeline, video
 from rig.clock import fit_clock
-from rig.qrtime import CodeReader
-from rig.spacing import Every
+from rig.footage import video
+from rig.photo.spacing import Every
+from rig.timing import arrival, codefilm, qrtime, timeline
+from rig.timing.qrtime import CodeReader
 from simulator.film import Film
 from simulator.phone import QUIET_MODULES, Phone, draw_modules
 from simulator.world import Street, World

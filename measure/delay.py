@@ -14,20 +14,18 @@ from configs import Settings
 from configs import load as load_settings
 from measure.report import Bar, Table, Verdict, write_report
 from measure.session import SAMPLES, add_session_options, read_usage, recorded, usage_content, usage_verdicts
-from rig import arrival, calibration, charts, cli
-from rig.arrival import FASTEST_PICTURES, Envelope
-from rig.calibration import Context
-from rig.clock import ClockCurve
+from rig import charts, cli
+from rig.clock import NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, ClockCurve
 from rig.errors import NoCalibrationError, UnreadableError
-from rig.locate import SIGMAS_IN_99_PERCENT
-from rig.timeline import CameraClock, combined
-from rig.video import Video, index_of, videos_of
+from rig.footage.video import Video, index_of, videos_of
+from rig.timing import arrival, calibration
+from rig.timing.arrival import FASTEST_PICTURES, Envelope
+from rig.timing.calibration import Context
+from rig.timing.timeline import CameraClock, combined
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
-NS_PER_MS = 1_000_000
-NS_PER_S = 1_000_000_000
 NEAR_CODE_NS = 20 * NS_PER_S  # pictures on both sides of a film of the code that tell the delay there
 BY_CODES = ("qr", "qr+arrival")
 TIED_WINDOWS = 3  # the receiver's clock bends over 20 s: so many windows of 15 s share one error

@@ -15,17 +15,17 @@ from configs import load as load_settings
 from measure.delay import BY_CODES, clock_drift
 from measure.report import Bar, Table, Verdict, write_report
 from measure.session import add_session_options, recorded
-from rig import calibration, charts, cli
-from rig.calibration import Context
+from rig import charts, cli
+from rig.clock import NS_PER_MS, NS_PER_S
 from rig.errors import NoCalibrationError, UnreadableError
-from rig.timeline import CameraClock, combined
-from rig.video import videos_of
+from rig.footage.video import videos_of
+from rig.timing import calibration
+from rig.timing.calibration import Context
+from rig.timing.timeline import CameraClock, combined
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
-NS_PER_MS = 1_000_000
-NS_PER_S = 1_000_000_000
 CHART_STEP_NS = 10 * NS_PER_S
 
 

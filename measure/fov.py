@@ -24,11 +24,11 @@ from measure import chart
 from measure.report import Table, Verdict, write_report
 from measure.session import USUAL_OUTPUT, tell
 from rig import cli
+from rig.camera.finding import discover
+from rig.camera.opengopro import GoPro
+from rig.camera.streamcapture import StreamCapture
 from rig.errors import DeviceNotFoundError, UnreadableError, UsageError
-from rig.finding import discover
-from rig.opengopro import GoPro
-from rig.streamcapture import StreamCapture
-from rig.video import Video, luma, pictures, videos_of
+from rig.footage.video import Video, luma, pictures, videos_of
 
 Luma = npt.NDArray[np.uint8]
 Float64 = npt.NDArray[np.float64]

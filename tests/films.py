@@ -6,7 +6,7 @@ from pathlib import Path
 
 import av
 
-from rig.video import scan
+from rig.footage.video import scan
 from simulator.film import Film
 from simulator.phone import Phone
 from simulator.world import Street, World

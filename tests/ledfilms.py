@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from configs import Settings
-from rig import led, ledfilm, vernier
-from rig.codefilm import CodeFilm
-from rig.led import LedLog
-from rig.ledfilm import Latency
-from rig.qrtime import decode
-from rig.timeline import Observation
-from rig.vernier import Sample, Sighting
+from rig.clock import NS_PER_MS, NS_PER_S
+from rig.timing import led, ledfilm, vernier
+from rig.timing.codefilm import CodeFilm
+from rig.timing.led import LedLog
+from rig.timing.ledfilm import Latency
+from rig.timing.qrtime import decode
+from rig.timing.timeline import Observation
+from rig.timing.vernier import Sample, Sighting
 from simulator.film import Film
 from simulator.led import Led
 from simulator.phone import MASK, MODULES, Phone
@@ -23,7 +24,6 @@ from simulator.screen import BEZEL, FULL_ROWS, PAGE_HEIGHT, PHONE_TOP
 from simulator.world import Street, World
 
 BEGIN_NS = 1_795_356_192_000_000_000
-SECOND_NS, MILLISECOND_NS = 1_000_000_000, 1_000_000
 NTSC = Fraction(30000, 1001)
 CLOCK_HZ = 90_000
 CODE_HEIGHT = 280 / FULL_ROWS
@@ -69,7 +69,7 @@ class Scene:
     @property
     def log(self) -> LedLog:
         """When the LED was switched."""
-        begin = BEGIN_NS + SECOND_NS
+        begin = BEGIN_NS + NS_PER_S
         plan = led.pattern(self.seed, self.seconds)
         return LedLog(self.seed, tuple((begin + at, number % 2 == 0) for number, at in enumerate(plan)), 50_000)
 
@@ -77,7 +77,7 @@ class Scene:
     def pts_ns(self) -> npt.NDArray[np.int64]:
         """PTS of the pictures: from a second before the LED until half a second after."""
         count = round(float((self.seconds + 1.5) * self.fps))
-        return np.array([round(round(n * CLOCK_HZ / self.fps) * SECOND_NS / CLOCK_HZ) for n in range(count)], np.int64)
+        return np.array([round(round(n * CLOCK_HZ / self.fps) * NS_PER_S / CLOCK_HZ) for n in range(count)], np.int64)
 
 
 def any_scene(rng: np.random.Generator, fps: Fraction, refresh_hz: float) -> Scene:
@@ -86,7 +86,7 @@ def any_scene(rng: np.random.Generator, fps: Fraction, refresh_hz: float) -> Sce
         fps=fps,
         refresh_hz=refresh_hz * (1 + rng.uniform(-1e-3, 1e-3)),
         latency_ms=rng.uniform(20, 60),
-        phase_ns=int(rng.uniform(0, 50 * MILLISECOND_NS)),
+        phase_ns=int(rng.uniform(0, 50 * NS_PER_MS)),
         seed=int(rng.integers(1 << 32)),
         exposure_ms=rng.uniform(4, 12),
         read_out_ms=rng.uniform(12, 18),
@@ -103,7 +103,7 @@ def simulate(scene: Scene, rng: np.random.Generator) -> Latency:
     true_ns = BEGIN_NS + np.rint(pts_ns * (1 + scene.rate_ppm * 1e-6)).astype(np.int64)
     light = _led_light(scene, true_ns, rng)
     base = int(true_ns[0] - pts_ns[0])
-    near = base + int(rng.uniform(-6, 6) * MILLISECOND_NS)
+    near = base + int(rng.uniform(-6, 6) * NS_PER_MS)
     inside = (true_ns > scene.log.edges[0][0] - 200_000_000) & (true_ns < scene.log.edges[-1][0] + 200_000_000)
     pts, seen = pts_ns[inside], light[inside]
     lit = ledfilm.fit(pts, seen, scene.log, near, (0.25, scene.led_down))
@@ -112,8 +112,8 @@ def simulate(scene: Scene, rng: np.random.Generator) -> Latency:
 
 
 def _led_light(scene: Scene, true_ns: npt.NDArray[np.int64], rng: np.random.Generator) -> Doubles:
-    exposure_ns = scene.exposure_ms * MILLISECOND_NS
-    begin = (true_ns - BEGIN_NS) + (scene.led_down - 0.5) * scene.read_out_ms * MILLISECOND_NS - exposure_ns / 2
+    exposure_ns = scene.exposure_ms * NS_PER_MS
+    begin = (true_ns - BEGIN_NS) + (scene.led_down - 0.5) * scene.read_out_ms * NS_PER_MS - exposure_ns / 2
     share = Led(scene.log.edges).on_share(begin, exposure_ns, BEGIN_NS)
     seen = np.clip(scene.led_gain * share, 0, 1) ** scene.tone
     return np.asarray(0.05 + seen * 0.2 + rng.normal(0, scene.noise * 0.2, len(share)))
@@ -127,16 +127,16 @@ def _codes(
     down = CODE_DOWN + 0.01 * np.sin(np.arange(len(pts_ns)) / 9.0)
     for pts, true, row in zip(pts_ns.tolist(), true_ns.tolist(), down.tolist(), strict=True):
         rows = row + place * CODE_HEIGHT
-        begin = ((rows - 0.5) * scene.read_out_ms - scene.exposure_ms / 2) * MILLISECOND_NS
+        begin = ((rows - 0.5) * scene.read_out_ms - scene.exposure_ms / 2) * NS_PER_MS
         scanned = (CENTRE + place * CODE_HEIGHT / (PAGE_HEIGHT / FULL_ROWS)) * scene.phone.scan_out_ms
-        _look(scene, film, (pts, true, row), begin - scanned * MILLISECOND_NS, rng)
+        _look(scene, film, (pts, true, row), begin - scanned * NS_PER_MS, rng)
     return film
 
 
 def _look(scene: Scene, film: CodeFilm, at: tuple[int, int, float], begin: Doubles, rng: np.random.Generator) -> None:
     """One picture of the code: `begin` of the exposures of its module rows, as if all were in the screen's top row."""
     pts, true, row = at
-    exposure = scene.exposure_ms * MILLISECOND_NS
+    exposure = scene.exposure_ms * NS_PER_MS
     lit = scene.phone.lit(true + int(begin.min()), true + int(begin.max() + exposure))
     shares = [
         np.clip(np.minimum(begin + exposure, c.dark_utc_ns - true) - np.maximum(begin, c.light_utc_ns - true), 0, None)
@@ -168,6 +168,6 @@ def write_film(
         stream.codec_context.time_base = stream.time_base = Fraction(1, CLOCK_HZ)
         for number, pts_ns in enumerate(scene.pts_ns.tolist()):
             picture = film.picture(BEGIN_NS + pts_ns, number, scene.phone, spot)
-            picture.pts, picture.time_base = round(pts_ns * CLOCK_HZ / SECOND_NS), Fraction(1, CLOCK_HZ)
+            picture.pts, picture.time_base = round(pts_ns * CLOCK_HZ / NS_PER_S), Fraction(1, CLOCK_HZ)
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from rig.qrtime import TICK_NS, TimeCode
-from rig.timeline import Observation, Terms
+from rig.clock import NS_PER_S
+from rig.timing.qrtime import TICK_NS, TimeCode
+from rig.timing.timeline import Observation, Terms
 
-SECOND_NS = 1_000_000_000
 LATENCY_NS = 35_000_000
 EXPOSURE_NS = 8_000_000
-BEGIN_NS = 1_795_356_192 * SECOND_NS
+BEGIN_NS = 1_795_356_192 * NS_PER_S
 TERMS = Terms(
     display_latency_ns=LATENCY_NS,
     display_latency_error_ns=25_000_000,
@@ -36,7 +36,7 @@ def film(
     row: float = 0.5,
 ) -> Film:
     """What a camera reads off a screen: frames at true times BEGIN + (1 + rate) PTS, mixed exposures, some faults."""
-    refresh_ns = SECOND_NS / (refresh_hz * (1 + rng.uniform(-1e-3, 1e-3)))
+    refresh_ns = NS_PER_S / (refresh_hz * (1 + rng.uniform(-1e-3, 1e-3)))
     phase_ns = rng.uniform(0, refresh_ns)
     readings = []
     for pts_ns in (first_pts_s + np.arange(round(seconds * fps)) / fps) * 1e9:

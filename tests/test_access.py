@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from werkzeug.exceptions import Unauthorized
 
 from configs import SettingError, Settings
-from rig.access import TRIES, read_pin
+from rig.http.access import TRIES, read_pin
 from rig.recordings import Recordings
 from server import DOWNLOADING
 from tests.browser.site import add_recording

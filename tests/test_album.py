@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import parsePhotos
-from rig import album, exif, photos
 from rig.clock import NS_PER_MS, NS_PER_S, iso_utc, parse_utc
-from rig.exif import read_block
+from rig.photo import album, exif, photos
+from rig.photo.exif import read_block
 from tests.albums import album as make_album
 from tests.albums import payload_at, picture
 from tests.test_parse_photos import BEGIN_NS, log_positions, metres

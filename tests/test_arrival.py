@@ -5,12 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rig import arrival
-from rig.timeline import Anchor, CameraClock
-from rig.video import find_videos
+from rig.clock import NS_PER_S
+from rig.footage.video import find_videos
+from rig.timing import arrival
+from rig.timing.timeline import Anchor, CameraClock
 from tests.films import steady, write_film, write_index
-
-SECOND_NS = 1_000_000_000
 
 
 def clock_at(pts_ns: int) -> CameraClock:
@@ -20,7 +19,7 @@ def clock_at(pts_ns: int) -> CameraClock:
 @pytest.mark.parametrize("rate_ppm", [-50.0, 0.0, 50.0])
 def test_the_drift_of_a_warming_crystal_is_followed(rate_ppm: float) -> None:
     rng = np.random.default_rng(1)
-    pts = np.arange(0, 3600 * SECOND_NS, SECOND_NS // 25, dtype=np.int64)
+    pts = np.arange(0, 3600 * NS_PER_S, NS_PER_S // 25, dtype=np.int64)
     gained = pts * rate_ppm * 1e-6 + 2e-6 * 600e9 * (1 - np.exp(-pts / 600e9))
     came = np.asarray(pts + gained + 230e6 + rng.exponential(5e6, len(pts)), dtype=np.int64)
     edge = arrival.envelope(pts, came - pts, arrival.FASTEST_PICTURES)
@@ -33,7 +32,7 @@ def test_the_drift_of_a_warming_crystal_is_followed(rate_ppm: float) -> None:
 
 
 def test_too_short_a_stream_tells_no_drift() -> None:
-    pts = np.arange(0, 60 * SECOND_NS, SECOND_NS // 25, dtype=np.int64)
+    pts = np.arange(0, 60 * NS_PER_S, NS_PER_S // 25, dtype=np.int64)
     assert arrival.envelope(pts, pts * 0, arrival.FASTEST_PICTURES) is None
 
 

@@ -9,23 +9,23 @@ import numpy as np
 import pytest
 
 from configs import Settings
-from rig import calibration, rates, video
-from rig.calibration import Context
-from rig.camerabook import Delay, load_delays, store_delays
-from rig.clock import UtcClock, iso_utc
+from rig.camera.camerabook import Delay, load_delays, store_delays
+from rig.clock import NS_PER_S, UtcClock, iso_utc
 from rig.errors import NoCalibrationError
+from rig.footage import video
 from rig.recordings import MANIFEST, Manifest, RecordedCamera
-from rig.timeline import CameraClock
+from rig.timing import calibration, rates
+from rig.timing.calibration import Context
+from rig.timing.timeline import CameraClock
 from simulator.phone import Phone
 from tests.films import write_index
 from tests.screens import Light, Shown, write_screens
 
 BEGIN_NS = 1_795_356_192_000_000_000  # 2026-11-22T14:03:12Z
-SECOND_NS = 1_000_000_000
 LATENCY_MS = 35.0
 PHONE = Phone(refresh_hz=60.03, phase_ns=BEGIN_NS + 3_141_592, latency_ms=LATENCY_MS, scan_out_ms=0.0)
 LEFT, RIGHT = (40, 90), (380, 90)
-DAY_NS = 86_400 * SECOND_NS
+DAY_NS = 86_400 * NS_PER_S
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def write_log(folder: Path, phone: Phone, seconds: float = 3.0, bound_ms: float 
     (folder / "codes").mkdir(exist_ok=True)
     draws = [
         [code.refresh, int(code.payload[:14])]
-        for code in phone.drawn(BEGIN_NS - SECOND_NS, BEGIN_NS + round(seconds * SECOND_NS))
+        for code in phone.drawn(BEGIN_NS - NS_PER_S, BEGIN_NS + round(seconds * NS_PER_S))
     ]
     post = {"page": "a1", "user_agent": "Phone/1", "refresh_hz": 60.0, "offset_bound_ms": bound_ms, "missed": 0}
     lines = [json.dumps({**post, "draws": draws[i : i + 30]}) for i in range(0, len(draws), 30)]
@@ -52,7 +52,7 @@ def record(folder: Path, started_ns: int = BEGIN_NS, serial: str = "C1", source:
         mode="video",
         state="finished",
         started=iso_utc(started_ns),
-        stopped=iso_utc(started_ns + 10 * SECOND_NS),
+        stopped=iso_utc(started_ns + 10 * NS_PER_S),
         cameras=(RecordedCamera(serial, "HERO12 Black", "10.0.0.1", "left"),),
         clock=UtcClock(BEGIN_NS, 0, 100_000, source),
     )
@@ -147,7 +147,7 @@ def test_two_clocks_in_one_film_are_told_and_not_mixed(tmp_path: Path, settings:
         clock_of(tmp_path / "a.mp4", settings)
 
 
-@pytest.mark.parametrize("offset_ns", [700_000_000, 20_000_000, -60 * SECOND_NS])
+@pytest.mark.parametrize("offset_ns", [700_000_000, 20_000_000, -60 * NS_PER_S])
 def test_of_two_clocks_the_one_that_drew_the_log_is_taken(tmp_path: Path, settings: Settings, offset_ns: int) -> None:
     write_screens(tmp_path / "a.mp4", [Shown(later(offset_ns), *LEFT), Shown(PHONE, *RIGHT)], BEGIN_NS)
     write_log(tmp_path, PHONE)
@@ -174,7 +174,7 @@ def test_two_screens_of_one_clock_widen_the_bar(tmp_path: Path, settings: Settin
 
 @pytest.mark.parametrize("hours", [-24, -1, 20])
 def test_a_code_of_another_drive_on_a_screen_is_refused(tmp_path: Path, settings: Settings, hours: int) -> None:
-    write_screens(tmp_path / "a.mp4", [Shown(later(hours * 3600 * SECOND_NS), *LEFT)], BEGIN_NS)
+    write_screens(tmp_path / "a.mp4", [Shown(later(hours * 3600 * NS_PER_S), *LEFT)], BEGIN_NS)
     record(tmp_path)
     with pytest.raises(NoCalibrationError, match="no time code"):
         clock_of(tmp_path / "a.mp4", settings, tmp_path)
@@ -186,7 +186,7 @@ def test_a_code_that_nobody_vouches_for_has_a_bar_that_holds_the_pi_as_well(
 ) -> None:
     """Without a receiver either the Pi is wrong, as its clock does not survive the night, or the code is old."""
     record(tmp_path, source="system")
-    path = stream(tmp_path, [Shown(later(hours * 3600 * SECOND_NS), *LEFT)], delay_ms=310)
+    path = stream(tmp_path, [Shown(later(hours * 3600 * NS_PER_S), *LEFT)], delay_ms=310)
     clock = clock_of(path, settings, tmp_path)
     error, bar = error_ms(clock)
     assert abs(error) == pytest.approx(abs(hours) * 3600e3, abs=10)
@@ -214,7 +214,7 @@ def test_with_a_receiver_a_stream_refuses_the_code_of_a_clock_that_is_wrong(
     tmp_path: Path, settings: Settings, seconds: int, logged: bool
 ) -> None:
     record(tmp_path)
-    wrong = later(seconds * SECOND_NS)
+    wrong = later(seconds * NS_PER_S)
     path = stream(tmp_path, [Shown(wrong, *LEFT)], delay_ms=310)
     if logged:
         write_log(tmp_path, wrong)
@@ -279,12 +279,12 @@ def test_a_stream_with_a_code_teaches_its_delay(tmp_path: Path, settings: Settin
 
 
 def two_films(path: Path, rate_ppm: float) -> CameraClock:
-    from rig.timeline import Anchor, line
+    from rig.timing.timeline import Anchor, line
     from tests.readings import TERMS
 
     anchors = tuple(
         Anchor(pts, BEGIN_NS + pts + round(pts * rate_ppm * 1e-6), 500_000, 70, 0)
-        for pts in (SECOND_NS, 3600 * SECOND_NS)
+        for pts in (NS_PER_S, 3600 * NS_PER_S)
     )
     return line(anchors, TERMS)
 
@@ -311,7 +311,7 @@ def test_damaged_rates_are_as_none(tmp_path: Path, text: str) -> None:
 def test_a_card_file_without_a_code_is_dated_by_its_own_gps(shared_data: Path, settings: Settings) -> None:
     clock = clock_of(shared_data / "gopro" / "max-heromode.mp4", settings)
     assert clock.source == "gpmf"
-    at = np.array([5 * SECOND_NS], dtype=np.int64)
+    at = np.array([5 * NS_PER_S], dtype=np.int64)
     assert 250 <= int(clock.error_ns(at)[0]) / 1e6 < 1000
 
 
@@ -319,7 +319,7 @@ def test_a_card_file_without_a_code_is_dated_by_its_own_gps(shared_data: Path, s
 def test_a_film_in_the_middle_is_found(tmp_path: Path, settings: Settings, logged: bool) -> None:
     """By the key frames, or by the page's log and the stream's arrival."""
     begin_s = 3.0
-    shown = replace(PHONE, shown=((BEGIN_NS + round(begin_s * SECOND_NS), BEGIN_NS + 5 * SECOND_NS),))
+    shown = replace(PHONE, shown=((BEGIN_NS + round(begin_s * NS_PER_S), BEGIN_NS + 5 * NS_PER_S),))
 
     def gone(picture: Light, number: int) -> None:
         if not 75 <= number < 125:

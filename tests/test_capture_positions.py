@@ -29,13 +29,13 @@ from capturePositions import (
     replay,
 )
 from configs import Settings
-from rig import port as rig_port
 from rig.clock import NS_PER_S
 from rig.errors import ConflictError, DeviceError, DeviceNotFoundError, NoSpaceError
-from rig.nmea import read_log
-from rig.port import find_port
-from rig.positionlog import CSV_HEADER, INDEX_HEADER, PositionLog
-from rig.positions import Track
+from rig.gnss import port as rig_port
+from rig.gnss.nmea import read_log
+from rig.gnss.port import find_port
+from rig.gnss.positionlog import CSV_HEADER, INDEX_HEADER, PositionLog
+from rig.gnss.positions import Track
 from rig.workers import StartCapture, StopCapture, Worker
 from simulator.receiver import Receiver as SimulatedReceiver
 from simulator.world import Street, World

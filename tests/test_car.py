@@ -222,7 +222,7 @@ def test_nothing_starts_without_room(tmp_path: Path) -> None:
 def test_a_full_disk_ends_the_recording_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with a_car(tmp_path, "C1") as (car, _):
         manifest, _ = car.start()
-        monkeypatch.setattr("rig.room.free_bytes", lambda _path: 0)
+        monkeypatch.setattr("rig.drive.room.free_bytes", lambda _path: 0)
         wait_for(lambda: car.recordings.get(manifest.id).state == FINISHED)
         assert "the disk is full" in car.recordings.get(manifest.id).warnings[-1]
         monkeypatch.undo()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rig.checksums import NAME, Verdict, main, seal, unsealed, verify
+from rig.drive.checksums import NAME, Verdict, main, seal, unsealed, verify
 from rig.errors import UnreadableError
 from rig.recordings import FINISHED, Recordings
 

@@ -12,7 +12,7 @@ import pytest
 
 from capturePositions import receiver_worker
 from configs import Settings
-from rig.chrony import ChronyFeed
+from rig.gnss.chrony import ChronyFeed
 from rig.workers import Worker
 from simulator.receiver import Receiver
 from simulator.world import Street, World

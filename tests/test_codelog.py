@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from rig import codelog
-from rig.qrtime import TICK_NS
+from rig.timing import codelog
+from rig.timing.qrtime import TICK_NS
 
 TENTHS = 17_953_561_920_000
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import requests
 
-from rig.led import STORE_NAME, stored_latency
+from rig.timing.led import STORE_NAME, stored_latency
 from simulator.demo import choose_port
 from simulator.page import USER_AGENT
 from simulator.stage import Api, Child

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from rig import exif
 from rig.clock import parse_utc
-from rig.exif import PhotoTags, app_segments, read_block, size_of, with_segments
+from rig.photo import exif
+from rig.photo.exif import PhotoTags, app_segments, read_block, size_of, with_segments
 
 UTC_NS = parse_utc("2026-11-22T14:03:12.045Z")
 TAGS = PhotoTags(

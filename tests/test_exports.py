@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 import pytest
 
 import parsePhotos
-from rig import photos
 from rig.clock import NS_PER_S, iso_utc, parse_utc
-from rig.photos import Photo
+from rig.photo import photos
+from rig.photo.photos import Photo
 from tests.albums import album, picture
 from tests.test_parse_photos import BEGIN_NS, log_positions
 
@@ -142,8 +142,8 @@ def test_a_camera_s_direction_is_the_heading_and_where_it_looks(
 
 
 def test_an_export_of_nothing_is_an_empty_layer_not_a_fault(tmp_path: Path) -> None:
-    from rig import exports
-    from rig.collection import Collection
+    from rig.photo import exports
+    from rig.photo.collection import Collection
 
     written = exports.write(tmp_path, Collection("nothing", []), exports.FORMATS)
     assert {path.name for path in written} == {

@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from rig import exif, extraction, photos, timeline, video
-from rig.extraction import Made, Manner, Work
-from rig.locate import Rule
-from rig.sampling import Pick
+from rig.footage import video
+from rig.photo import exif, extraction, photos
+from rig.photo.extraction import Made, Manner, Work
+from rig.photo.locate import Rule
+from rig.photo.sampling import Pick
+from rig.timing import timeline
 from simulator.film import read_number
 from tests.films import BEGIN_NS, CLOCK_HZ, TICKS_PER_FRAME, steady, write_film
 

@@ -22,10 +22,10 @@ import requests
 import gopro
 from configs import Settings
 from gopro import CameraStatus, GoPro, camera_worker, discover
-from rig import camerasettings, cardfiles, finding, opengopro
-from rig.cardfiles import download, download_all
+from rig.camera import camerasettings, cardfiles, finding, opengopro
+from rig.camera.cardfiles import download, download_all
+from rig.camera.goproanswers import Media, RefusedError, added, limits, newest
 from rig.errors import ConflictError, DeviceError, DeviceNotFoundError, UsageError
-from rig.goproanswers import Media, RefusedError, added, limits, newest
 from rig.recordings import INTERRUPTED, Recordings
 from rig.workers import StartCapture, StopCapture, Worker
 from simulator.camera import Camera

@@ -11,8 +11,8 @@ import pytest
 
 from rig.clock import NS_PER_MS, NS_PER_S
 from rig.errors import UnreadableError
-from rig.gpmf import Telemetry, clock_line, items, read_camera, read_clock, read_fixes
-from rig.positions import Track
+from rig.gnss.gpmf import Telemetry, clock_line, items, read_camera, read_clock, read_fixes
+from rig.gnss.positions import Track
 
 SECOND_US = 1_001_000
 GPS5_SCALES = (10_000_000, 10_000_000, 1000, 1000, 100)

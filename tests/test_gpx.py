@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from rig.errors import NoPositionError, UnreadableError
-from rig.gpx import read_fixes
-from rig.positions import Track
+from rig.gnss.gpx import read_fixes
+from rig.gnss.positions import Track
 
 POINTS = """<?xml version="1.0" encoding="UTF-8"?>
 <gpx version="1.1" creator="test" xmlns="http://www.topografix.com/GPX/1/1"

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from configs import Settings
-from rig.checksums import NAME
 from rig.clock import NS_PER_S, UtcClock, system_clock
+from rig.drive.checksums import NAME
+from rig.drive.housekeeping import DAY_S, Housekeeping
+from rig.drive.room import WINDOW_S, Room
 from rig.errors import NoSpaceError
-from rig.housekeeping import DAY_S, Housekeeping
 from rig.recordings import FINISHED, Recordings
-from rig.room import WINDOW_S, Room
 from rig.status import StorageNow
 
 
@@ -56,10 +56,10 @@ def test_the_trash_gives_way_for_a_start_oldest_first(
 ) -> None:
     keeper = Housekeeping(store, Room(tmp_path, Settings(output=tmp_path, reserve_bytes=0)), trash_days=7)
     newest, oldest = trashed(store, 2)
-    monkeypatch.setattr("rig.room.free_bytes", lambda _path: 0 if oldest in store.list_trash() else 1 << 40)
+    monkeypatch.setattr("rig.drive.room.free_bytes", lambda _path: 0 if oldest in store.list_trash() else 1 << 40)
     keeper.make_room(2)
     assert [*store.list_trash()] == [newest]
-    monkeypatch.setattr("rig.room.free_bytes", lambda _path: 0)
+    monkeypatch.setattr("rig.drive.room.free_bytes", lambda _path: 0)
     with pytest.raises(NoSpaceError):
         keeper.make_room(2)
     assert [*store.list_trash()] == []
@@ -71,7 +71,7 @@ def test_a_recording_that_runs_short_gets_one_after_the_other(
 ) -> None:
     keeper = Housekeeping(store, Room(tmp_path, Settings(output=tmp_path, reserve_bytes=0)), trash_days=7)
     newest, _oldest = trashed(store, 2)
-    monkeypatch.setattr("rig.room.free_bytes", lambda _path: 1000)
+    monkeypatch.setattr("rig.drive.room.free_bytes", lambda _path: 1000)
     keeper.empty_trash(system_clock(), 1)
     assert [*store.list_trash()] == [newest]
 
@@ -88,8 +88,8 @@ def test_what_is_finished_gets_its_checksums_one_by_one(store: Recordings, tmp_p
 
 def test_the_room_is_told_by_the_pace_at_which_it_shrinks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     room, now_s, free = Room(tmp_path, Settings(output=tmp_path, reserve_bytes=0)), [1000.0], [80_000_000]
-    monkeypatch.setattr("rig.room.time.monotonic", lambda: now_s[0])
-    monkeypatch.setattr("rig.room.free_bytes", lambda _path: free[0])
+    monkeypatch.setattr("rig.drive.room.time.monotonic", lambda: now_s[0])
+    monkeypatch.setattr("rig.drive.room.free_bytes", lambda _path: free[0])
     assert room.left(2) == StorageNow(80_000_000, 53)  # 2 x 6 Mbit/s, as nothing is known yet
     for _ in range(round(WINDOW_S) + 5):
         room.observe(recording=True)

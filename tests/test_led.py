@@ -15,20 +15,19 @@ import numpy as np
 import pytest
 
 from configs import Settings
-from rig import led, ledfilm, video
-from rig.clock import UtcClock
+from rig.clock import NS_PER_MS, NS_PER_S, UtcClock
 from rig.errors import DeviceNotFoundError, NoCalibrationError, UnreadableError
-from rig.gpio import HeaderPin
-from rig.led import LedLog
-from rig.ledfilm import Lights
+from rig.footage import video
+from rig.timing import led, ledfilm
+from rig.timing.gpio import HeaderPin
+from rig.timing.led import LedLog
+from rig.timing.ledfilm import Lights
 from rig.workers import Worker
 from simulator.film import Film
 from simulator.led import Led
 from simulator.world import Street, World
 from tests.ledfilms import BEGIN_NS, NTSC, Scene, any_scene, simulate, write_film
 
-MILLISECOND_NS = 1_000_000
-SECOND_NS = 1_000_000_000
 PHONE = "Mozilla/5.0 (Linux; Android 15; Pixel 8)"
 
 
@@ -52,9 +51,9 @@ def test_a_pattern_is_known_by_its_seed() -> None:
     steps = [new - old for old, new in pairwise(plan)]
     assert plan[0] == 0
     assert len(plan) % 2 == 0  # ends dark
-    assert 40 * MILLISECOND_NS <= min(steps) < 45 * MILLISECOND_NS
-    assert 115 * MILLISECOND_NS < max(steps) <= 120 * MILLISECOND_NS
-    assert 10 * SECOND_NS <= plan[-1] < 10.3 * SECOND_NS
+    assert 40 * NS_PER_MS <= min(steps) < 45 * NS_PER_MS
+    assert 115 * NS_PER_MS < max(steps) <= 120 * NS_PER_MS
+    assert 10 * NS_PER_S <= plan[-1] < 10.3 * NS_PER_S
 
 
 def test_the_log_holds_when_the_pin_was_switched() -> None:
@@ -65,8 +64,8 @@ def test_the_log_holds_when_the_pin_was_switched() -> None:
     assert [on for _, on in log.edges[:3]] == [True, False, True]
     # The log is in the clock it was given; each edge was switched when the log says so.
     late = [utc_ns - BEGIN_NS - at for (utc_ns, _), (at, _) in zip(log.edges, wire.switched, strict=True)]
-    assert float(np.median(np.abs(late))) < MILLISECOND_NS
-    assert 1000 <= log.clock_error_ns < 5 * MILLISECOND_NS
+    assert float(np.median(np.abs(late))) < NS_PER_MS
+    assert 1000 <= log.clock_error_ns < 5 * NS_PER_MS
 
 
 def test_blinking_that_is_stopped_ends_dark() -> None:
@@ -140,7 +139,7 @@ def time_server() -> Iterator[str]:
 
 def test_the_clock_is_that_of_the_server(time_server: str) -> None:
     clock, error_ns = led.server_clock(time_server)
-    assert abs(clock.utc_ns() - BEGIN_NS - time.monotonic_ns()) <= error_ns + MILLISECOND_NS
+    assert abs(clock.utc_ns() - BEGIN_NS - time.monotonic_ns()) <= error_ns + NS_PER_MS
     with pytest.raises(DeviceNotFoundError, match="edencar serve"):
         led.server_clock("http://127.0.0.1:9")
 
@@ -191,7 +190,7 @@ def lights(spot: Led | None) -> Lights:
 
 
 def row_shift_ns(spot: Led) -> int:
-    return round((spot.down - 0.5) * 15 * MILLISECOND_NS)
+    return round((spot.down - 0.5) * 15 * NS_PER_MS)
 
 
 @pytest.mark.parametrize(
@@ -201,23 +200,23 @@ def row_shift_ns(spot: Led) -> int:
 )
 def test_the_led_is_found_and_times_the_pictures(light: float, sway: float, diameter: float) -> None:
     spot = Led(SCENE.log.edges, light=light, sway=sway, diameter=diameter)
-    found = ledfilm.find(lights(spot), SCENE.log, BEGIN_NS - 45 * MILLISECOND_NS)
-    error_ms = (found.offset_ns - BEGIN_NS - row_shift_ns(spot)) / MILLISECOND_NS
-    assert abs(error_ms) <= min(1.0, found.half_width_ns / MILLISECOND_NS)
-    assert found.half_width_ns < 2 * MILLISECOND_NS
+    found = ledfilm.find(lights(spot), SCENE.log, BEGIN_NS - 45 * NS_PER_MS)
+    error_ms = (found.offset_ns - BEGIN_NS - row_shift_ns(spot)) / NS_PER_MS
+    assert abs(error_ms) <= min(1.0, found.half_width_ns / NS_PER_MS)
+    assert found.half_width_ns < 2 * NS_PER_MS
     assert (found.across, found.down) == pytest.approx((spot.across, spot.down), abs=0.02)
 
 
 def test_without_the_right_led_there_is_no_time() -> None:
     dark, blinking = lights(None), lights(Led(SCENE.log.edges))
     other = replace(SCENE, seed=12).log
-    near = BEGIN_NS - 45 * MILLISECOND_NS
+    near = BEGIN_NS - 45 * NS_PER_MS
     for seen, log in ((dark, SCENE.log), (blinking, other), (blinking, _steady())):
         with pytest.raises(NoCalibrationError, match="no LED in the picture follows the pattern"):
             ledfilm.find(seen, log, near)
     # A page that runs on its own clock is seconds off: the LED then follows at no latency that is looked for.
     with pytest.raises(NoCalibrationError, match="no LED in the picture"):
-        ledfilm.find(blinking, SCENE.log, near + SECOND_NS)
+        ledfilm.find(blinking, SCENE.log, near + NS_PER_S)
     short = Lights(blinking.pts_ns[:70], blinking.blocks[:70])
     with pytest.raises(NoCalibrationError, match="70 pictures"):
         ledfilm.find(short, SCENE.log, near)
@@ -226,7 +225,7 @@ def test_without_the_right_led_there_is_no_time() -> None:
 def _steady() -> LedLog:
     """Blinking without a pattern."""
     first = SCENE.log.edges[0][0]
-    return LedLog(0, tuple((first + n * 80 * MILLISECOND_NS, n % 2 == 0) for n in range(64)), 0)
+    return LedLog(0, tuple((first + n * 80 * NS_PER_MS, n % 2 == 0) for n in range(64)), 0)
 
 
 # --- from a file to the store ----------------------------------------------------------------------------------------
@@ -259,7 +258,7 @@ def test_a_film_gives_the_latency_and_keeps_it(film: Path, tmp_path: Path, capsy
 def test_a_film_with_another_log_changes_nothing(film: Path, tmp_path: Path) -> None:
     with pytest.raises(NoCalibrationError, match="no LED"):
         led.measure(film, replace(SCENE, seed=12).log, PHONE)
-    hour = 3600 * SECOND_NS
+    hour = 3600 * NS_PER_S
     later = LedLog(11, tuple((utc_ns + hour, on) for utc_ns, on in SCENE.log.edges), 0)
     with pytest.raises(NoCalibrationError, match="in 0 pictures"):
         led.measure(film, later, PHONE)

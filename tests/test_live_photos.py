@@ -17,12 +17,12 @@ import pytest
 
 from car import Car
 from configs import Settings
-from rig import exif
 from rig.clock import NS_PER_S, parse_utc
 from rig.errors import UsageError
-from rig.livephotos import LivePhotos, _Shot
-from rig.photos import COLUMNS, Photo, append_rows, read_table, write_table
-from rig.spacing import Every, Odometer
+from rig.live.livephotos import LivePhotos, _Shot
+from rig.photo import exif
+from rig.photo.photos import COLUMNS, Photo, append_rows, read_table, write_table
+from rig.photo.spacing import Every, Odometer
 from simulator.film import read_number
 from simulator.stage import simulated_car
 from tests.test_car import wait_for

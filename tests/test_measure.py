@@ -11,17 +11,16 @@ from measure.delay import measure_stream
 from measure.drift import Run, compare
 from measure.report import NAME
 from measure.session import SAMPLE_COLUMNS, read_usage, usage_verdicts
-from rig import timeline
 from rig.charts import Series, chart, ticks
-from rig.clock import ClockCurve, fit_clock
+from rig.clock import NS_PER_MS, NS_PER_S, ClockCurve, fit_clock
 from rig.errors import NoCalibrationError, UnreadableError
-from rig.timeline import CameraClock
-from tests.readings import BEGIN_NS, SECOND_NS, TERMS, film
+from rig.timing import timeline
+from rig.timing.timeline import CameraClock
+from tests.readings import BEGIN_NS, TERMS, film
 
 HOURS = 2.0
 RUNS = 20
-MS = 1_000_000
-BOOT_NS = 5_000 * SECOND_NS  # CLOCK_MONOTONIC when the stream begins
+BOOT_NS = 5_000 * NS_PER_S  # CLOCK_MONOTONIC when the stream begins
 
 
 class Drive:
@@ -32,10 +31,10 @@ class Drive:
     ) -> None:
         self._rng = rng = np.random.default_rng(seed)
         self._rate_ppm, self._fps = rate_ppm, fps
-        self.pts = np.arange(0, hours * 3600 * SECOND_NS, round(SECOND_NS / fps), dtype=np.int64)
+        self.pts = np.arange(0, hours * 3600 * NS_PER_S, round(NS_PER_S / fps), dtype=np.int64)
         made = BEGIN_NS + self.pts + np.rint(self.pts * rate_ppm * 1e-6).astype(np.int64)
-        late_ms = 230 + growth_ms_per_h * (self.pts / SECOND_NS / 3600) + rng.exponential(3.0, len(self.pts))
-        self.came = self._monotonic(made + np.rint(late_ms * MS).astype(np.int64))
+        late_ms = 230 + growth_ms_per_h * (self.pts / NS_PER_S / 3600) + rng.exponential(3.0, len(self.pts))
+        self.came = self._monotonic(made + np.rint(late_ms * NS_PER_MS).astype(np.int64))
         self._hours = hours
 
     def _monotonic(self, utc_ns: "np.typing.NDArray[np.int64]") -> "np.typing.NDArray[np.int64]":
@@ -45,8 +44,8 @@ class Drive:
 
     def receiver(self) -> ClockCurve:
         """5 epochs a second; the first byte comes 4 ms after, and jitters."""
-        epochs = BEGIN_NS + np.arange(0, int(self._hours * 3600 * 5), dtype=np.int64) * (SECOND_NS // 5)
-        late = np.rint((4 + self._rng.exponential(0.6, len(epochs))) * MS).astype(np.int64)
+        epochs = BEGIN_NS + np.arange(0, int(self._hours * 3600 * 5), dtype=np.int64) * (NS_PER_S // 5)
+        late = np.rint((4 + self._rng.exponential(0.6, len(epochs))) * NS_PER_MS).astype(np.int64)
         clock = fit_clock(self._monotonic(epochs + late), epochs)
         assert clock
         return clock
@@ -107,7 +106,7 @@ def test_two_cameras_drift_as_they_were_made_to_in_20_of_20_drives() -> None:
         found = compare(*runs)
         true_ppm = float(rates[0] - rates[1])
         assert abs(found.drift_ppm.value - true_ppm) <= found.drift_ppm.error, seed
-        span_s = (runs[0].clock.anchors[-1].utc_ns - runs[0].clock.anchors[0].utc_ns) / SECOND_NS
+        span_s = (runs[0].clock.anchors[-1].utc_ns - runs[0].clock.anchors[0].utc_ns) / NS_PER_S
         assert abs(found.apart_ms[2].value - true_ppm * span_s / 1000) <= found.apart_ms[2].error, seed
         assert found.apart_ms[0].value == 0
         assert abs(found.start_skew_ms.value) <= found.start_skew_ms.error, "both began at the same instant"

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import parsePhotos
-from rig import photos
 from rig.clock import iso_utc, parse_utc
-from rig.photos import Photo
+from rig.photo import photos
+from rig.photo.photos import Photo
 from simulator.world import Street
 
 BEGIN_NS = 1_795_356_192_000_000_000

@@ -10,11 +10,14 @@ import pytest
 
 import configs
 import parseVideo
-from rig import calibration, exif, extraction, journal, photos, positions, video
 from rig.clock import parse_utc
 from rig.errors import ConflictError, NoSpaceError
-from rig.photos import Photo
-from rig.spacing import Every
+from rig.footage import video
+from rig.gnss import positions
+from rig.photo import exif, extraction, journal, photos
+from rig.photo.photos import Photo
+from rig.photo.spacing import Every
+from rig.timing import calibration
 from simulator.film import read_number
 from simulator.phone import Phone
 from tests.films import BEGIN_NS, TICK_NS, TICKS_PER_FRAME, steady, write_film, write_index

@@ -22,14 +22,14 @@ from pmtiles.tile import Compression, TileType, zxy_to_tileid
 
 import server
 from configs import SettingError
-from rig import selftest
-from rig.archive import Archive, _checksums
-from rig.digest import COLUMNS
+from rig.drive import selftest
+from rig.drive.archive import Archive, _checksums
+from rig.drive.digest import COLUMNS
+from rig.drive.selftest import Surroundings, examine, look_around
 from rig.errors import UnknownError, UnreadableError
+from rig.http.tiles import Tiles
+from rig.live.thumbnails import Thumbnails
 from rig.recordings import Recordings
-from rig.selftest import Surroundings, examine, look_around
-from rig.thumbnails import Thumbnails
-from rig.tiles import Tiles
 from tests.browser.site import add_recording
 from tests.test_car import a_car, wait_for
 from tests.test_server import an_app, problem

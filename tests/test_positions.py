@@ -15,9 +15,9 @@ import pytest
 
 from rig.clock import NS_PER_S, iso_utc, parse_utc
 from rig.errors import NoPositionError, UnreadableError
-from rig.fix import FIX_COLUMNS, Fix, csv_line
-from rig.nmea import read_log
-from rig.positions import Floats, Integers, Places, Track, lever_arm
+from rig.gnss.fix import FIX_COLUMNS, Fix, csv_line
+from rig.gnss.nmea import read_log
+from rig.gnss.positions import Floats, Integers, Places, Track, lever_arm
 
 START_NS = 1_795_370_837_000_000_000
 HEADER = ",".join(FIX_COLUMNS) + "\n"

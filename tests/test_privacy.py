@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rig.privacy import PrivacyError, make_private
+from rig.photo.privacy import PrivacyError, make_private
 
 GREY = np.full((40, 60, 3), 200, dtype=np.uint8)
 BLACKEN = "import cv2, sys; p = cv2.imread(sys.argv[1]); p[:] = 0; cv2.imwrite(sys.argv[1], p)"

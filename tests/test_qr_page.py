@@ -18,7 +18,7 @@ import segno
 import segno.encoder
 import zxingcpp
 
-from rig.qrtime import decode, encode
+from rig.timing.qrtime import decode, encode
 
 pytest.importorskip("playwright", reason="the page needs a browser: pip install -r requirements-dev.txt")
 

@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pytest
 import segno
 
-from rig import qrtime
-from rig.qrtime import CodeReader, TimeCode
+from rig.timing import qrtime
+from rig.timing.qrtime import CodeReader, TimeCode
 
 UTC_NS = 1_795_356_192_345_600_000  # 2026-11-22T14:03:12.3456Z
 

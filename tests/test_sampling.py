@@ -6,16 +6,17 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from rig import sampling, video
+from rig.clock import NS_PER_S
 from rig.errors import UsageError
-from rig.fix import Fix
-from rig.positions import Track
-from rig.sampling import Pick
-from rig.spacing import Every
-from rig.video import Video
+from rig.footage import video
+from rig.footage.video import Video
+from rig.gnss.fix import Fix
+from rig.gnss.positions import Track
+from rig.photo import sampling
+from rig.photo.sampling import Pick
+from rig.photo.spacing import Every
 from tests.films import BEGIN_NS, steady, write_film
 
-SECOND_NS = 1_000_000_000
 METRES_PER_DEGREE = 111_195.0
 STANDING_MPS = 0.3
 
@@ -39,7 +40,7 @@ def driven(speeds_mps: list[float]) -> Track:
     way_m = np.concatenate([[0.0], np.cumsum(speeds_mps)])
     fixes = [
         Fix(
-            utc_ns=BEGIN_NS + second * SECOND_NS,
+            utc_ns=BEGIN_NS + second * NS_PER_S,
             latitude=47.0 + metres / METRES_PER_DEGREE,
             longitude=-1.0,
             quality=4,
@@ -57,7 +58,7 @@ def wanted(item: Video, every: str, track: Track | None = None, sharpest_of: int
 def seconds(item: Video, picks: list[Pick]) -> npt.NDArray[np.float64]:
     """When each picture was taken, since the beginning."""
     clock = [item.clips[pick.clip].clock_ns[pick.frames[len(pick.frames) // 2]] for pick in picks]
-    return np.asarray((np.array(clock) - item.first_ns) / SECOND_NS, dtype=np.float64)
+    return np.asarray((np.array(clock) - item.first_ns) / NS_PER_S, dtype=np.float64)
 
 
 def test_time_is_cut_into_whole_multiples_over_chapters(item: Video) -> None:

@@ -25,9 +25,9 @@ import server
 from car import MODES, Car
 from configs import Settings
 from jobs import Done, Jobs, Progress, Task
-from rig.camerabook import CameraBook, Delay
-from rig.drawlog import DrawLogs
+from rig.camera.camerabook import CameraBook, Delay
 from rig.errors import ConflictError, NoPositionError
+from rig.live.drawlog import DrawLogs
 from rig.recordings import FETCHING, FINISHED, Recordings
 from rig.workers import Link
 from tests.test_car import a_car, wait_for
@@ -448,7 +448,7 @@ def test_idle_pages_are_remembered_for_a_minute(monkeypatch: pytest.MonkeyPatch,
         logs.add(f"page{number}", LOG, None)
     with pytest.raises(ConflictError):
         logs.add("page16", LOG, None)
-    monkeypatch.setattr("rig.drawlog.MEMORY_S", -1.0)
+    monkeypatch.setattr("rig.live.drawlog.MEMORY_S", -1.0)
     logs.add("page16", LOG, None)
     logs.add("page16", {**LOG, "missed": 1}, tmp_path)
     assert len((tmp_path / "codes" / "page16.jsonl").read_text().splitlines()) == 1

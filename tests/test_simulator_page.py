@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rig.codelog import read_logs
+from rig.timing.codelog import read_logs
 from simulator.page import LEAD_NS, ROUTE, Page
 from simulator.phone import Phone
 

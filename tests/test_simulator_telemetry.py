@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from rig.gpmf import Telemetry, read_camera, read_clock, read_fixes
+from rig.gnss.gpmf import Telemetry, read_camera, read_clock, read_fixes
 from simulator.hero import boxes
 from simulator.hero.recorder import timecode
 from simulator.hero.sensor import Rate

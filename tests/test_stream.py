@@ -18,10 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rig import stream
 from rig.errors import DeviceError, NoSpaceError
-from rig.stream import StreamRecorder
-from rig.transport import PACKET_BYTES, PTS_WRAP, Picture, Transport, find_packets, pts_after
+from rig.footage import stream
+from rig.footage.stream import StreamRecorder
+from rig.footage.transport import PACKET_BYTES, PTS_WRAP, Picture, Transport, find_packets, pts_after
 
 HOST = "127.0.0.1"
 DATAGRAM_BYTES = 7 * PACKET_BYTES

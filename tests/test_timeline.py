@@ -6,13 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rig import timeline
+from rig.clock import NS_PER_S
 from rig.errors import NoCalibrationError, UnreadableError
-from rig.qrtime import TimeCode
-from rig.timeline import Anchor, Near
+from rig.timing import timeline
+from rig.timing.qrtime import TimeCode
+from rig.timing.timeline import Anchor, Near
 from tests.readings import BEGIN_NS, TERMS, Film, film
-
-SECOND_NS = 1_000_000_000
 
 
 def error_ms(readings: Film, pts_s: float, rate_ppm: float = 0.0) -> tuple[float, float]:
@@ -55,14 +54,14 @@ def test_two_films_close_together_give_no_wild_rate() -> None:
 
 def test_the_bar_grows_with_the_time_since_the_only_film() -> None:
     clock = timeline.calibrate(film(np.random.default_rng(6)), TERMS)
-    bars = clock.error_ns(np.array([4, 3604, 7204], dtype=np.int64) * SECOND_NS)
-    assert bars[1] - bars[0] == pytest.approx(50e-6 * 3600 * SECOND_NS, rel=0.01)
-    assert bars[2] - bars[1] == pytest.approx(50e-6 * 3600 * SECOND_NS, rel=0.01)
+    bars = clock.error_ns(np.array([4, 3604, 7204], dtype=np.int64) * NS_PER_S)
+    assert bars[1] - bars[0] == pytest.approx(50e-6 * 3600 * NS_PER_S, rel=0.01)
+    assert bars[2] - bars[1] == pytest.approx(50e-6 * 3600 * NS_PER_S, rel=0.01)
 
 
 def test_constants_widen_the_bar_and_nothing_else() -> None:
     clock = timeline.calibrate(film(np.random.default_rng(7)), TERMS)
-    pts = np.array([4 * SECOND_NS], dtype=np.int64)
+    pts = np.array([4 * NS_PER_S], dtype=np.int64)
     assert clock.error_ns(pts)[0] - clock.error_ns(pts, constants=False)[0] == 30_000_000
 
 
@@ -85,7 +84,7 @@ def shifted(readings: Film, shift_ns: int) -> Film:
 
 def test_a_film_of_another_clock_is_left_out_with_a_warning() -> None:
     rng = np.random.default_rng(10)
-    stale = shifted(film(rng, first_pts_s=60.0, seconds=1.0), -40 * SECOND_NS)
+    stale = shifted(film(rng, first_pts_s=60.0, seconds=1.0), -40 * NS_PER_S)
     clock = timeline.calibrate(film(rng) + stale, TERMS)
     assert len(clock.anchors) == 1
     assert "another clock" in clock.warnings[0]
@@ -96,13 +95,13 @@ def test_a_film_of_another_clock_is_left_out_with_a_warning() -> None:
     [
         lambda readings: [],
         lambda readings: readings[:2],
-        lambda readings: shifted(readings, -3 * 86_400 * SECOND_NS),  # a code of another day on a screen
+        lambda readings: shifted(readings, -3 * 86_400 * NS_PER_S),  # a code of another day on a screen
     ],
 )
 def test_without_codes_that_can_be_trusted_there_is_no_clock(spoil: Callable[[Film], Film]) -> None:
     readings = spoil(film(np.random.default_rng(11)))
     with pytest.raises(NoCalibrationError, match="no time code"):
-        timeline.calibrate(readings, TERMS, Near(BEGIN_NS - 86_400 * SECOND_NS, BEGIN_NS + 86_400 * SECOND_NS))
+        timeline.calibrate(readings, TERMS, Near(BEGIN_NS - 86_400 * NS_PER_S, BEGIN_NS + 86_400 * NS_PER_S))
 
 
 @pytest.mark.parametrize(
@@ -120,7 +119,7 @@ def test_without_codes_that_can_be_trusted_there_is_no_clock(spoil: Callable[[Fi
     ],
 )
 def test_a_stored_clock_that_cannot_be_is_refused(name: str, value: object) -> None:
-    good = timeline.to_json(timeline.calibrate(film(np.random.default_rng(12)), TERMS), 0, 10 * SECOND_NS)
+    good = timeline.to_json(timeline.calibrate(film(np.random.default_rng(12)), TERMS), 0, 10 * NS_PER_S)
     assert timeline.from_json(good).anchors
     with pytest.raises(UnreadableError, match="not one of ours"):
         timeline.from_json({**good, name: value})
@@ -142,16 +141,16 @@ def uncounted(readings: Film) -> Film:
 
 
 def test_a_given_start_has_the_bar_that_was_given() -> None:
-    clock = timeline.given(2 * SECOND_NS, BEGIN_NS, 500_000, 50.0)
-    pts = np.array([2 * SECOND_NS, 12 * SECOND_NS], dtype=np.int64)
-    assert clock.utc_ns(pts).tolist() == [BEGIN_NS, BEGIN_NS + 10 * SECOND_NS]
+    clock = timeline.given(2 * NS_PER_S, BEGIN_NS, 500_000, 50.0)
+    pts = np.array([2 * NS_PER_S, 12 * NS_PER_S], dtype=np.int64)
+    assert clock.utc_ns(pts).tolist() == [BEGIN_NS, BEGIN_NS + 10 * NS_PER_S]
     assert clock.error_ns(pts).tolist() == [500_000, 1_000_000]
 
 
 def test_calibration_json_says_all_and_comes_back_the_same() -> None:
     rng = np.random.default_rng(12)
     clock = timeline.calibrate(film(rng) + film(rng, first_pts_s=600.0), TERMS)
-    values = timeline.to_json(clock, 3 * SECOND_NS, 603 * SECOND_NS)
+    values = timeline.to_json(clock, 3 * NS_PER_S, 603 * NS_PER_S)
     assert values["source"] == "qr"
     assert values["codes_read"] > 100
     assert set(values["error_ms"]) == {"start", "middle", "end"}
@@ -178,7 +177,7 @@ def test_a_page_that_misses_many_refreshes_still_has_an_honest_bar(hiccups: floa
 
 def test_two_films_of_two_clocks_as_long_as_each_other_are_not_guessed_at() -> None:
     rng = np.random.default_rng(15)
-    stale = shifted(film(rng, first_pts_s=60.0), -40 * SECOND_NS)
+    stale = shifted(film(rng, first_pts_s=60.0), -40 * NS_PER_S)
     with pytest.raises(NoCalibrationError, match="two clocks"):
         timeline.calibrate(film(rng) + stale, TERMS)
 

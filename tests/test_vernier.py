@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import segno
 
-from rig import vernier
-from rig.qrtime import TICK_NS, encode
+from rig.timing import vernier
+from rig.timing.qrtime import TICK_NS, encode
 
 UTC_NS = 1_795_356_192_345_600_000
 

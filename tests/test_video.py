@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from rig import video
 from rig.errors import UnreadableError
+from rig.footage import video
 from simulator.film import read_number
 from tests.films import TICK_NS, TICKS_PER_FRAME, cut, steady, without_packets, write_film, write_index
 

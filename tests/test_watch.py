@@ -25,14 +25,14 @@ from car import SCRATCH, Car, Devices
 from configs import Settings
 from gopro import camera_worker
 from jobs import Jobs
-from rig.camerabook import load_delays
+from rig.camera.camerabook import load_delays
 from rig.clock import system_clock
-from rig.glimpse import BLURRED, NONE_SEEN, TOO_DARK, TOO_SMALL, WRONG_SCREEN, why_unread
-from rig.led import LatencyResult, store
-from rig.lookout import Lookout, calibration
-from rig.qrtime import encode
-from rig.tail import Tail, read_unit
-from rig.watch import DONE, Look, Picture, Sight, TakePicture, watch_worker
+from rig.footage.tail import Tail, read_unit
+from rig.live.glimpse import BLURRED, NONE_SEEN, TOO_DARK, TOO_SMALL, WRONG_SCREEN, why_unread
+from rig.live.lookout import Lookout, calibration
+from rig.live.watch import DONE, Look, Picture, Sight, TakePicture, watch_worker
+from rig.timing.led import LatencyResult, store
+from rig.timing.qrtime import encode
 from rig.workers import Link, StartCapture, StopCapture, Worker
 from simulator.camera import Camera
 from simulator.phone import Phone
@@ -204,7 +204,8 @@ def test_the_latency_measured_of_a_phone_is_used_for_it(a_film: tuple[Camera, Pa
             sight = sight_of(worker)
         assert sight.error_ms is not None
         assert sight.whole_error_ms is not None
-        assert max(sight.error_ms, error_ms) < sight.whole_error_ms <= sight.error_ms + error_ms
+        assert max(sight.error_ms, error_ms) < sight.whole_error_ms
+        assert sight.whole_error_ms < sight.error_ms + error_ms + 0.01  # each is rounded for itself
         # The time that the camera takes differs by as much as the picture is believed to be younger.
         assert sight.delay_ms == pytest.approx(LATENCY_MS + off_ms, abs=8.0)
 
@@ -280,8 +281,8 @@ def a_lookout() -> Iterator[tuple[Lookout, list[tuple[str, Sight]]]]:
 
 
 def test_watchers_run_only_while_somebody_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rig.lookout.PREVIEW_S", 0.6)
-    monkeypatch.setattr("rig.lookout.FIRST_PICTURE_S", 60.0)  # however busy this machine is
+    monkeypatch.setattr("rig.live.lookout.PREVIEW_S", 0.6)
+    monkeypatch.setattr("rig.live.lookout.FIRST_PICTURE_S", 60.0)  # however busy this machine is
     streams = {"A": tmp_path / "a", "B": tmp_path / "b"}
     with a_lookout() as (lookout, delays):
         lookout.tend(streams)
@@ -318,7 +319,7 @@ def test_watchers_run_only_while_somebody_looks(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_dead_watcher_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rig.lookout.RESTART_S", 0.1)
+    monkeypatch.setattr("rig.live.lookout.RESTART_S", 0.1)
     with a_lookout() as (lookout, _):
         lookout.want_codes(0.4)
         lookout.tend({"A": tmp_path / "dies"})

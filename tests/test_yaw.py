@@ -12,9 +12,9 @@ import pytest
 
 from rig.clock import NS_PER_S
 from rig.errors import UnreadableError
-from rig.positions import Track
-from rig.video import find_videos
-from rig.yaw import DriveCheck, Turning, check_drive, check_video, read_turning
+from rig.footage.video import find_videos
+from rig.gnss.positions import Track
+from rig.timing.yaw import DriveCheck, Turning, check_drive, check_video, read_turning
 from simulator.world import Street
 from tests.test_simulator_telemetry import empty_film, film
 

@@ -17,16 +17,15 @@ import server
 from car import Car
 from configs import Settings
 from jobs import Jobs, Progress, Task
-from rig.clock import iso_utc
-from rig.fix import Fix, csv_line
-from rig.photos import Photo, write_table
-from rig.positionlog import CSV_HEADER
+from rig.clock import NS_PER_S, iso_utc
+from rig.gnss.fix import Fix, csv_line
+from rig.gnss.positionlog import CSV_HEADER
+from rig.photo.photos import Photo, write_table
 from rig.recordings import FINISHED, Recordings
 from rig.workers import Link
 from tests.test_car import a_car
 
 NOON_NS = 1_795_348_800 * 10**9  # 2026-11-22T12:00:00Z
-SECOND_NS = 10**9
 LATITUDE, LONGITUDE = 47.17, -1.27
 M_PER_DEG = 111_195.0
 
@@ -68,10 +67,10 @@ def add_recording(
     output: Path, number: int = 0, seconds: int = 60, rate_hz: int = 10, jpeg: bytes = b"", **more: Any
 ) -> str:
     """A finished recording of a drive with bends, with a photo each half second where a picture is given."""
-    started_ns = NOON_NS - number * 3600 * SECOND_NS
+    started_ns = NOON_NS - number * 3600 * NS_PER_S
     recordings = Recordings(output)
     recording = recordings.create(started_ns, "video", name=f"drive {number}", clock=None, software="test")
-    stopped = iso_utc(started_ns + seconds * SECOND_NS)
+    stopped = iso_utc(started_ns + seconds * NS_PER_S)
     recordings.update(recording.id, state=FINISHED, stopped=stopped, **more)
     folder = recordings.folder(recording.id)
     (folder / "positions").mkdir()
@@ -107,8 +106,8 @@ def _fix(started_ns: int, at_s: float) -> Fix:
     north, east = 300 * math.sin(angle) * (1 + 0.3 * math.sin(3 * angle)), 420 * math.cos(angle)
     floats = 20 < at_s % 60 < 27
     return Fix(
-        utc=iso_utc(started_ns + round(at_s * SECOND_NS)),
-        utc_ns=started_ns + round(at_s * SECOND_NS),
+        utc=iso_utc(started_ns + round(at_s * NS_PER_S)),
+        utc_ns=started_ns + round(at_s * NS_PER_S),
         date_source="rmc",
         latitude=LATITUDE + north / M_PER_DEG,
         longitude=LONGITUDE + east / M_PER_DEG / math.cos(math.radians(LATITUDE)),

@@ -9,9 +9,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 import parsePhotos
-from rig import photos
 from rig.clock import NS_PER_S, iso_utc
-from rig.photos import Photo
+from rig.photo import photos
+from rig.photo.photos import Photo
 from tests.albums import picture
 from tests.browser.chromium import browsing, complaints
 from tests.test_parse_photos import BEGIN_NS, log_positions

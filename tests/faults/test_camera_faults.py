@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from gopro import GoPro
+from rig.camera.streamcapture import SILENCE_S
 from rig.errors import DeviceError
-from rig.streamcapture import SILENCE_S
 from rig.workers import StartCapture, StopCapture
 from simulator.camera import Camera
 from simulator.camera_faults import FAULTS

@@ -16,7 +16,7 @@ SOURCE = Path(__file__).with_name("realshift.c")
 YEAR_S = 365 * 86400
 PROJECT = Path(__file__).parents[2]
 # Where the wall clock is read: as the last resort, beside CLOCK_MONOTONIC for the log, and for the kernel's own stamps.
-EDGES = {"rig/clock.py", "rig/stream.py", "capturePositions.py"}
+EDGES = {"rig/clock.py", "rig/footage/stream.py", "capturePositions.py"}
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_a_jump_of_the_wall_clock_changes_nothing(
 
 
 def test_the_wall_clock_is_read_at_the_edges_only() -> None:
-    files = [*PROJECT.glob("*.py"), *(PROJECT / "rig").glob("*.py")]
+    files = [*PROJECT.glob("*.py"), *(PROJECT / "rig").rglob("*.py")]
     readers = {
         str(file.relative_to(PROJECT))
         for file in files

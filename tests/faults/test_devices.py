@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rig.power import machine_problems
+from rig.drive.power import machine_problems
 from simulator.receiver import Receiver
 from tests.faults.rig import SERIALS, Cameras, Server, arrivals, steps, wait_for
 

@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 import av
 import pytest
 
-from rig.checksums import seal, verify
-from rig.positions import Track
+from rig.drive.checksums import seal, verify
+from rig.gnss.positions import Track
 from rig.recordings import Recordings
 from tests.faults.disks import after_power_cut, in_memory, mounted, needs_disks, on_loop, run
 from tests.faults.rig import SERIALS, Server, arrivals, wait_for

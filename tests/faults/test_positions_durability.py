@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from rig.nmea import read_log
-from rig.positions import Track
+from rig.gnss.nmea import read_log
+from rig.gnss.positions import Track
 from simulator.receiver import Receiver
 from simulator.world import Street, World
 

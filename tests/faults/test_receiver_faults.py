@@ -20,7 +20,7 @@ import capturePositions
 from capturePositions import CaptureSummary
 from configs import Settings
 from rig.errors import DeviceNotFoundError
-from rig.positions import Track
+from rig.gnss.positions import Track
 from simulator.receiver import Receiver
 from simulator.world import Street, World
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 import parsePhotos
-from rig import exif, photos
 from rig.clock import iso_utc, parse_utc
-from rig.locate import Rule, locate
-from rig.photos import Photo
-from rig.positions import Track
+from rig.gnss.positions import Track
+from rig.photo import exif, photos
+from rig.photo.locate import Rule, locate
+from rig.photo.photos import Photo
 from simulator.hero.exif import Shot, with_tags
 from simulator.hero.telemetry import Maker
 from tests.albums import HEIGHT, WIDTH, album, picture

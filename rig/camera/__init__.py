@@ -1,0 +1,1 @@
+"""One GoPro: found, told what to do, its stream and its files taken."""

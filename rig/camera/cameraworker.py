@@ -1,0 +1,374 @@
+"""The worker of one GoPro: records its stream or on its card, fetches what was recorded there, and keeps it awake."""
+
+import logging
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from configs import Settings
+from rig.camera.cardfiles import Fetch, Ledger
+from rig.camera.finding import usb_serial_at
+from rig.camera.goproanswers import UNKNOWN_MODEL, CameraState, RefusedError, added, limits, newest
+from rig.camera.opengopro import TROUBLE, GoPro, missing
+from rig.camera.streamcapture import QUIET_S, StreamCapture
+from rig.errors import ConflictError, DeviceError, EdencarError, UsageError
+from rig.recordings import TRASH
+from rig.workers import Link, StartCapture, StopCapture
+
+STILL_POLLS = 2  # a recording camera that says so often that it does not is started again
+STILL_PAUSE_POLLS = 5  # before the next try
+
+KEEP_ALIVE_S = 2.5
+WATCH_S = 2.0
+LOST_WATCH_S = 1.0
+TICK_S = 0.25
+WELCOME_S = 3.0  # a worker that was started anew is told to go on recording before that
+ORPHAN_S = 5.0  # how long a recording that a dead worker left behind waits for the server to claim it
+LOCK_S = 5.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraStatus:
+    """What a camera worker reports; None where nothing is known.
+
+    `state` is one of idle, streaming, recording, fetching, lost. `capture` is the folder being recorded or fetched
+    into, `files` the names of what lies there from this or the last capture, `problems` one sentence each.
+    """
+
+    serial: str
+    model: str
+    address: str
+    state: str
+    battery_percent: int | None = None
+    card_seconds_left: int | None = None
+    card_problem: str | None = None
+    fps: float | None = None
+    lost_datagrams: int = 0
+    delay_ms: float | None = None
+    fetched_bytes: int = 0
+    fetch_total_bytes: int = 0
+    capture: Path | None = None
+    files: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def camera_worker(link: Link, address: str, settings: Settings) -> None:
+    """Watch and drive the camera at `address` until the server says stop; answers StartCapture and StopCapture.
+
+    StopCapture is answered with the names of the files, in mode `camera` before they are fetched.
+    """
+    _Worker(address, settings).run(link)
+
+
+class _CardCapture:
+    """A video on the camera's card, to be fetched into `folder` afterwards."""
+
+    mode, state = "camera", "recording"
+    fps: float | None = None
+    lost_datagrams = 0
+    files: tuple[str, ...] = ()
+
+    def __init__(self, camera: GoPro, serial: str, folder: Path, settings: Settings) -> None:
+        self.folder = folder
+        self._camera = camera
+        self._serial = serial
+        self._settings = settings
+        self._ledger = Ledger.load(folder)
+        self._seen: CameraState | None = None
+        self._still = 0
+        self._problem = ""
+
+    @property
+    def problems(self) -> list[str]:
+        return [self._problem] * bool(self._problem)
+
+    def start(self) -> None:
+        """Returns when the camera records. Raises DeviceError when it does not."""
+        fresh = self._ledger is None
+        if self._ledger and self._ledger.wanted is None and self._camera.state().encoding:
+            return  # a worker before us began it, or its network was away for long
+        self._camera.leave_webcam()
+        self._camera.take_control(self._settings.camera_settings)
+        self._ledger = self._ledger or Ledger(self.folder, self._serial, self._list())
+        self._ledger = replace(self._ledger, wanted=None).save()
+        try:
+            self._camera.start_recording()
+        except RefusedError:
+            if fresh:
+                self._ledger.file.unlink()
+            raise
+
+    def _list(self) -> tuple[str, ...] | None:
+        """What the card holds, if it says so: a recording need not wait for that."""
+        try:
+            return tuple(media.path for media in self._camera.media())
+        except RefusedError as refusal:
+            self._problem = str(refusal)
+            return None
+
+    def watch(self, state: CameraState | None) -> None:
+        """Start a camera again that stopped by itself: some do, after half an hour or when they are hot."""
+        if state is None or state is self._seen:
+            return
+        self._seen = state
+        self._still = 0 if state.encoding else self._still + 1
+        if self._still < STILL_POLLS:
+            return
+        self._problem = "the camera stopped recording by itself and was started again"
+        self._still = 0
+        try:
+            self._camera.start_recording()
+        except TROUBLE as error:
+            self._problem = f"the camera stopped recording by itself and does not start again: {error}"
+            self._still = -STILL_PAUSE_POLLS
+
+    def finish(self) -> Ledger:
+        """Stop it, wait until its file is closed, and note what is to be fetched."""
+        ledger = self._ledger
+        if ledger is None:
+            raise DeviceError(f"{self.folder} was moved away while its video was being stopped", cure="try again")
+        self._camera.stop_recording()
+        card = self._camera.media()
+        wanted = newest(card) if ledger.before is None else added(ledger.before, card)
+        return replace(ledger, wanted=tuple(media.path for media in wanted)).save()
+
+
+class _Worker:
+    """One camera: a thread that watches it, the requests of the server, and perhaps a thread that fetches."""
+
+    def __init__(self, address: str, settings: Settings) -> None:
+        self._address = address
+        self._settings = settings
+        self._camera = GoPro(address)
+        self._serial: str | None = None
+        self._model = UNKNOWN_MODEL
+        self._state: CameraState | None = None
+        self._answering = False
+        self._problem = ""
+        self._capture: StreamCapture | _CardCapture | None = None
+        self._files: tuple[str, ...] = ()
+        self._ledgers: list[Ledger] = []
+        self._looked_ns: list[int] = []  # when the folders that hold them had changed, at the last look
+        self._claim_by_s = 0.0
+        self._welcome_at_s: float | None = None
+        self._fetch: Fetch | None = None
+        self._control = threading.RLock()  # whoever holds it may tell the camera what to do
+        self._ending = threading.Event()
+
+    def run(self, link: Link) -> None:
+        watcher = threading.Thread(target=self._watch, name=f"watch {self._address}", daemon=True)
+        watcher.start()
+        try:
+            link.serve({StartCapture: self._start, StopCapture: self._stop}, self._report)
+        finally:
+            self._ending.set()
+            with suppress(EdencarError):
+                self._stop(StopCapture())
+            self._pause_fetch()
+            watcher.join(LOCK_S)
+
+    # What the server asks
+
+    def _start(self, request: StartCapture) -> None:
+        with self._control:
+            running = self._capture
+            if running is not None:
+                if (running.folder, running.mode) == (request.folder, request.mode):
+                    return
+                raise ConflictError(f"{self._address} records into {running.folder} already", cure="stop that first")
+            self._know()
+            self._pause_fetch()
+            self._look_for_ledgers()
+            self._finish_orphans(request.folder)
+            capture = self._new_capture(request)
+            self._looked_ns = []  # it may leave a ledger even when it fails
+            capture.start()
+            self._ledgers = [ledger for ledger in self._ledgers if ledger.folder != request.folder]
+            self._capture, self._problem, self._files = capture, "", ()
+
+    def _stop(self, request: StopCapture) -> tuple[str, ...]:
+        capture = self._capture
+        if isinstance(capture, StreamCapture):
+            return self._stop_stream(capture)
+        with self._control:
+            if capture is not None:
+                self._capture = None
+                return self._finish(capture)
+            self._look_for_ledgers()
+            return self._finish_orphans()
+
+    def _report(self) -> CameraStatus:
+        capture, fetch, ready = self._capture, self._fetch, self._ready()
+        known = self._state if self._answering else None
+        return CameraStatus(
+            serial=self._serial or self._address,
+            model=self._model,
+            address=self._address,
+            state=self._name_state(capture),
+            battery_percent=known.battery_percent if known else None,
+            card_seconds_left=known.card_seconds_left if known else None,
+            card_problem=known.card_problem if known else None,
+            fps=capture.fps if capture else None,
+            lost_datagrams=capture.lost_datagrams if capture else 0,
+            fetched_bytes=fetch.done_bytes if fetch and not capture else 0,
+            fetch_total_bytes=fetch.total_bytes if fetch and not capture else 0,
+            capture=capture.folder if capture else ready[0].folder if ready else None,
+            files=capture.files if capture else fetch.files if fetch else self._files,
+            problems=self._name_problems(capture),
+        )
+
+    def _name_state(self, capture: StreamCapture | _CardCapture | None) -> str:
+        if not self._answering and not (isinstance(capture, StreamCapture) and capture.silent_s < QUIET_S):
+            return "lost"
+        if capture is not None:
+            return capture.state
+        if self._orphans() and self._state is not None and self._state.encoding:
+            return _CardCapture.state
+        return "fetching" if self._ready() else "idle"
+
+    def _name_problems(self, capture: StreamCapture | _CardCapture | None) -> tuple[str, ...]:
+        problems = capture.problems if capture else []
+        if not self._answering:
+            problems = [str(missing(self._address)), *problems]
+        elif self._state is not None and self._state.hot:
+            problems = ["the camera is too hot: give it shade and air", *problems]
+        more = [self._problem, self._fetch.problem if self._fetch else ""]
+        return tuple(dict.fromkeys(problem for problem in [*problems, *more] if problem))
+
+    # What it does by itself
+
+    def _watch(self) -> None:
+        poll_due_s = keep_due_s = 0.0
+        while True:
+            try:
+                if time.monotonic() >= poll_due_s:
+                    self._poll()
+                    poll_due_s = time.monotonic() + (WATCH_S if self._answering else LOST_WATCH_S)
+                self._look_after()
+                if self._answering and time.monotonic() >= keep_due_s:
+                    keep_due_s = time.monotonic() + KEEP_ALIVE_S
+                    self._camera.keep_alive()
+            except TROUBLE as error:
+                log.info("%s", error)
+            except Exception:  # a camera must not be left alone because of one defect
+                log.exception("watching %s failed", self._address)
+            if self._ending.wait(TICK_S):
+                return
+
+    def _poll(self) -> None:
+        try:
+            self._state = self._camera.state()
+            if not self._answering:
+                self._welcome()
+            self._answering = True
+        except TROUBLE as error:
+            if self._answering:
+                log.warning("%s", error)
+            self._answering = False
+
+    def _welcome(self) -> None:
+        """A camera that is new, or back."""
+        with self._control:
+            self._know()
+            self._welcome_at_s = time.monotonic() + WELCOME_S
+
+    def _know(self) -> None:
+        """Learn which camera this is, and what an earlier worker left to be done with it."""
+        if self._serial is not None:
+            return
+        serial, self._model = self._camera.identify()
+        self._serial = serial or usb_serial_at(self._camera.host) or self._address
+        for limit in limits(self._model):
+            log.info("%s at %s: %s", self._model, self._address, limit)
+        self._look_for_ledgers()
+        self._claim_by_s = time.monotonic() + ORPHAN_S
+
+    def _look_for_ledgers(self) -> None:
+        """Learn what is left to be done; recordings may have come into the trash or out of it since the last look."""
+        output = self._settings.output
+        changed_ns = [folder.stat().st_mtime_ns for folder in (output, output / TRASH) if folder.is_dir()]
+        if self._serial is not None and changed_ns != self._looked_ns:
+            self._looked_ns = changed_ns
+            self._ledgers = Ledger.find(output, self._serial)
+
+    def _look_after(self) -> None:
+        if not self._answering or not self._control.acquire(blocking=False):
+            return
+        try:
+            if self._capture is not None:
+                self._capture.watch(self._state)
+            else:
+                self._work_off()
+        finally:
+            self._control.release()
+
+    def _work_off(self) -> None:
+        """Finish recordings that nobody claimed, set up a camera that is new, fetch what has been recorded."""
+        now_s = time.monotonic()
+        self._look_for_ledgers()
+        if now_s >= self._claim_by_s:
+            self._finish_orphans()
+        if self._welcome_at_s is not None and now_s >= self._welcome_at_s and not self._orphans():
+            self._welcome_at_s = None
+            self._camera.leave_webcam()
+            self._camera.take_control(self._settings.camera_settings)
+        ready = self._ready()
+        if ready and (self._fetch is None or not self._fetch.is_alive()) and not self._ending.is_set():
+            self._fetch = Fetch(self._address, ready, self._settings.reserve_bytes)
+            self._fetch.start()
+
+    def _ready(self) -> list[Ledger]:
+        """What can be fetched now; a recording in the trash waits until it is restored."""
+        known = [ledger for ledger in self._ledgers if ledger.wanted is not None and not ledger.trashed]
+        return [ledger for ledger in known if ledger.file.exists()]
+
+    def _orphans(self) -> list[Ledger]:
+        return [ledger for ledger in self._ledgers if ledger.wanted is None]
+
+    def _new_capture(self, request: StartCapture) -> StreamCapture | _CardCapture:
+        if request.mode == StreamCapture.mode:
+            return StreamCapture(self._camera, self._model, request.folder, self._settings)
+        if request.mode == _CardCapture.mode:
+            return _CardCapture(self._camera, str(self._serial), request.folder, self._settings)
+        raise UsageError(f"a camera knows no mode {request.mode!r}", cure="choose video or camera")
+
+    def _stop_stream(self, capture: StreamCapture) -> tuple[str, ...]:
+        self._files = capture.halt()  # first of all: what the camera does afterwards does not matter
+        if self._control.acquire(timeout=LOCK_S):  # else the watcher, which holds it, dismisses the camera
+            try:
+                capture.dismiss()
+            finally:
+                self._control.release()
+        self._capture = None
+        return self._files
+
+    def _finish_orphans(self, besides: Path | None = None) -> tuple[str, ...]:
+        """Stop what an earlier worker began; the files of the last one. It may lie in the trash: its files are noted,
+        lest those of the next recording be taken for them when it is restored.
+        """
+        orphans = [ledger for ledger in self._orphans() if ledger.folder != besides]
+        for ledger in orphans:
+            self._files = self._finish(_CardCapture(self._camera, ledger.serial, ledger.folder, self._settings))
+        return self._files if orphans else ()
+
+    def _finish(self, capture: _CardCapture) -> tuple[str, ...]:
+        """Stop a recording on the card and have it fetched; when that fails now, it is done later."""
+        others = [ledger for ledger in self._ledgers if ledger.folder != capture.folder]
+        try:
+            ledger = capture.finish()
+        except OSError as error:  # the camera's, or the disk's
+            left = Ledger.load(capture.folder)
+            self._ledgers = [*others, left] if left else others
+            self._problem = f"the video on {self._address} could not be stopped ({error})"
+            raise DeviceError(self._problem, cure="that is done, and it is fetched, as soon as it answers") from error
+        self._ledgers, self._problem = [*others, ledger], ""
+        return tuple(Path(path).name for path in ledger.wanted or ())
+
+    def _pause_fetch(self) -> None:
+        if self._fetch is not None:
+            self._fetch.cancel()
+            self._fetch = None

@@ -1,0 +1,152 @@
+"""The recording that runs: who takes part, what befell it, and its manifest, which is always nearly up to date."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from rig.camera.fleet import Camera, safe_name
+from rig.clock import NS_PER_S, UtcClock, iso_utc
+from rig.errors import EdencarError
+from rig.gaps import Gap
+from rig.live.photographer import PhotoStatus
+from rig.recordings import Alive, Manifest, RecordedCamera, RecordedReceiver, Recordings
+from rig.status import RecordingNow
+from rig.workers import StartCapture
+
+VIDEO, CAMERA, PHOTOS = "video", "camera", "photos"  # streams kept here; cards; streams, and photos made of them live
+SAVE_S = 10.0  # between two manifests when nothing happens: how exactly the moment of a power cut is known
+CLOCK_STEP_NS = NS_PER_S
+EVENTS = "events.log"
+
+log = logging.getLogger(__name__)
+
+
+class Running:
+    """A recording from its start until its manifest is closed. Safe to use from several threads.
+
+    `clock` is asked for the best clock known, `receiver` for port and epochs of the receiver. `chosen` are the cameras
+    that take part whenever they come; None for all.
+    """
+
+    def __init__(
+        self,
+        recordings: Recordings,
+        manifest: Manifest,
+        clock: Callable[[], UtcClock],
+        receiver: Callable[[], RecordedReceiver | None],
+        started_ns: int,
+        chosen: frozenset[str] | None,
+    ) -> None:
+        self.id, self.name, self.mode, self.every = manifest.id, manifest.name, manifest.mode, manifest.every
+        self.photos = PhotoStatus()
+        self.folder = recordings.folder(manifest.id)
+        self.cameras: dict[str, Camera] = {}
+        self.stopped_ns: int | None = None
+        self.epochs: int | None = None  # logged, once the receiver has stopped
+        self._recordings = recordings
+        self._best_clock = clock
+        self._receiver = receiver
+        self._started_ns = started_ns  # CLOCK_MONOTONIC, as all times here
+        self._chosen = chosen
+        self._clock = manifest.clock or clock()
+        self._folders: dict[str, str] = {}  # below videos/, by serial
+        self._warnings: list[str] = []
+        self._gaps: list[Gap] = []
+        self._said: set[str] = set()
+        self._due_s = 0.0
+        self._lock = threading.Lock()
+
+    def add(self, camera: Camera, label: str | None) -> StartCapture:
+        """Have a camera take part, with its files in a folder of its name; what it is to be told."""
+        serial = camera.serial
+        names = [safe_name(name) for name in (label, serial) if name]
+        with self._lock:
+            self._folders[serial] = next((name for name in names if name not in self._folders.values()), names[-1])
+            self.cameras = {**self.cameras, serial: camera}
+        folder = self.folder / "videos" / self._folders[serial]
+        folder.mkdir(parents=True, exist_ok=True)
+        return StartCapture(folder, CAMERA if self.mode == CAMERA else VIDEO)
+
+    def awaits(self, serial: str) -> bool:
+        """Whether a camera that comes now shall take part."""
+        return self.stopped_ns is None and serial not in self.cameras and (not self._chosen or serial in self._chosen)
+
+    @property
+    def streams(self) -> dict[str, Path]:
+        """The folders that streams are recorded into now, by serial."""
+        if self.mode == CAMERA or self.stopped_ns is not None:
+            return {}
+        return {serial: self.folder / "videos" / name for serial, name in [*self._folders.items()]}
+
+    @property
+    def now(self) -> RecordingNow:
+        """What the crew must know of it."""
+        elapsed_ns = (self.stopped_ns or time.monotonic_ns()) - self._started_ns
+        started = iso_utc(self._clock.utc_ns(self._started_ns))
+        elapsed_s = round(elapsed_ns / NS_PER_S, 1)
+        photos = self.photos.photos if self.mode == PHOTOS else None
+        return RecordingNow(self.id, self.name, self.mode, started, elapsed_s, photos)
+
+    def note(self, text: str, *, once: str = "") -> None:
+        """Write down what went wrong: it is part of the recording; `once` names what the manifest says only once."""
+        now_ns = time.monotonic_ns()
+        utc = iso_utc(self._clock.utc_ns(now_ns))
+        with self._lock:
+            if not once or once not in self._said:
+                self._warnings.append(f"{utc} {text}")
+                self._due_s = 0.0
+            self._said.add(once)
+        with suppress(OSError), (self.folder / EVENTS).open("a", encoding="utf-8") as file:  # the disk may be full
+            file.write(f"{utc} {now_ns} {text}\n")
+
+    def note_gap(self, device: str, from_ns: int, until_ns: int) -> None:
+        """Write down between which two arrivals nothing of a device was kept."""
+        begin, end = (iso_utc(self._clock.utc_ns(ns)) for ns in (from_ns, until_ns))
+        gap = Gap(device, begin, end, round((until_ns - from_ns) / NS_PER_S, 3), from_ns, until_ns)
+        with self._lock:
+            self._gaps.append(gap)
+        self.note(f"{device} kept nothing for {gap.seconds:.1f} s, from {begin} to {end}")
+
+    def save_if_due(self) -> None:
+        """Bring the manifest up to date when something happened, or after a while. Raises EdencarError, OSError."""
+        if self.stopped_ns is None and time.monotonic() >= self._due_s:
+            self.save()
+
+    def save(self, **changes: object) -> Manifest:
+        """Write down all that is known, with the times by the best clock. Raises EdencarError, OSError."""
+        self._due_s = time.monotonic() + SAVE_S
+        clock = min(self._best_clock(), self._clock, key=lambda one: one.sigma_ns)
+        moved_ns = clock.utc_ns(self._started_ns) - self._clock.utc_ns(self._started_ns)
+        changed, self._clock = self._clock.source != clock.source, clock
+        if abs(moved_ns) > CLOCK_STEP_NS and changed:
+            self.note(f"the Pi's clock was {-moved_ns / NS_PER_S:+.1f} s wrong at the start: the folder's name is too")
+        with self._lock:
+            known = {"warnings": tuple(self._warnings), "gaps": tuple(self._gaps), "cameras": self._entries()}
+        return self._recordings.update(
+            self.id,
+            started=iso_utc(clock.utc_ns(self._started_ns)),
+            stopped=None if self.stopped_ns is None else iso_utc(clock.utc_ns(self.stopped_ns)),
+            alive=Alive.now(clock) if self.stopped_ns is None else None,
+            clock=clock,
+            receiver=self._recorded_receiver(),
+            **known,
+            **changes,
+        )
+
+    def discard(self) -> None:
+        """Take back a start that failed; what cameras have recorded all the same goes to the trash."""
+        with suppress(EdencarError, OSError):
+            self._recordings.discard(self.id)
+
+    def _entries(self) -> tuple[RecordedCamera, ...]:
+        return tuple(
+            RecordedCamera(serial, camera.found.model, camera.found.address, self._folders[serial])
+            for serial, camera in sorted(self.cameras.items())
+        )
+
+    def _recorded_receiver(self) -> RecordedReceiver | None:
+        known = self._receiver()
+        return known if known is None or self.epochs is None else RecordedReceiver(known.port, self.epochs)

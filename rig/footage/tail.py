@@ -1,0 +1,115 @@
+"""The pictures of a stream that is still being written: what `stream.StreamRecorder` has put on disk up to now."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from rig.footage.stream import SEGMENT_NAME
+from rig.footage.transport import PACKET_BYTES, SYNC_BYTE
+
+CHUNK_BYTES = 348 * PACKET_BYTES
+PICTURE_BYTES = 8 << 20  # no picture is larger
+HEAD_BYTES = 200 << 10  # of a segment; tells the codec
+COLUMNS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a segment's index: a picture that is whole on disk."""
+
+    segment: Path
+    pts_90khz: int
+    arrival_monotonic_ns: int
+    offset: int
+    key: bool
+    errors: int = 0  # of continuity, up to the next picture
+
+
+class Tail:
+    """Follows `folder/stream-NNN.idx` from the newest segment on; the folder may still be empty."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._segment: Path | None = None
+        self._read_to = 0
+
+    def poll(self) -> list[Line]:
+        """The pictures that have been written since the last call, at first those of the newest segment."""
+        if self._segment is None:
+            self._segment = self._newest()
+        lines: list[Line] = []
+        while self._segment is not None:
+            # Looked for first: once there is a next segment, nothing is added to this one.
+            following = self._following(self._segment)
+            lines += self._new_lines(self._segment)
+            if following is None:
+                break
+            self._segment, self._read_to = following, 0
+        return lines
+
+    def _newest(self) -> Path | None:
+        found = [(int(match[1]), path) for path in self._listed() if (match := SEGMENT_NAME.fullmatch(path.name))]
+        return max(found)[1].with_suffix(".ts") if found else None
+
+    def _listed(self) -> list[Path]:
+        return list(self._folder.iterdir()) if self._folder.is_dir() else []
+
+    def _following(self, segment: Path) -> Path | None:
+        match = SEGMENT_NAME.fullmatch(segment.name)
+        assert match
+        path = segment.with_name(f"stream-{int(match[1]) + 1:03d}.ts")
+        return path if path.with_suffix(".idx").is_file() else None
+
+    def _new_lines(self, segment: Path) -> list[Line]:
+        try:
+            with segment.with_suffix(".idx").open("rb") as file:
+                file.seek(self._read_to)
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        whole, newline, _ = data.rpartition(b"\n")  # the last line may be half written
+        self._read_to += len(whole) + len(newline)
+        lines = (_parse(segment, text) for text in whole.split(b"\n"))
+        return [line for line in lines if line is not None]
+
+
+def read_unit(line: Line) -> bytes:
+    """The coded picture of a line, as a decoder takes it; empty when the file does not hold it."""
+    unit, payload_pid = bytearray(), -1
+    descriptor = os.open(line.segment, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        for begin in range(line.offset, line.offset + PICTURE_BYTES, CHUNK_BYTES):
+            chunk = os.pread(descriptor, CHUNK_BYTES, begin)
+            for at in range(0, len(chunk) - PACKET_BYTES + 1, PACKET_BYTES):
+                pid, starts, payload = _packet(chunk, at)
+                if payload_pid < 0 and starts:
+                    payload_pid = pid
+                    unit += payload[9 + payload[8] :] if len(payload) > 9 else b""  # without the PES header
+                elif pid == payload_pid and starts:
+                    return bytes(unit)
+                elif pid == payload_pid:
+                    unit += payload
+            if len(chunk) < CHUNK_BYTES:
+                break
+    finally:
+        os.close(descriptor)
+    return bytes(unit)
+
+
+def _packet(data: bytes, at: int) -> tuple[int, bool, bytes]:
+    """PID, whether a picture or table begins here, payload (ISO/IEC 13818-1, 2.4.3.2)."""
+    unit, flags = data[at + 1], data[at + 3]
+    pid = (unit & 0x1F) << 8 | data[at + 2] if data[at] == SYNC_BYTE else -2
+    begin = at + 4
+    if flags & 0x20:
+        begin += 1 + data[at + 4]
+    payload = data[begin : at + PACKET_BYTES] if flags & 0x10 else b""
+    return pid, bool(unit & 0x40), payload
+
+
+def _parse(segment: Path, text: bytes) -> Line | None:
+    parts = text.split(b",")
+    if len(parts) != COLUMNS or not all(part.isdigit() for part in parts):
+        return None  # the header, or damage
+    pts, arrival_ns, offset, key, errors = map(int, parts)
+    return Line(segment, pts, arrival_ns, offset, key == 1, errors)

@@ -1,0 +1,474 @@
+"""Videos as a camera leaves them: chapters and segments on one clock, each frame with its exact PTS.
+
+Time is always `pts x time_base` of the file, never frame number over frame rate: that is up to 1.3 s wrong after a gap.
+"""
+
+import csv
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+
+import av
+import av.container
+import av.error
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from rig.clock import NS_PER_S
+from rig.errors import UnreadableError
+from rig.footage import losses
+
+Int64 = npt.NDArray[np.int64]
+Luma = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+
+MPEG_TS_CLOCK_HZ = 90_000
+PTS_WRAP = 2**33  # ticks; the 33 bits of an MPEG-TS PTS last 26.5 h
+PTS_WRAP_NS = PTS_WRAP * NS_PER_S // MPEG_TS_CLOCK_HZ
+INDEX_COLUMNS = ("pts_90khz", "arrival_monotonic_ns", "key", "continuity_errors")
+SAME_CLOCK_NS = NS_PER_S  # PTS and arrival go on together within this as long as the camera's clock was not reset
+VIDEO_SUFFIXES = {".mp4", ".ts", ".mov", ".mkv", ".360"}
+STREAM_SUFFIX = ".ts"
+MAX_THREADS = 4  # of a decoder: each keeps a picture more
+SEEK_PACKETS = 60  # unneeded ones in a row: fewer are read over, which costs less than to seek
+SEEK_BACK_S = (0, 2, 20)  # MPEG-TS has no table of its pictures: a seek may land too late
+CUT_SHORT = "it is cut short: its header promises more pictures"
+SET_BACK = "its clock starts anew within it: only what comes before is used, cut it there to use the rest"
+BT709, UNSPECIFIED, FULL_RANGE = 1, 2, 2  # of FFmpeg's AVColorSpace and AVColorRange
+HD_ROWS = 720  # from here on a film that does not say its colours has those of BT.709
+
+_CHAPTER = re.compile(r"(G[A-Z])(\d\d|PR)(\d{4})\.(?:MP4|360)", re.IGNORECASE)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One file: the PTS of its pictures in the order of showing, and on its video's clock."""
+
+    path: Path
+    time_base: Fraction
+    pts: Int64  # ticks, ascending
+    packet_pts: Int64  # ticks, in the order of decoding, also of pictures that an edit list hides
+    packet_key: Mask
+    end_ns: int  # where the next picture would stand
+    clock_offset_ns: int = 0  # clock of the video minus PTS of the file
+    damaged: frozenset[int] = frozenset()  # numbers of pictures between a loss and the next whole key frame
+    doubt: str = ""  # why it holds fewer pictures than it might
+    picture_bytes: int = 0  # of a picture as it is decoded
+
+    @property
+    def pts_ns(self) -> Int64:
+        """PTS of the pictures as the file has them."""
+        return _in_ns(self.pts, self.time_base)
+
+    @property
+    def clock_ns(self) -> Int64:
+        """PTS of the pictures on the clock that all clips of the video share."""
+        return self.pts_ns + self.clock_offset_ns
+
+    @property
+    def keys(self) -> Int64:
+        """Numbers of the pictures that are decoded without any other."""
+        return np.flatnonzero(np.isin(self.pts, self.packet_pts[self.packet_key]))
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """What the recorder noted of a segment's pictures, in the order of their arrival; see rig/footage/stream.py."""
+
+    pts: Int64  # ticks of 90 kHz
+    arrival_ns: Int64  # CLOCK_MONOTONIC
+    key: Mask
+    continuity_errors: Int64
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """Clips of one camera on one clock: chapters of a file, or segments of a stream that was not interrupted."""
+
+    camera: str
+    clips: tuple[Clip, ...]
+    arrival_offset_ns: int | None = None  # CLOCK_MONOTONIC of arrival minus PTS, the fastest pictures; streams only
+
+    @property
+    def first_ns(self) -> int:
+        """The first picture on the video's clock."""
+        return int(self.clips[0].clock_ns[0])
+
+    @property
+    def last_ns(self) -> int:
+        """The last picture on the video's clock."""
+        return int(self.clips[-1].clock_ns[-1])
+
+    @property
+    def name(self) -> str:
+        """The file name of the first clip."""
+        return self.clips[0].path.name
+
+
+def _warn(error: UnreadableError) -> None:
+    log.warning("%s", error)
+
+
+def find_videos(
+    paths: Sequence[Path], camera: str | None = None, tell: Callable[[UnreadableError], None] = _warn
+) -> list[Video]:
+    """The videos in files that lie anywhere, chapters and segments joined; files that cannot be read are told of.
+
+    `camera` is their name; without one each is named like its first file. Raises UnreadableError when none is left.
+    """
+    videos: list[Video] = []
+    errors: list[UnreadableError] = []
+    for group in _groups(paths):
+        clips = []
+        for path in group:
+            try:
+                clips.append(scan(path))
+            except UnreadableError as error:
+                errors.append(error)
+        join = _join_segments if _is_stream(group[0]) else _join_chapters
+        videos += [Video(camera or "", tuple(run), arrival) for run, arrival in join(clips)]
+    if not videos:
+        raise errors[0] if errors else UnreadableError("no video was named", cure="name a file or a recording's folder")
+    for unreadable in errors:
+        tell(unreadable)
+    return videos if camera else _named(videos)
+
+
+def _named(videos: Sequence[Video]) -> list[Video]:
+    """Videos called like their first files, the folder in front where others are called the same."""
+    names = [item.clips[0].path.stem for item in videos]
+    longer = [f"{item.clips[0].path.resolve().parent.name}-{name}" for item, name in zip(videos, names, strict=True)]
+    unique = [long if names.count(name) > 1 else name for name, long in zip(names, longer, strict=True)]
+    return [
+        replace(item, camera=name if unique.count(name) == 1 else f"{name}-{number}")
+        for number, (item, name) in enumerate(zip(videos, unique, strict=True), start=1)
+    ]
+
+
+def videos_of(folder: Path, tell: Callable[[UnreadableError], None] = _warn) -> list[Video]:
+    """The videos of a recording's folder, or of any other. Raises UnreadableError when there are none."""
+    root = folder / "videos" if (folder / "videos").is_dir() else folder
+    cameras = [path for path in sorted(root.iterdir()) if path.is_dir()] if root != folder else [folder]
+    videos: list[Video] = []
+    errors: list[UnreadableError] = []
+    for camera in cameras:
+        files = [path for path in sorted(camera.iterdir()) if path.suffix.lower() in VIDEO_SUFFIXES]
+        try:
+            videos += find_videos(files, camera.resolve().name, tell) if files else []
+        except UnreadableError as error:  # other cameras' may be read
+            errors.append(error)
+    if not videos:
+        cure = "name a recording's folder or video files"
+        raise errors[0] if errors else UnreadableError(f"{folder} holds no videos", cure=cure)
+    for unreadable in errors:
+        tell(unreadable)
+    return videos
+
+
+def scan(path: Path) -> Clip:
+    """The table of a file's pictures, without decoding. Raises UnreadableError when there are none."""
+    rows: list[tuple[int, ...]] = []
+    with _opened(path) as container:
+        stream = _video_stream(container, path)
+        time_base = stream.time_base or Fraction(1, MPEG_TS_CLOCK_HZ)
+        with suppress(av.error.FFmpegError):  # the end of a file that was cut short, after all that can be read
+            for packet in container.demux(stream):
+                if packet.pts is not None:
+                    marks = packet.is_keyframe, packet.is_discard, packet.is_corrupt
+                    rows.append((packet.pts, packet.pts + (packet.duration or 0), packet.pos or 0, *marks))
+        promised, pid, picture_bytes = stream.frames, stream.id, _picture_bytes(stream)
+        promised_end = (stream.start_time or 0) + (stream.duration or 0)
+    packets, doubt = _until_restart(np.array(rows, dtype=np.int64).reshape(-1, 6))
+    pts, end, key = packets[:, 0], int(packets[:, 1].max(initial=0)), packets[:, 3] > 0
+    shown = np.unique(pts[packets[:, 4] == 0])
+    if not len(shown):
+        raise UnreadableError(f"{path} holds no pictures", cure="choose another file")
+    if _is_stream(path):
+        hit = losses.hit_pictures(path, pid, packets[:, 2]) | _noted(
+            path, pts
+        )  # FFmpeg's own marks are one picture off
+    else:
+        hit = packets[:, 5] > 0
+        end = max(end, promised_end)  # the next chapter begins there, also when this one lost its end
+    damaged = np.flatnonzero(np.isin(shown, pts[losses.spoilt(pts, key, hit)])).tolist()
+    return Clip(
+        path=path,
+        time_base=time_base,
+        pts=shown,
+        packet_pts=pts,
+        packet_key=key,
+        end_ns=int(_in_ns(np.array([end]), time_base)[0]),
+        damaged=frozenset(damaged),
+        doubt=CUT_SHORT if len(rows) < promised else doubt,
+        picture_bytes=picture_bytes,
+    )
+
+
+def _until_restart(packets: Int64) -> tuple[Int64, str]:
+    """The packets before a camera's clock was set back, and a word about the others."""
+    keys = np.flatnonzero(packets[:, 3])
+    back = keys[1:][np.diff(packets[keys, 0]) < 0]
+    return (packets[: back[0]], SET_BACK) if len(back) else (packets, "")
+
+
+def pictures(clip: Clip, wanted: Sequence[int], threads: int = 0) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decode the pictures with these numbers (ascending), and no more of each group than they need.
+
+    `threads` of the decoder, 0 for as many as there are cores.
+    """
+    for number, frame, _ in judged_pictures(clip, wanted, threads):
+        yield number, frame
+
+
+def judged_pictures(clip: Clip, wanted: Sequence[int], threads: int = 0) -> Iterator[tuple[int, av.VideoFrame, bool]]:
+    """As `pictures`, and whether each is damaged: by a loss, or by what the decoder stumbled over in its group."""
+    number_of = dict(zip(clip.pts[list(wanted)].tolist(), wanted, strict=True))
+    with _opened(clip.path) as container:
+        stream = _video_stream(container, clip.path)
+        stream.thread_type = "AUTO"
+        decoder = stream.codec_context
+        decoder.thread_count = threads or min(MAX_THREADS, os.cpu_count() or 1)
+        stumbled = False
+        for packet in _needed(container, stream, clip, _needed_packets(clip, wanted)):
+            frames = _decode(decoder, packet)
+            stumbled |= frames is None
+            for frame in frames or ():
+                stumbled = frame.is_corrupt or (stumbled and not frame.key_frame)  # FFmpeg marks only the first
+                if frame.pts in number_of:
+                    number = number_of[frame.pts]
+                    yield number, frame, stumbled or number in clip.damaged
+            if packet is None:
+                decoder.flush_buffers()
+
+
+def luma(picture: av.VideoFrame) -> Luma:
+    """The brightness of a picture, rows x columns, as the camera coded it; a view where eight bits allow it."""
+    name, depth = picture.format.name, picture.format.components[0].bits
+    rows = np.frombuffer(memoryview(picture.planes[0]), dtype=np.uint8).reshape(-1, picture.planes[0].line_size)
+    if depth == 8 and name.startswith(("yuv", "nv12", "gray")):
+        return rows[: picture.height, : picture.width]
+    if name.startswith("yuv") and name.endswith("le"):
+        deep = rows.view("<u2")[: picture.height, : picture.width]
+        return np.asarray(cv2.convertScaleAbs(deep, alpha=2.0 ** (8 - depth)), dtype=np.uint8)
+    return np.asarray(picture.to_ndarray(format="gray"), dtype=np.uint8)
+
+
+def bgr(picture: av.VideoFrame) -> Luma:
+    """The picture in true colours, rows x columns x 3."""
+    if picture.colorspace == UNSPECIFIED and picture.height >= HD_ROWS:
+        picture.colorspace = BT709
+    return np.asarray(picture.to_ndarray(format="bgr24"), dtype=np.uint8)
+
+
+def is_full_range(picture: av.VideoFrame) -> bool:
+    """Whether black is 0 and white 255, not 16 and 235."""
+    return picture.color_range == FULL_RANGE or picture.format.name.startswith(("yuvj", "gray"))
+
+
+def index_of(clip: Clip) -> Index | None:
+    """What the recorder noted of a segment, its PTS as the clip has them. None where there is no index of ours."""
+    index = _read_index(clip.path)
+    if index is None:
+        return None
+    begin = int(clip.pts[0])
+    return replace(index, pts=begin + (index.pts - begin + PTS_WRAP // 2) % PTS_WRAP - PTS_WRAP // 2)
+
+
+# --- one file ---------------------------------------------------------------------------------------------------------
+
+
+def _is_stream(path: Path) -> bool:
+    return path.suffix.lower() == STREAM_SUFFIX
+
+
+def _in_ns(ticks: Int64, time_base: Fraction) -> Int64:
+    return np.asarray(ticks * NS_PER_S * time_base.numerator // time_base.denominator, dtype=np.int64)
+
+
+def _opened(path: Path) -> av.container.InputContainer:
+    try:
+        return av.open(str(path))
+    except FileNotFoundError as error:
+        raise UnreadableError(f"{path} does not exist", cure="check the name") from error
+    except PermissionError as error:
+        raise UnreadableError(f"{path} may not be read", cure="change its permissions") from error
+    except (av.error.FFmpegError, OSError) as error:
+        empty = path.is_file() and path.stat().st_size == 0
+        what = "is empty" if empty else "is a folder" if path.is_dir() else "is not a video that can be read"
+        raise UnreadableError(f"{path} {what}", cure="choose another file") from error
+
+
+def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+    if not container.streams.video:
+        raise UnreadableError(f"{path} holds no video", cure="choose another file")
+    return container.streams.video[0]
+
+
+def _picture_bytes(stream: av.VideoStream) -> int:
+    form = stream.codec_context.format
+    deep = form is not None and form.components[0].bits > 8
+    return stream.width * stream.height * 3 // 2 * (1 + deep)
+
+
+def _needed_packets(clip: Clip, wanted: Sequence[int]) -> Mask:
+    """Which packets lead to the wanted pictures: each group of pictures from its key frame to the last wanted one."""
+    is_wanted = np.isin(clip.packet_pts, clip.pts[list(wanted)])
+    group, leading = losses.group_of(clip.packet_pts, clip.packet_key)
+    # A picture shown before the key frame that precedes it needs the group before as well.
+    for index in np.flatnonzero(is_wanted & leading):
+        is_wanted[np.flatnonzero(group == group[index] - 1)] = True
+    last = np.full(group[-1] + 1, -1)
+    np.maximum.at(last, group[is_wanted], np.flatnonzero(is_wanted))
+    return np.asarray(np.arange(len(group)) <= last[group])
+
+
+def _needed(
+    container: av.container.InputContainer, stream: av.VideoStream, clip: Clip, needed: Mask
+) -> "Iterator[av.Packet[av.VideoStream] | None]":
+    """The needed packets in the order of decoding; None after each run of them."""
+    place_of = dict(zip(reversed(clip.packet_pts.tolist()), reversed(range(len(needed))), strict=True))
+    edges = np.flatnonzero(np.diff(needed, prepend=False, append=False)).tolist()
+    packets = container.demux(stream)
+    place = 0
+    for first, end in zip(edges[::2], edges[1::2], strict=True):
+        if first - place > SEEK_PACKETS and clip.doubt != SET_BACK:  # else a PTS may stand for two pictures
+            packets = _sought(container, stream, clip, first, place_of)
+        for packet in packets:
+            if packet.pts is None:
+                continue
+            place = place_of.get(packet.pts, place)
+            if first <= place < end:
+                yield packet
+            if place >= end - 1:
+                break
+        yield None
+
+
+def _sought(
+    container: av.container.InputContainer, stream: av.VideoStream, clip: Clip, first: int, place_of: dict[int, int]
+) -> "Iterator[av.Packet[av.VideoStream]]":
+    """The packets from the one at place `first` on, or from somewhere before it."""
+    begin = int(clip.packet_pts.min())
+    for back_s in SEEK_BACK_S:
+        at = max(begin, int(clip.packet_pts[first]) - int(back_s / clip.time_base))
+        with suppress(av.error.FFmpegError):
+            container.seek(at, stream=stream)
+            packets = container.demux(stream)
+            packet = next(packets, None)
+            if packet and packet.pts is not None and place_of.get(packet.pts, first + 1) <= first:
+                return chain([packet], packets)
+    container.seek(begin, stream=stream)
+    return container.demux(stream)
+
+
+def _decode(decoder: av.VideoCodecContext, packet: "av.Packet[av.VideoStream] | None") -> list[av.VideoFrame] | None:
+    """The pictures that a packet completes; None where it cannot be decoded."""
+    try:
+        return decoder.decode(packet)
+    except av.error.EOFError:
+        return []
+    except av.error.FFmpegError as error:
+        log.info("a packet could not be decoded: %s", error)
+        return None
+
+
+# --- what the recorder noted ------------------------------------------------------------------------------------------
+
+
+def _read_index(path: Path) -> Index | None:
+    """The index beside a segment; a line that a crash cut short is left out."""
+    rows = []
+    try:
+        with path.with_suffix(".idx").open(newline="", encoding="ascii", errors="replace") as file:
+            for row in csv.DictReader(file):
+                with suppress(TypeError, ValueError):
+                    rows.append([int(row[name]) for name in INDEX_COLUMNS])
+    except (OSError, KeyError, csv.Error):
+        return None
+    pts, arrival_ns, key, errors = np.array(rows, dtype=np.int64).reshape(-1, len(INDEX_COLUMNS)).T
+    return Index(pts, arrival_ns, key > 0, errors)
+
+
+def _noted(path: Path, pts: Int64) -> Mask:
+    """Which packets the recorder saw a loss in."""
+    index = _read_index(path)
+    if index is None:
+        return np.zeros(len(pts), dtype=np.bool_)
+    return np.isin(pts % PTS_WRAP, index.pts[index.continuity_errors > 0])
+
+
+# --- several files ----------------------------------------------------------------------------------------------------
+
+
+def _groups(paths: Sequence[Path]) -> list[list[Path]]:
+    """Files that belong together: chapters of one number, segments of one stream; others alone."""
+    groups: dict[tuple[Path, str], list[Path]] = {}
+    for path in sorted({path.resolve(): path for path in paths}.values(), key=lambda path: (len(path.name), path)):
+        chapter = _chapter(path)
+        key = chapter[0] if chapter else STREAM_SUFFIX if _is_stream(path) else path.name
+        groups.setdefault((path.parent, key), []).append(path)
+    return list(groups.values())
+
+
+def _chapter(path: Path) -> tuple[str, int] | None:
+    """Of a GoPro's file what its chapters have in common, and which it is: GX010007, GX020007; GOPR0007, GP010007."""
+    match = _CHAPTER.fullmatch(path.name)
+    if match is None:
+        return None
+    prefix, number, name = match.groups()
+    return ("GP" + name, 0) if number.upper() == "PR" else (prefix.upper() + name, int(number))
+
+
+def _join_chapters(clips: Sequence[Clip]) -> Iterator[tuple[list[Clip], None]]:
+    """Each chapter counts from zero again, without a gap; after one that is missing nobody knows when it began."""
+    run: list[Clip] = []
+    for clip in clips:
+        before, this = (_chapter(item.path) for item in (run[-1] if run else clip, clip))
+        if run and before and this and this[1] != before[1] + 1:
+            log.warning("%s: the chapter before it is missing; it is taken for a video of its own", clip.path)
+            yield run, None
+            run = []
+        begin = run[-1].end_ns + run[-1].clock_offset_ns if run else int(clip.pts_ns[0])
+        run.append(replace(clip, clock_offset_ns=begin - int(clip.pts_ns[0])))
+    if run:
+        yield run, None
+
+
+def _join_segments(clips: Sequence[Clip]) -> Iterator[tuple[list[Clip], int | None]]:
+    """Segments share the camera's clock until the stream was started anew, which resets it; with their arrival."""
+    run: list[Clip] = []
+    arrivals = [_arrival_offset_ns(clip) for clip in clips]
+    first = 0
+    for place, clip in enumerate(clips):
+        if run and not _same_clock(run[-1], arrivals[place - 1], clip, arrivals[place]):
+            yield run, arrivals[first]
+            run, first = [], place
+        wraps = round((int(run[-1].clock_ns[-1]) - int(clip.pts_ns[0])) / PTS_WRAP_NS) if run else 0
+        run.append(replace(clip, clock_offset_ns=wraps * PTS_WRAP_NS))
+    if run:
+        yield run, arrivals[first]
+
+
+def _same_clock(before: Clip, arrival: int | None, clip: Clip, next_arrival: int | None) -> bool:
+    if arrival is not None and next_arrival is not None:
+        difference = (next_arrival - arrival) % PTS_WRAP_NS
+        return min(difference, PTS_WRAP_NS - difference) < SAME_CLOCK_NS
+    gap = (int(clip.pts_ns[0]) - before.end_ns) % PTS_WRAP_NS
+    return min(gap, PTS_WRAP_NS - gap) < SAME_CLOCK_NS
+
+
+def _arrival_offset_ns(clip: Clip) -> int | None:
+    """Arrival minus PTS of the fastest pictures of a segment, from the index beside it; None without one."""
+    index = index_of(clip)
+    if index is None or not len(index.pts):
+        return None
+    return int((index.arrival_ns - _in_ns(index.pts, Fraction(1, MPEG_TS_CLOCK_HZ))).min())

@@ -1,0 +1,1 @@
+"""The receiver and its fixes: from bytes on a port to the place between two epochs."""

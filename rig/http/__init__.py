@@ -1,0 +1,1 @@
+"""The manners of an HTTP server: problems, access, the API's document."""

@@ -1,0 +1,1 @@
+"""What is done with a recording while it is made: pictures of now, codes read, photos."""

@@ -1,0 +1,105 @@
+"""The process that makes photos while a recording runs: started with it, started again when it dies, told to stop.
+
+The server imports this room; what decodes is imported in the process that decodes.
+"""
+
+import logging
+import os
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs import Settings
+from rig.errors import EdencarError
+from rig.photo.spacing import Every
+from rig.workers import Link, StopCapture, Target, Worker
+
+NICENESS = 5  # after the recorders, before the watchers
+REPORT_S = 0.5
+RESTART_S = 2.0
+STOP_S = 20.0  # for what has arrived but is no photo yet
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoStatus:
+    """Photos made, those of them without a place, instants without a photo, UTC of the newest photo."""
+
+    photos: int = 0
+    unplaced: int = 0
+    skipped: int = 0
+    newest: str = ""
+
+
+def photo_worker(link: Link, recording: Path, every: Every, settings: Settings) -> None:
+    """Make photos of the streams that are recorded below `recording` until StopCapture, answered with a PhotoStatus."""
+    from rig.live.livephotos import LivePhotos
+
+    with suppress(OSError):
+        os.nice(NICENESS)
+    stopping = threading.Event()
+    work = LivePhotos(recording, every, settings)
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work.run(stopping)
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    thread = threading.Thread(target=run, name="photos", daemon=True)
+    thread.start()
+
+    def report() -> PhotoStatus:
+        if failures:
+            raise EdencarError(f"making photos failed: {failures[0]}")
+        return work.status
+
+    def stop(_request: StopCapture) -> PhotoStatus:
+        stopping.set()
+        thread.join(STOP_S)
+        return report()
+
+    link.serve({StopCapture: stop}, report, REPORT_S)
+    stopping.set()
+    thread.join(STOP_S)
+
+
+class Photographer:
+    """Keeps a photo worker going. `tend` is called a few times a second by one thread, `stop` from any, once."""
+
+    def __init__(self, recording: Path, every: Every, settings: Settings, target: Target = photo_worker) -> None:
+        self._worker = Worker("photographer", target, recording, every, settings)
+        self._worker.start()
+        self._started_s = time.monotonic()
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    @property
+    def status(self) -> PhotoStatus:
+        """The newest report."""
+        return self._worker.status or PhotoStatus()
+
+    def tend(self) -> str:
+        """Start it again when it died, with what it died of; else nothing."""
+        with self._lock:
+            if self._stopped or self._worker.alive or time.monotonic() - self._started_s < RESTART_S:
+                return ""
+            trouble = f"the photographer ended ({self._worker.error or 'it was killed'}) and is started again"
+            self._worker.start()
+            self._started_s = time.monotonic()
+        return trouble
+
+    def stop(self) -> PhotoStatus:
+        """Have what has arrived become photos, and end. Raises DeviceError when it does not answer."""
+        with self._lock:
+            self._stopped = True
+        try:
+            status: PhotoStatus = self._worker.ask(StopCapture(), STOP_S)
+        finally:
+            self._worker.stop()
+        return status

@@ -1,0 +1,1 @@
+"""From frames and fixes to photos: chosen, written, placed, exported."""

@@ -1,0 +1,76 @@
+"""Photos with their places and the track around them, as everything that is made of them sees them."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from rig.clock import parse_utc
+from rig.errors import UnreadableError
+from rig.gnss.positions import Track
+from rig.photo.locate import place_of
+from rig.photo.photos import Photo
+from rig.recordings import MANIFEST, Manifest
+
+TRACK_MARGIN_NS = 5_000_000_000  # of the track around the photos
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A photo with a place: where it lies, and where its camera looks."""
+
+    row: Photo
+    latitude: float
+    longitude: float
+    altitude_m: float | None
+    direction_deg: float | None
+
+    @property
+    def name(self) -> str:
+        """The name of its file."""
+        return Path(self.row.photo).name
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """What is exported: photos in the order of time, those without a place as well, and the track around them."""
+
+    name: str
+    rows: Sequence[Photo]
+    track: Track | None = None
+    directions: Sequence[float | None] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)  # what the crew calls the cameras
+
+    def located(self) -> list[Located]:
+        """The photos that have a place."""
+        directions = self.directions or [row.heading_deg for row in self.rows]
+        pairs = ((row, place_of(row), direction) for row, direction in zip(self.rows, directions, strict=True))
+        return [Located(row, *place, direction) for row, place, direction in pairs if place is not None]
+
+    def legs(self) -> Iterator[slice]:
+        """The parts of the track around the photos that no gap, jump or change of quality divides."""
+        if self.track is None or not self.rows:
+            return
+        times = [parse_utc(row.utc) for row in self.rows]
+        span = [min(times) - TRACK_MARGIN_NS, max(times) + TRACK_MARGIN_NS]
+        first, last = np.searchsorted(self.track.utc_ns, span).tolist()
+        ends = np.flatnonzero(np.diff(self.track.segment[first:last])) + first + 1
+        for begin, end in pairwise([first, *ends.tolist(), last]):
+            if end > begin:
+                yield slice(begin, end)
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """What a recording's folder says of it; None for a folder of something else, and for a damaged manifest."""
+    try:
+        return Manifest.from_json((folder / MANIFEST).read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, UnreadableError) as error:
+        log.warning("%s is not used: %s", folder / MANIFEST, error)
+        return None

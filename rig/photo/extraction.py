@@ -1,0 +1,244 @@
+"""Wanted frames become JPEG files with all that is known of them.
+
+Decoders, scalers and JPEG encoders work outside Python's lock: threads are as fast as processes here, in a third of
+the memory (docs/design.md).
+"""
+
+import os
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Event
+from typing import Any
+
+import av
+import cv2
+
+from rig.clock import NS_PER_MS, NS_PER_S, iso_utc
+from rig.footage import video
+from rig.footage.video import Clip, Video
+from rig.gnss.positions import Track
+from rig.photo import exif, photos
+from rig.photo.locate import Rule, direction_of, locate, tags_of
+from rig.photo.photos import Photo
+from rig.photo.privacy import PrivacyError, make_private
+from rig.photo.sampling import Pick
+from rig.timing.timeline import CameraClock
+
+PICKS_PER_TASK = 60
+HELD_PICTURES = 12  # by a decoder and what follows it
+MEMORY_BYTES = 320 << 20  # for those of all decoders
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How photos are made."""
+
+    min_sharpness: float
+    quality: int
+    rule: Rule
+    directions: Sequence[str] = ()
+    privacy_command: tuple[str, ...] = ()
+    privacy_timeout_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """The photos wanted of one video, and what is known of all of them."""
+
+    video: Video
+    clock: CameraClock
+    picks: Sequence[Pick]
+    track: Track | None = None
+    label: str = ""  # what the crew calls the camera
+    camera_tags: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What came of one pick: a row whose file is there; a row without one that is not `kept`; or why there is none."""
+
+    key: str
+    row: Photo | None = None
+    kept: bool = True
+    why: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """For the journal."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> "Made":
+        """From the journal."""
+        row = values["row"]
+        return Made(**(values | {"row": None if row is None else Photo(**row)}))
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    work: Work
+    clip: Clip
+    picks: tuple[Pick, ...]
+
+
+def key_of(work: Work, pick: Pick) -> str:
+    """What a pick is called in the journal."""
+    return f"{work.video.camera}/{work.video.clips[pick.clip].path.name}/{pick.frames[0]}"
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def usual_jobs(works: Sequence[Work]) -> int:
+    """One for each core, fewer where their pictures would fill the memory."""
+    largest = max((clip.picture_bytes for work in works for clip in work.video.clips), default=1)
+    return max(1, min(cores(), MEMORY_BYTES // (HELD_PICTURES * max(1, largest))))
+
+
+def extract_all(works: Sequence[Work], folder: Path, manner: Manner, jobs: int) -> Generator[Made]:
+    """Write the photos to `folder/<camera>/`, each with what came of it as soon as it is on the disk. Raises OSError.
+
+    Whoever stops asking stops the work.
+    """
+    tasks = [task for work in works for task in _tasks(work, jobs)]
+    made: SimpleQueue[Made | Future[None]] = SimpleQueue()
+    stop = Event()
+
+    def run(task: _Task) -> None:
+        for one in extract(task, folder, manner):
+            made.put(one)
+            if stop.is_set():
+                return
+
+    cv2.setNumThreads(1)  # the threads here are enough
+    for work in works:
+        (folder / work.video.camera).mkdir(exist_ok=True)
+    with ThreadPoolExecutor(jobs, thread_name_prefix="extract") as pool:
+        try:
+            for task in tasks:
+                pool.submit(run, task).add_done_callback(made.put)
+            left = len(tasks)
+            while left:
+                one = made.get()
+                if isinstance(one, Made):
+                    yield one
+                else:
+                    one.result()
+                    left -= 1
+        finally:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _tasks(work: Work, jobs: int) -> Iterator[_Task]:
+    """Picks that lie side by side, enough of them to be worth the opening of a file."""
+    for number, clip in enumerate(work.video.clips):
+        picks = [pick for pick in work.picks if pick.clip == number]
+        size = max(1, min(PICKS_PER_TASK, -(-len(picks) // jobs)))
+        for begin in range(0, len(picks), size):
+            yield _Task(work, clip, tuple(picks[begin : begin + size]))
+
+
+def extract(task: _Task, folder: Path, manner: Manner) -> Iterator[Made]:
+    """Decode one task's pictures and write its photos."""
+    rows = _rows(task, manner.rule)
+    missing = dict.fromkeys(task.picks)
+    for pick, number, picture, damaged in _sharpest(task):
+        del missing[pick]
+        key = key_of(task.work, pick)
+        row = _seen(rows[number], picture, damaged, pick.standing)
+        if (row.sharpness or 0.0) < manner.min_sharpness:
+            yield Made(key, row, kept=False)
+            continue
+        try:
+            _write(folder / task.work.video.camera / Path(row.photo).name, _jpeg(row, picture, task.work, manner))
+        except PrivacyError as error:
+            yield Made(key, why=f"{row.photo} is left out: {error}")
+            continue
+        yield Made(key, row)
+    for pick in missing:
+        yield Made(key_of(task.work, pick), why=f"{task.clip.path}: picture {pick.frames[0]} cannot be decoded")
+
+
+def _sharpest(task: _Task) -> Iterator[tuple[Pick, int, av.VideoFrame, bool]]:
+    """Of each pick the sharpest whole picture, a damaged one only at need: its number, and whether it is damaged."""
+    pick_of = {frame: pick for pick in task.picks for frame in pick.frames}
+    best: tuple[Pick, int, av.VideoFrame, bool] | None = None
+    rank = (False, 0.0)
+    for number, picture, damaged in video.judged_pictures(task.clip, sorted(pick_of), threads=1):
+        pick = pick_of[number]
+        if best is not None and best[0] is not pick:
+            yield best
+            best = None
+        alone = len(pick.frames) == 1
+        sharpness = 0.0 if alone else photos.sharpness(video.luma(picture))
+        if best is None or (not damaged, sharpness) > rank:
+            best, rank = (pick, number, picture, damaged), (not damaged, sharpness)
+    if best is not None:
+        yield best
+
+
+def _rows(task: _Task, rule: Rule) -> dict[int, Photo]:
+    """The row of each frame that may be kept, its place included."""
+    numbers = sorted({frame for pick in task.picks for frame in pick.frames})
+    clip, clock, camera = task.clip, task.work.clock, task.work.video.camera
+    clock_ns, pts_ns = clip.clock_ns[numbers], clip.pts_ns[numbers]
+    rows = []
+    for number, pts, utc_ns, error_ns in zip(
+        numbers, pts_ns.tolist(), clock.utc_ns(clock_ns).tolist(), clock.error_ns(clock_ns).tolist(), strict=True
+    ):
+        utc = iso_utc(utc_ns)
+        rows.append(
+            Photo(
+                photo=f"photos/{camera}/{file_name(utc)}",
+                camera=camera,
+                utc=utc,
+                time_error_ms=error_ns / NS_PER_MS,
+                video=clip.path.name,
+                pts_s=pts / NS_PER_S,
+                frame=number,
+            )
+        )
+    if task.work.track is not None:
+        rows = locate(rows, task.work.track, rule)
+    return dict(zip(numbers, rows, strict=True))
+
+
+def file_name(utc: str) -> str:
+    """`20261122T140315233Z.jpg` for 2026-11-22T14:03:15.233Z."""
+    return utc.translate({ord(mark): None for mark in "-:."}) + ".jpg"
+
+
+def _seen(row: Photo, picture: av.VideoFrame, damaged: bool, standing: bool) -> Photo:
+    """The row with what the picture shows of itself."""
+    look = photos.look(video.luma(picture), video.is_full_range(picture))
+    words = [*look.doubts, *(["damaged"] if damaged else []), *(["standing"] if standing else [])]
+    return replace(
+        row,
+        sharpness=look.sharpness,
+        luminance=look.luminance,
+        flags=photos.with_flags(row.flags, words),
+    )
+
+
+def _jpeg(row: Photo, picture: av.VideoFrame, work: Work, manner: Manner) -> bytes:
+    """The photo with its tags. Raises PrivacyError where the user's command failed on it."""
+    jpeg = photos.encode_jpeg(video.bgr(picture), manner.quality)
+    more = dict(work.camera_tags)
+    if manner.privacy_command:
+        jpeg = make_private(jpeg, manner.privacy_command, manner.privacy_timeout_s)
+        more["privacy"] = "done"
+    direction = direction_of(row, work.label, manner.directions)
+    tags = tags_of(row, picture.width, picture.height, direction, **more)
+    return exif.with_segments(jpeg, exif.app_segments(tags))
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fdatasync(file.fileno())

@@ -1,0 +1,215 @@
+"""Photos meet positions: to each photo its nearest fix, and the place of the camera at its very instant."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rig.clock import NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, iso_utc, parse_utc
+from rig.errors import NoPositionError
+from rig.gnss.fix import Fix
+from rig.gnss.fixfiles import read_fixes
+from rig.gnss.positions import Places, Track, lever_arm
+from rig.photo.exif import PhotoTags
+from rig.photo.photos import Photo, with_flags
+
+NO_FIX = "no-fix-near"
+SAME_TIME_S = 2.0  # two logs' fixes within tell of the same time
+ELSEWHERE_M = 50.0  # two receivers of one car are never so far apart, not even without corrections in a town
+SINGLE_SIGMA_M = 5.0  # of a receiver that does not say how exact it is
+EARTH_RADIUS_M = 6_371_000.0
+QUARTER_HOUR_S = 900  # zones are whole multiples of it
+MOST = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How positions are given: `method` hermite, linear or nearest; no fix further away than `max_gap_s`."""
+
+    method: str
+    max_gap_s: float
+    lever_arm_m: tuple[float, ...]  # camera minus antenna: forward, right, up
+
+
+def load_track(paths: Sequence[Path]) -> tuple[Track, list[str]]:
+    """The track of one log or of several; and warnings.
+
+    Two receivers never take turns, that would be a zigzag between their antennas: where several logs tell of the
+    same time the most exact one counts, and one that was elsewhere is left out. Raises as Track.load.
+    """
+    if len(paths) == 1:
+        return Track.load(paths), []
+    logs = [read_fixes(path) for path in paths]
+    singles = [_alone(log, path) for log, path in zip(logs, paths, strict=True)]
+    found = [number for number, track in enumerate(singles) if track is not None]
+    if not found:
+        return Track.load(paths), []  # it says why there is none
+    found.sort(key=lambda number: _doubt(singles[number]))
+    track, kept, warnings = None, [], []
+    for number in found:
+        other = singles[number]
+        if track is None or other is None:
+            track, kept = other, [logs[number]]
+            continue
+        apart_m = _apart_m(track, other)
+        if apart_m > ELSEWHERE_M:
+            warnings.append(f"{paths[number]} is left out: it was {apart_m:.0f} m away from {paths[found[0]]}")
+            continue
+        times = np.array([fix.utc_ns or 0 for fix in logs[number]], dtype=np.int64)
+        free = track.nearest(times, SAME_TIME_S) < 0
+        kept.append([fix for fix, is_free in zip(logs[number], free, strict=True) if is_free])
+        track = Track.of_logs(kept)
+    assert track is not None
+    return track, warnings
+
+
+def _alone(log: Sequence[Fix], path: Path) -> Track | None:
+    try:
+        return Track.of_logs([log], str(path))
+    except NoPositionError:
+        return None
+
+
+def _doubt(track: Track | None) -> float:
+    """The smaller the more exact: the usual sigma, where none is told that of a single receiver."""
+    if track is None or not np.isfinite(track.sigma_m).any():
+        return SINGLE_SIGMA_M
+    return float(np.nanmedian(track.sigma_m))
+
+
+def _apart_m(track: Track, other: Track) -> float:
+    """How far apart two tracks usually are while both were on, 0 where they never were."""
+    places = track.interpolate(other.utc_ns, SAME_TIME_S)
+    north_m = np.radians(other.latitude - places.latitude) * EARTH_RADIUS_M
+    east_m = np.radians(other.longitude - places.longitude) * EARTH_RADIUS_M * np.cos(np.radians(other.latitude))
+    metres = np.hypot(north_m, east_m)
+    return float(np.nanmedian(metres)) if np.isfinite(metres).any() else 0.0
+
+
+def shift_onto(rows: Sequence[Photo], track: Track, max_gap_s: float) -> float | None:
+    """By how many seconds the photos' clock would have to go for most of them to lie on the track: whole zones only."""
+    utc_ns = np.array([parse_utc(row.utc) for row in rows], dtype=np.int64)
+    for quarters in sorted(range(-56, 57), key=abs):
+        shift_ns = quarters * QUARTER_HOUR_S * NS_PER_S
+        if np.mean(track.nearest(utc_ns + shift_ns, max_gap_s) >= 0) >= MOST:
+            return float(quarters * QUARTER_HOUR_S)
+    return None
+
+
+def locate(rows: Sequence[Photo], track: Track, rule: Rule) -> list[Photo]:
+    """The rows with their positions; those without a fix near enough have empty cells and a flag."""
+    if not rows:
+        return []
+    utc_ns = np.array([parse_utc(row.utc) for row in rows], dtype=np.int64)
+    nearest = track.nearest(utc_ns, rule.max_gap_s)
+    places = None
+    if rule.method != "nearest":
+        places = lever_arm(track.interpolate(utc_ns, rule.max_gap_s, rule.method), rule.lever_arm_m)
+    return [
+        _located(row, int(moment), int(fix), number, track, places)
+        for number, (row, moment, fix) in enumerate(zip(rows, utc_ns, nearest, strict=True))
+    ]
+
+
+def place_of(row: Photo) -> tuple[float, float, float | None] | None:
+    """Latitude, longitude and altitude of a photo: those of its very instant, else of its fix; None without any."""
+    if row.interpolated_latitude is not None and row.interpolated_longitude is not None:
+        return row.interpolated_latitude, row.interpolated_longitude, row.interpolated_altitude_m
+    if row.latitude is not None and row.longitude is not None:
+        return row.latitude, row.longitude, row.altitude_m
+    return None
+
+
+def direction_of(row: Photo, name: str, directions: Sequence[str]) -> float | None:
+    """Where the camera called `name` looks, in degrees, from the heading; `directions` as in configs.py."""
+    if row.heading_deg is None:
+        return None
+    turns = dict(entry.split("=", 1) for entry in directions)
+    return (row.heading_deg + float(turns.get(name, turns.get(row.camera, 0.0)))) % 360
+
+
+def tags_of(row: Photo, width: int, height: int, direction_deg: float | None = None, **more: Any) -> PhotoTags:
+    """What is written into the photo of a row; `more` are make, model, serial and other tags of the camera."""
+    latitude, longitude, altitude_m = place_of(row) or (None, None, None)
+    return PhotoTags(
+        utc_ns=parse_utc(row.utc),
+        width=width,
+        height=height,
+        time_error_ms=row.time_error_ms,
+        latitude=latitude,
+        longitude=longitude,
+        altitude_m=altitude_m,
+        heading_deg=row.heading_deg,
+        direction_deg=direction_deg,
+        speed_mps=row.speed_mps,
+        hdop=row.hdop,
+        sigma_m=row.position_sigma_m,
+        satellites=row.satellites,
+        quality=row.quality,
+        **more,
+    )
+
+
+def _located(row: Photo, utc_ns: int, fix: int, number: int, track: Track, places: Places | None) -> Photo:
+    bare = Photo(**{name: getattr(row, name) for name in _OF_THE_PICTURE})
+    if fix < 0:
+        return replace(bare, flags=with_flags(row.flags, [NO_FIX]))
+    values: dict[str, Any] = {
+        "fix_utc": iso_utc(int(track.utc_ns[fix])),
+        "fix_dt_ms": (int(track.utc_ns[fix]) - utc_ns) / NS_PER_MS,
+        "latitude": float(track.latitude[fix]),
+        "longitude": float(track.longitude[fix]),
+        "altitude_m": _known(track.altitude_m[fix]),
+        "quality": _whole(track.quality[fix]),
+        "satellites": _whole(track.satellites[fix]),
+        "hdop": _known(track.hdop[fix]),
+        "fix_sigma_m": _known(track.sigma_m[fix]),
+        "speed_mps": _known(track.speed_mps[fix]),
+        "heading_deg": _known(track.course_deg[fix]),
+        "flags": " ".join(word for word in row.flags.split() if word != NO_FIX),
+    }
+    sigma_m = float(track.sigma_m[fix])
+    if places is not None and places.how[number] != "none":
+        values |= {
+            "interpolation": places.how[number],
+            "interpolated_latitude": float(places.latitude[number]),
+            "interpolated_longitude": float(places.longitude[number]),
+            "interpolated_altitude_m": _known(places.altitude_m[number]),
+            "heading_deg": _known(places.heading_deg[number]),
+            "speed_mps": _known(places.speed_mps[number]),
+        }
+        sigma_m = float(places.sigma_m[number])
+    values["position_sigma_m"] = _with_time(sigma_m, values["speed_mps"], row.time_error_ms)
+    return replace(bare, **values)
+
+
+_OF_THE_PICTURE = (
+    "photo",
+    "camera",
+    "utc",
+    "time_error_ms",
+    "video",
+    "pts_s",
+    "frame",
+    "sharpness",
+    "luminance",
+    "flags",
+)
+
+
+def _with_time(sigma_m: float, speed_mps: float | None, time_error_ms: float | None) -> float | None:
+    """One sigma of the position, the share of the time's error included."""
+    if not math.isfinite(sigma_m):
+        return None
+    return math.hypot(sigma_m, (speed_mps or 0.0) * (time_error_ms or 0.0) / 1000 / SIGMAS_IN_99_PERCENT)
+
+
+def _known(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _whole(value: float) -> int | None:
+    return int(value) if math.isfinite(value) and value >= 0 else None

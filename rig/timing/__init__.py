@@ -1,0 +1,1 @@
+"""When a frame was exposed: codes read from film, the camera's clock, its error bar."""

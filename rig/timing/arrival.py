@@ -1,0 +1,135 @@
+"""How a camera's clock ran, from when its pictures came: the fastest ones always took the same time on their way."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from rig.clock import NS_PER_S, ClockCurve, fit_clock
+from rig.footage.video import MPEG_TS_CLOCK_HZ, Video, index_of
+from rig.timing.timeline import CameraClock
+
+Int64 = npt.NDArray[np.int64]
+Float64 = npt.NDArray[np.float64]
+
+WINDOW_NS = 15 * NS_PER_S
+FASTEST_PICTURES = 0.02  # of a window: the plain minimum follows single early ones
+MIN_FILLED = 0.3  # of the usual number of pictures in a window
+SMOOTHING_NS = 150 * NS_PER_S  # a crystal warms up in ten minutes
+MIN_SPAN_NS = 120 * NS_PER_S  # below this the drift is smaller than what arrivals tell
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """The lower edge of a delay that jitters upwards, at some instants; only its changes mean anything."""
+
+    at_ns: Int64
+    delay_ns: Float64
+
+
+def envelope(at_ns: Int64, delay_ns: Int64, share: float) -> Envelope | None:
+    """The share-quantile of each 15 s, smoothed by local lines; None when it spans too little."""
+    edge = edges(at_ns, delay_ns, share)
+    return None if edge is None else Envelope(edge.at_ns, _smoothed(edge.at_ns, edge.delay_ns))
+
+
+def edges(at_ns: Int64, delay_ns: Int64, share: float) -> Envelope | None:
+    """The share-quantile of each 15 s as it is; None when it spans too little."""
+    if len(at_ns) < 2 or int(at_ns[-1]) - int(at_ns[0]) < MIN_SPAN_NS:
+        return None
+    base = int(np.median(delay_ns))
+    window = (at_ns - at_ns[0]) // WINDOW_NS
+    groups = np.split(np.arange(len(at_ns)), np.flatnonzero(np.diff(window)) + 1)
+    slope = _slope(at_ns, delay_ns - base)
+    places, lows = [], []
+    usual = float(np.median([len(group) for group in groups]))
+    for group in groups:
+        if len(group) < MIN_FILLED * usual:
+            continue  # the quantile of a few is no edge
+        middle = (int(at_ns[group[0]]) + int(at_ns[group[-1]])) // 2
+        flat = (delay_ns[group] - base) - slope * (at_ns[group] - middle)
+        places.append(middle)
+        lows.append(float(np.quantile(flat, share)))
+    return Envelope(np.array(places, dtype=np.int64), np.array(lows))
+
+
+def _slope(at_ns: Int64, delay_ns: Int64) -> float:
+    """The whole drift, so that no window's quantile is blurred by it."""
+    tenth = max(1, len(at_ns) // 10)
+    first, last = (float(np.quantile(part, FASTEST_PICTURES)) for part in (delay_ns[:tenth], delay_ns[-tenth:]))
+    return (last - first) / float(at_ns[-tenth:].mean() - at_ns[:tenth].mean())
+
+
+def _smoothed(at: Int64, lows: Float64) -> Float64:
+    """At each place the line through its neighbourhood; it follows a bend and does not lag at the ends."""
+    smooth = np.empty(len(at))
+    for index, middle in enumerate(at):
+        away = (at - middle).astype(np.float64)
+        weight = np.clip(1 - np.abs(away) / SMOOTHING_NS, 0, None)
+        mean = float((weight * away).sum() / weight.sum())
+        level = float((weight * lows).sum() / weight.sum())
+        spread = float((weight * (away - mean) ** 2).sum())
+        slope = float((weight * (away - mean) * (lows - level)).sum()) / spread if spread > 0 else 0.0
+        smooth[index] = level - slope * mean
+    return smooth
+
+
+def arrivals(item: Video) -> tuple[Int64, Int64]:
+    """PTS on the video's clock and CLOCK_MONOTONIC of arrival of all pictures, from the indexes beside a stream."""
+    pts: list[Int64] = []
+    came: list[Int64] = []
+    for clip in item.clips:
+        index = index_of(clip)
+        if index is not None:
+            pts.append(index.pts * NS_PER_S // MPEG_TS_CLOCK_HZ + clip.clock_offset_ns)
+            came.append(index.arrival_ns)
+    if not pts:
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    order = np.argsort(np.concatenate(came), kind="stable")
+    return np.concatenate(pts)[order], np.concatenate(came)[order]
+
+
+def epochs(positions: Path) -> tuple[Int64, Int64]:
+    """CLOCK_MONOTONIC of arrival and UTC of the receiver's epochs in a `positions.csv`; empty when there are none."""
+    import pandas as pd  # loaded only where there is a log to read: it takes half a second
+
+    try:
+        table = pd.read_csv(positions, usecols=["utc_ns", "arrival_monotonic_ns"], on_bad_lines="skip").dropna()
+        arrived = table["arrival_monotonic_ns"].to_numpy(np.int64)
+        utc = table["utc_ns"].to_numpy(np.int64)
+    except (OSError, ValueError):
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    order = np.argsort(arrived, kind="stable")
+    return arrived[order], utc[order]
+
+
+def receiver_clock(positions: Path, latency_ns: int, latency_error_ns: int) -> ClockCurve | None:
+    """UTC over CLOCK_MONOTONIC of a recording, by all epochs of its `positions.csv`; None without enough."""
+    return fit_clock(*epochs(positions), latency_ns, latency_error_ns)
+
+
+def bent(clock: CameraClock, item: Video, utc: ClockCurve | None, monotonic_error_ppm: float) -> CameraClock:
+    """The clock of one film of the code with the drift that the stream's arrivals show; the same when they show none.
+
+    Without a receiver (`utc` None) CLOCK_MONOTONIC is taken for UTC's rate, which it is within `monotonic_error_ppm`.
+    """
+    pts, came = arrivals(item)
+    edge = envelope(pts, (utc.utc_ns(came) if utc else came) - pts, FASTEST_PICTURES) if len(pts) else None
+    if edge is None:
+        return clock
+    return along(clock, edge, monotonic_error_ppm, None if utc is None else (int(pts[0]), int(pts[-1])))
+
+
+def along(clock: CameraClock, edge: Envelope, rate_error_ppm: float, span: tuple[int, int] | None) -> CameraClock:
+    """The clock of one film of the code, going on as the delay of arrival does; exact in rate within `span`."""
+    anchor = clock.anchors[0].pts_ns
+    drift = edge.delay_ns - np.interp(anchor, edge.at_ns, edge.delay_ns)
+    drift -= (edge.at_ns - anchor) * (clock.rate_ppm * 1e-6)
+    return replace(
+        clock,
+        source="qr+arrival",
+        rate_error_ppm=min(rate_error_ppm, clock.rate_error_ppm),
+        curve=tuple((int(x), round(float(y))) for x, y in zip(edge.at_ns, drift, strict=True)),
+        curve_span=span,
+    )

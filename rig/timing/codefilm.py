@@ -1,0 +1,137 @@
+"""The pictures of a video that show the time code: what they say, and how the code's modules look in them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from rig.clock import NS_PER_S
+from rig.footage import video
+from rig.footage.video import Clip, Video
+from rig.timing import vernier
+from rig.timing.qrtime import CodeReader, Corners, Luma, Reading, crop_around
+from rig.timing.timeline import Observation
+from rig.timing.vernier import Sighting
+
+Int64 = npt.NDArray[np.int64]
+Window = tuple[int, int]  # from and until, on the video's clock in ns
+
+SEARCH_EVERY = 3  # frames, until a code is found; at 25 fps and 60 Hz each 5th is in the same phase, perhaps mixed
+MAX_UNREAD = 15  # pictures in a row that may still be placed between two that were read
+KEYS_APART_NS = 5 * NS_PER_S // 2  # of key frames that are looked at; a film of the code lasts 3 s
+AROUND_KEY_NS = 10 * NS_PER_S  # searched on either side of a key frame that shows a code
+
+
+@dataclass(slots=True)
+class CodeFilm:
+    """What was read, and the pictures for the vernier, in the order of showing."""
+
+    observations: list[Observation] = field(default_factory=list)
+    sightings: list[Sighting] = field(default_factory=list)
+
+    def extend(self, other: "CodeFilm") -> None:
+        """Take in what was read in other windows of the same video."""
+        self.observations += other.observations
+        self.sightings += other.sightings
+
+
+def read_windows(item: Video, windows: Sequence[Window]) -> CodeFilm:
+    """All time codes in some parts of a video; every picture of them is looked at while a code is in sight."""
+    film = CodeFilm()
+    follower = _Follower(film)
+    for clip in item.clips:
+        numbers = np.flatnonzero(_inside(clip.clock_ns, windows)).tolist()
+        for number, picture in video.pictures(clip, numbers):
+            if follower.following or number % SEARCH_EVERY == 0:
+                follower.look(int(clip.clock_ns[number]), video.luma(picture))
+    return film
+
+
+def read_key_frames(item: Video) -> list[Window]:
+    """Where in the video a code is in sight, from its key frames alone: seven times less to decode."""
+    windows: list[Window] = []
+    reader = CodeReader()
+    for clip in item.clips:
+        for number, picture in video.pictures(clip, _key_frames(clip)):
+            if reader.read_all(video.luma(picture)):
+                instant = int(clip.clock_ns[number])
+                windows.append((instant - AROUND_KEY_NS, instant + AROUND_KEY_NS))
+    return windows
+
+
+def _key_frames(clip: Clip) -> list[int]:
+    """Key frames that are so far apart that no film of the code lies between two of them."""
+    numbers = np.searchsorted(clip.pts, np.unique(clip.packet_pts[clip.packet_key]))
+    _, first = np.unique(clip.pts_ns[numbers] // KEYS_APART_NS, return_index=True)
+    return [int(number) for number in numbers[first]]
+
+
+def _inside(clock_ns: Int64, windows: Iterable[Window]) -> npt.NDArray[np.bool_]:
+    inside = np.zeros(len(clock_ns), dtype=np.bool_)
+    for begin, end in windows:
+        inside |= (clock_ns >= begin) & (clock_ns <= end)
+    return inside
+
+
+@dataclass(frozen=True, slots=True)
+class _Unread:
+    pts_ns: int
+    crop: Luma
+    left: int
+    top: int
+    height: int  # of the whole picture
+
+
+class _Follower:
+    """Reads picture after picture; one that could not be read is placed by its neighbours once the next one is read."""
+
+    def __init__(self, film: CodeFilm) -> None:
+        self._film = film
+        self._reader = CodeReader()
+        self._last: dict[int, tuple[int, Reading]] = {}
+        self._unread: dict[int, list[_Unread]] = {}
+
+    @property
+    def following(self) -> bool:
+        return self._reader.following
+
+    def look(self, pts_ns: int, luma: Luma) -> None:
+        readings = self._reader.read_all(luma)
+        for reading in readings:
+            row = sum(y for _, y in reading.corners) / len(reading.corners) / luma.shape[0]
+            self._film.observations.append(Observation(pts_ns, reading.code, row, reading.screen))
+            if reading.mask is not None:
+                self._place_unread(pts_ns, reading)
+                self._keep(pts_ns, reading, vernier.sample(luma, reading.corners))
+                self._last[reading.screen] = (pts_ns, reading)
+        for screen in self._last.keys() - {reading.screen for reading in readings}:
+            self._remember(screen, pts_ns, luma)
+
+    def _keep(self, pts_ns: int, reading: Reading, sample: vernier.Sample | None) -> None:
+        if sample is not None and reading.mask is not None:
+            self._film.sightings.append(Sighting(pts_ns, reading.code, reading.mask, sample, reading.screen))
+
+    def _remember(self, screen: int, pts_ns: int, luma: Luma) -> None:
+        waiting = self._unread.setdefault(screen, [])
+        if len(waiting) == MAX_UNREAD:
+            del self._last[screen], self._unread[screen]
+            return
+        crop, (left, top) = crop_around(luma, self._last[screen][1].corners)
+        waiting.append(_Unread(pts_ns, crop, left, top, luma.shape[0]))
+
+    def _place_unread(self, pts_ns: int, reading: Reading) -> None:
+        for unread in self._unread.pop(reading.screen, []):
+            before_ns, before = self._last[reading.screen]
+            share = (unread.pts_ns - before_ns) / (pts_ns - before_ns)
+            corners = _between(before.corners, reading.corners, share, (unread.left, unread.top))
+            sample = vernier.sample(unread.crop, corners)
+            if sample is not None and reading.mask is not None:
+                row = (sample.row * unread.crop.shape[0] + unread.top) / unread.height
+                placed = vernier.Sample(sample.light, row)
+                self._film.sightings.append(Sighting(unread.pts_ns, None, reading.mask, placed, reading.screen))
+
+
+def _between(before: Corners, after: Corners, share: float, corner: tuple[int, int]) -> Corners:
+    places = (1 - share) * np.array(before) + share * np.array(after) - corner
+    return tuple((float(x), float(y)) for x, y in places)

@@ -1,0 +1,346 @@
+"""The display latency of a phone from an LED that blinks a known pattern beside its code, both filmed by one camera.
+
+The LED says when the pictures were taken, the code says when its animation frame began: the difference is the display
+latency, from the frame's time stamp to the light in the row of the code's centre.
+`python -m rig.timing.led blink` drives the LED, `python -m rig.timing.led estimate VIDEO` measures and stores.
+"""
+
+import argparse
+import json
+import logging
+import random
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import configs
+from configs import Settings
+from rig import cli
+from rig.clock import NS_PER_MS, NS_PER_S, UtcClock, iso_utc, system_clock
+from rig.errors import DeviceNotFoundError, NoCalibrationError, UnreadableError
+from rig.files import write_atomically
+from rig.timing.gpio import Pin, opened
+from rig.workers import Link
+
+if TYPE_CHECKING:
+    from rig.timing.codelog import CodeLog
+
+LOG_NAME = "led.json"
+STORE_NAME = "display-latency.json"
+USUAL_LATENCY_MS = Settings().display_latency_ms, Settings().display_latency_error_ms
+SHORTEST_NS, LONGEST_NS = 40 * NS_PER_MS, 120 * NS_PER_MS  # between two edges: longer than a frame
+DEFAULT_SECONDS = 10.0  # at 29.97 frames/s a 60 Hz screen shows a mixed code only now and then
+SPIN_NS = 2 * NS_PER_MS  # a sleep may be so late; the rest is waited for awake
+NAP_S = 0.05  # at most, so that a stop is heard
+START_DELAY_NS = 100 * NS_PER_MS
+SERVER_ASKED = 20  # times: the fastest answer bounds the clock best
+SERVER_TIMEOUT_S = 3.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LedLog:
+    """When the LED was switched: (UTC in ns by the Pi's clock, on), in order, off before and after."""
+
+    seed: int
+    edges: tuple[tuple[int, bool], ...]
+    clock_error_ns: int  # half-width of these instants against the clock that the page asks for
+
+
+@dataclass(frozen=True, slots=True)
+class BlinkStatus:
+    """How far the blinking is: what the worker reports, 1 when its log is written."""
+
+    share: float
+    log: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyResult:
+    """The display latency of one phone and browser, for the row of the code's centre, with its half-width (99 %)."""
+
+    user_agent: str
+    latency_ms: float
+    error_ms: float
+    when: str  # of the film, ISO 8601 UTC
+    codes: int
+    method: str  # how the codes told their time: led+vernier or led+interval
+
+
+def pattern(seed: int, seconds: float) -> tuple[int, ...]:
+    """When to switch, in ns from the first edge (on); an even number of edges, so that the LED ends dark."""
+    dice = random.Random(seed)
+    instants = [0]
+    while instants[-1] < seconds * NS_PER_S or len(instants) % 2:
+        instants.append(instants[-1] + dice.randint(SHORTEST_NS, LONGEST_NS))
+    return tuple(instants)
+
+
+def blink(
+    pin: Pin, clock: UtcClock, seconds: float, seed: int, keep_on: Callable[[float], bool], clock_error_ns: int = 0
+) -> LedLog:
+    """Switch a pin by the pattern of `seed`; the log holds when it really happened.
+
+    `keep_on` is asked in the pauses with the share that is done; when it says no, the log ends there.
+    """
+    plan = pattern(seed, seconds)
+    begin_ns = time.monotonic_ns() + START_DELAY_NS
+    edges: list[tuple[int, bool]] = []
+    brackets: list[int] = []
+    try:
+        for number, instant in enumerate(plan):
+            if not _wait(begin_ns + instant, lambda: keep_on(instant / plan[-1])):  # noqa: B023 - called at once
+                break
+            edges.append(_switch(pin, number % 2 == 0, clock, brackets))
+    finally:
+        if len(edges) % 2:
+            edges.append(_switch(pin, False, clock, brackets))
+        pin.set(False)
+    brackets.sort()
+    # One edge during which the process was held up must not widen all: the fit bears single wrong edges.
+    doubt_ns = brackets[len(brackets) * 95 // 100] // 2 if brackets else 0
+    return LedLog(seed, tuple(edges), clock_error_ns + doubt_ns)
+
+
+def blink_worker(link: Link, folder: Path, seconds: float, settings: Settings, clock: UtcClock | None = None) -> None:
+    """Blink the LED of `settings.led_pin` and write `led.json` into a recording's folder; a worker's target.
+
+    `clock` is the one that `/api/time` tells, `Car.clock()`. Raises DeviceNotFoundError off the Pi.
+    """
+
+    def keep_on(share: float) -> bool:
+        link.check()
+        link.report(BlinkStatus(share))
+        return not link.stopping
+
+    with opened(settings.led_pin) as pin:
+        edges = blink(pin, clock or system_clock(), seconds, random.randrange(1 << 32), keep_on)
+    path = folder / LOG_NAME
+    write_log(path, edges)
+    link.report(BlinkStatus(1.0, path))
+
+
+def write_log(path: Path, edges: LedLog) -> None:
+    """Store a log as `{"seed", "edges": [[utc_ns, on], ...], "clock_error_ns"}`."""
+    write_atomically(path, json.dumps(asdict(edges)).encode())
+
+
+def read_log(path: Path) -> LedLog:
+    """The log in a file. Raises UnreadableError when it is none, or its edges are not in order, on and off in turn."""
+    try:
+        values = json.loads(path.read_bytes())
+        edges = tuple((int(utc_ns), bool(on)) for utc_ns, on in values["edges"])
+        found = LedLog(int(values["seed"]), edges, int(values["clock_error_ns"]))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UnreadableError(f"{path} is not a log of the LED ({error!r})", cure="blink again") from error
+    in_order = all(old[0] < new[0] and old[1] != new[1] for old, new in pairwise(edges))
+    if not edges or not edges[0][1] or edges[-1][1] or not in_order:
+        raise UnreadableError(f"the edges in {path} are not in order, on and off in turn", cure="blink again")
+    return found
+
+
+def measure_worker(link: Link, films: Sequence[Path], folder: Path, user_agent: str, settings: Settings) -> None:
+    """Report the LatencyResult of the film that tells it best, all of one blinking; a worker's target.
+
+    `films` are files or folders of streams, `folder` holds the LED's log and what pages say that they drew. Raises
+    what `measure` raised of the first film when none tells it.
+    """
+    from rig.timing.codelog import read_logs  # here: see measure
+
+    logs, found, failures = read_logs(folder), [], []
+    for film in films:
+        try:
+            found.append(measure(film, folder / LOG_NAME, user_agent, logs=logs, settings=settings))
+        except (NoCalibrationError, UnreadableError) as error:
+            failures.append(error)
+    if not found:
+        raise failures[0]
+    best = min(found, key=lambda result: result.error_ms)
+    store(settings.output, best)
+    link.report(best)
+
+
+def measure(
+    film: Path,
+    led_log: Path | LedLog,
+    user_agent: str = "",
+    *,
+    logs: "Sequence[CodeLog]" = (),
+    settings: Settings | None = None,
+) -> LatencyResult:
+    """The display latency from a film of LED and code: a file, or the folder of a stream that may still be written.
+
+    `logs` are what pages say that they drew (`codelog.read_logs`); with one, its offset's bound is in the bar,
+    and it names the user agent. Raises UnreadableError for a film or log that cannot be read or when nothing names
+    the phone, NoCalibrationError when code or LED are not in the film.
+    """
+    from rig.timing import ledfilm  # here: PyAV and OpenCV have no place in the server
+
+    edges = read_log(led_log) if isinstance(led_log, Path) else led_log
+    found = ledfilm.estimate(film, edges, settings or Settings(), logs)
+    agent = user_agent or found.user_agent
+    if not agent:
+        raise UnreadableError(
+            "nothing says which phone and browser showed the code",
+            cure="show the page /qrcode of this Pi, or name the user agent",
+        )
+    return LatencyResult(
+        user_agent=agent,
+        latency_ms=round(found.latency_ns / NS_PER_MS, 2),
+        error_ms=round(found.error_ns / NS_PER_MS, 2),
+        when=iso_utc(found.utc_ns),
+        codes=found.codes,
+        method=f"led+{found.method}",
+    )
+
+
+def stored_latency(output: Path, user_agent: str) -> tuple[float, float] | None:
+    """(latency in ms, its half-width in ms) that was measured for this phone and browser; None when it never was."""
+    entry = _stored(output).get(user_agent)
+    with suppress(TypeError, ValueError, KeyError):
+        if entry is not None:
+            return float(entry["latency_ms"]), float(entry["error_ms"])
+    return None
+
+
+def display_latency(settings: Settings, user_agents: Iterable[str]) -> tuple[float, float]:
+    """(ms, half-width in ms) as asked for in the settings, else as measured of the one phone that showed the page."""
+    asked = settings.display_latency_ms, settings.display_latency_error_ms
+    agents = set(user_agents)
+    if asked != USUAL_LATENCY_MS or len(agents) != 1:
+        return asked
+    return stored_latency(settings.output, agents.pop()) or asked
+
+
+def store(output: Path, result: LatencyResult) -> None:
+    """Keep a result for later films of this phone and browser."""
+    values = asdict(result)
+    entries = _stored(output) | {str(values.pop("user_agent")): values}
+    output.mkdir(parents=True, exist_ok=True)
+    write_atomically(output / STORE_NAME, json.dumps(entries, indent=1, ensure_ascii=False).encode())
+
+
+def _stored(output: Path) -> dict[str, Any]:
+    """All that was measured. A damaged file counts as empty: the latencies can be measured again."""
+    path = output / STORE_NAME
+    try:
+        entries = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        log.warning("%s cannot be read (%s): measure the display latency again", path, error)
+        return {}
+    return entries if isinstance(entries, dict) else {}
+
+
+def _switch(pin: Pin, on: bool, clock: UtcClock, brackets: list[int]) -> tuple[int, bool]:
+    before = time.monotonic_ns()
+    pin.set(on)
+    after = time.monotonic_ns()
+    brackets.append(after - before)
+    return clock.utc_ns((before + after) // 2), on
+
+
+def _wait(until_ns: int, keep_on: Callable[[], bool]) -> bool:
+    """Sleep, then spin until an instant of CLOCK_MONOTONIC; False when told to end."""
+    asked = True
+    while (left := until_ns - time.monotonic_ns()) > SPIN_NS:
+        asked = keep_on()
+        if not asked:
+            return False
+        time.sleep(min(NAP_S, max(0.0, (left - SPIN_NS) / NS_PER_S)))
+    while time.monotonic_ns() < until_ns:
+        pass
+    return asked
+
+
+def server_clock(url: str) -> tuple[UtcClock, int]:
+    """The clock of the running server, and the half-width of what its answers leave open, in ns.
+
+    Raises DeviceNotFoundError when it does not answer: the page would then have asked another clock.
+    """
+    best: tuple[int, int, int] | None = None
+    for _ in range(SERVER_ASKED):
+        sent = time.monotonic_ns()
+        try:
+            with urllib.request.urlopen(f"{url}/api/time", timeout=SERVER_TIMEOUT_S) as answer:
+                utc_ns = int(json.load(answer)["utc_ns"])
+        except (urllib.error.URLError, OSError, ValueError, KeyError, TypeError) as error:
+            raise DeviceNotFoundError(
+                f"no edenCar server answers at {url}", cure="start ./edencar serve: the page takes its time from there"
+            ) from error
+        took = time.monotonic_ns() - sent
+        best = min(best or (took, sent, utc_ns), (took, sent, utc_ns))
+    assert best
+    took, sent, utc_ns = best
+    middle = sent + took // 2
+    return UtcClock(utc_ns - middle, middle, took // 2, "server"), took // 2
+
+
+def _parser(settings: Settings) -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    # Also known before the verb; there they have their defaults.
+    common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object")
+    common.add_argument("-v", "--verbose", action="store_true", default=argparse.SUPPRESS, help="say more")
+    parser = argparse.ArgumentParser(prog="rig.timing.led", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verb = verbs.add_parser("blink", parents=[common], help="blink the LED and write led.json")
+    verb.add_argument("--seconds", type=float, default=DEFAULT_SECONDS)
+    verb.add_argument("--seed", type=int, default=None, help="of the pattern; any by default")
+    verb.add_argument("--pin", default=settings.led_pin, help="BCM number, or a file that takes 1 and 0")
+    verb.add_argument("--server", default=f"http://127.0.0.1:{settings.port}", help="whose clock the page shows")
+    verb.add_argument("--output", type=Path, default=Path(), help="folder for led.json")
+    verb = verbs.add_parser("estimate", parents=[common], help="measure the display latency from a film and store it")
+    verb.add_argument("video", type=Path)
+    verb.add_argument("--led", type=Path, default=None, help="log of the LED; led.json beside the video by default")
+    verb.add_argument("--user-agent", default="", help="of the phone's browser; by default what its page uploaded")
+    verb.add_argument("--recording", type=Path, default=None, help="its folder, with what the page says that it drew")
+    verb.add_argument("--output", type=Path, default=settings.output, help=f"folder of {STORE_NAME}")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> LedLog | LatencyResult:
+    if options.verb == "blink":
+        return _blink_now(options)
+    from rig.timing.codelog import read_logs  # here: see measure
+
+    logs = read_logs(options.recording) if options.recording else []
+    led_log = options.led or options.video.parent / LOG_NAME
+    result = measure(options.video, led_log, options.user_agent, logs=logs, settings=configs.load())
+    store(options.output, result)
+    return result
+
+
+def _blink_now(options: argparse.Namespace) -> LedLog:
+    seed = random.randrange(1 << 32) if options.seed is None else options.seed
+    with opened(options.pin) as pin:
+        clock, error_ns = server_clock(options.server)
+        edges = blink(pin, clock, options.seconds, seed, lambda _: True, error_ns)
+    options.output.mkdir(parents=True, exist_ok=True)
+    write_log(options.output / LOG_NAME, edges)
+    return edges
+
+
+def _say(result: LedLog | LatencyResult) -> str:
+    if isinstance(result, LedLog):
+        return f"{len(result.edges)} edges, each within {result.clock_error_ns / NS_PER_MS:.2f} ms"
+    return (
+        f"display latency {result.latency_ms:.1f} ms ± {result.error_ms:.1f} ms "
+        f"({result.method}, {result.codes} codes), stored for {result.user_agent}"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    return cli.run(_parser(configs.load()), _run, _say, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
