@@ -224,6 +224,7 @@ def test_a_full_disk_ends_the_recording_in_order(tmp_path: Path, monkeypatch: py
         manifest, _ = car.start()
         monkeypatch.setattr("rig.drive.room.free_bytes", lambda _path: 0)
         wait_for(lambda: car.recordings.get(manifest.id).state == FINISHED)
+        wait_for(lambda: car.status().state == "idle")
         assert "the disk is full" in car.recordings.get(manifest.id).warnings[-1]
         monkeypatch.undo()
         (problem,) = (problem for problem in car.status().problems if problem.code == "disk_full")
