@@ -52,6 +52,7 @@ from rig.live.thumbnails import Thumbnails
 from rig.recordings import OPEN_STATES, RECORDING, Manifest, Recordings
 from rig.status import CameraNow, CarStatus
 from rig.systemd import told_to_systemd
+from rig.workers import use_one_heap
 
 ROOT = Path(__file__).parent
 WEB = ROOT / "web"
@@ -816,6 +817,7 @@ def _version() -> str:
 
 
 def _serve(options: argparse.Namespace) -> dict[str, Any]:
+    use_one_heap()
     wanted = {name: getattr(options, name) for name in ("host", "port", "output")}
     settings = replace(configs.load(), **{name: value for name, value in wanted.items() if value is not None})
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -26,6 +26,7 @@ from typing import Any, Protocol
 from rig.errors import DeviceError, EdencarError
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+M_ARENA_MAX = -8  # malloc.h of glibc
 STOP_GRACE_S = 5.0
 DEATH_S = 2.0  # for the kernel to take away what was killed, unless a disk holds it
 # A fresh interpreter, and not multiprocessing's: that one would load the server's own module again in each worker, and
@@ -294,6 +295,7 @@ def _launch(name: str, descriptor: int) -> "subprocess.Popen[bytes]":
 def live(descriptor: int, parent: int) -> None:
     """The life of a worker's process; only `Worker.start` begins one."""
     _end_with(parent)
+    use_one_heap()
     faulthandler.enable()
     # Ctrl-C reaches the whole terminal; the server stops its workers in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -311,6 +313,15 @@ def live(descriptor: int, parent: int) -> None:
         link._send(_Ended(EdencarError(f"{type(error).__name__}: {error}")))
     else:
         link._send(_Ended(None))
+
+
+def use_one_heap() -> None:
+    """Have all threads of this process share one heap (glibc only).
+
+    Each would have its own, and as threads take turns all of them fill: some MB an hour with nothing to show for it.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def _end_with(parent: int) -> None:
