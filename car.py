@@ -24,7 +24,7 @@ from rig.drive.fetching import Fetches
 from rig.drive.housekeeping import Housekeeping
 from rig.drive.power import machine_problems
 from rig.drive.room import STOP_S, Room
-from rig.drive.running import CAMERA, PHOTOS, VIDEO, Running
+from rig.drive.running import Running
 from rig.errors import ConflictError, EdencarError, NoSpaceError, UsageError
 from rig.live.drawlog import DrawLogs
 from rig.live.lookout import Lookout, calibration
@@ -33,11 +33,16 @@ from rig.live.streaming import Streams, measure_latency, passing_streams, watch_
 from rig.live.watch import Picture, Sight, watch_worker
 from rig.photo.spacing import Every
 from rig.recordings import (
+    CAMERA,
     FETCHING,
     FINISHED,
     INTERRUPTED,
+    MODES,
     OPEN_STATES,
+    PHOTOS,
+    POSITIONS_ONLY,
     RECORDING,
+    VIDEO,
     Manifest,
     RecordedReceiver,
     Recordings,
@@ -66,9 +71,6 @@ from rig.supervision import Kept
 from rig.timing.gpio import opened
 from rig.timing.led import LatencyResult
 from rig.workers import StartCapture, Target, Worker
-
-MODES = (VIDEO, CAMERA, PHOTOS)
-POSITIONS_ONLY = "positions-only"
 
 TICK_S = 0.25
 BOOKS_S = 1.0
@@ -166,7 +168,7 @@ class Car:
 
     def start(
         self,
-        mode: str = "video",
+        mode: str = VIDEO,
         name: str = "",
         cameras: Sequence[str] | None = None,
         allow: str = "",
@@ -588,7 +590,7 @@ class Car:
                     warnings = (*manifest.warnings, f"the server ended while this was in state {manifest.state}")
                     self.recordings.update(manifest.id, state=INTERRUPTED, warnings=warnings)
                     goes_on = manifest if not age and manifest.state == RECORDING and manifest.alive else goes_on
-                if manifest.mode == "camera":
+                if manifest.mode == CAMERA:
                     self._fetches.add(manifest.id, known=False)
         return goes_on
 

@@ -5,16 +5,15 @@ import hashlib
 import json
 import logging
 import re
-import secrets
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -24,7 +23,6 @@ from flask import (
     Response,
     abort,
     current_app,
-    render_template,
     request,
     send_file,
 )
@@ -32,7 +30,7 @@ from waitress.server import create_server
 from werkzeug.exceptions import RequestedRangeNotSatisfiable, ServiceUnavailable
 
 import configs
-from car import MODES, POSITIONS_ONLY, Car, software
+from car import Car, software
 from configs import Settings
 from jobs import GEOTAG, PROCESS, Job, Jobs
 from rig import cli
@@ -42,23 +40,21 @@ from rig.clock import NS_PER_MS, iso_utc
 from rig.drive import metrics, selftest
 from rig.drive.archive import Archive
 from rig.drive.digest import Digests, photos_json
-from rig.errors import ConflictError, NoSpaceError, UnknownError, UnreadableError, UsageError
-from rig.files import free_bytes
+from rig.errors import ConflictError, UnknownError, UsageError
 from rig.http.access import COOKIE, Gate, guard, read_pin, remember
-from rig.http.openapi import HTML, Notes, describe, markdown
+from rig.http.contract import BLINK_S, BODIES, CALIBRATE_S, DOWNLOADING, NOTES, PICTURE_WIDTHS, REQUIRED
+from rig.http.openapi import describe, markdown
+from rig.http.pages import WEB, assets_version, render, show_page
 from rig.http.tiles import Tiles
-from rig.http.web import POLICY, Rules, answer, install, problem, read_body
+from rig.http.uploads import UPLOAD_BYTES, UPLOAD_FILES, save_uploads
+from rig.http.web import POLICY, answer, install, problem, read_body
 from rig.live.thumbnails import Thumbnails
-from rig.recordings import OPEN_STATES, RECORDING, Manifest, Recordings
+from rig.recordings import MODES, OPEN_STATES, RECORDING, Manifest, Recordings
 from rig.status import CameraNow, CarStatus
 from rig.systemd import told_to_systemd
 from rig.workers import use_one_heap
 
-ROOT = Path(__file__).parent
-WEB = ROOT / "web"
-CODE_PAGE = ROOT / "v1" / "QRCodeDatTimeGenerator.html"
-LANGUAGES = ("fr", "en")
-THEMES = ("auto", "light", "dark")
+CODE_PAGE = Path(__file__).parent / "v1" / "QRCodeDatTimeGenerator.html"
 USUAL_HOST = "http://edencar.local:5000"
 
 THREADS = 32  # more than all long answers together, so that some are left for start, stop and status
@@ -68,10 +64,6 @@ DOWNLOAD_RETRY_S, LISTEN_RETRY_S = 30, 10
 EVENT_S = 1.0
 CONNECTIONS = 500  # half-open ones of a bad network must not lock out the crew
 BODY_BYTES = 64 << 10
-UPLOAD_BYTES = 256 << 20  # a day of NMEA at 10 Hz
-UPLOAD_FILES = 10
-UPLOAD_SUFFIXES = (".csv", ".nmea", ".txt", ".log", ".gpx", ".mp4")
-UPLOADS = "positions/uploads"
 
 CODE_POLICY = POLICY.replace("'self'", "'self' 'unsafe-inline'", 1)  # one file that also works without a server
 MIME_TYPES = {".ts": "video/mp2t", ".nmea": "text/plain", ".idx": "text/plain", ".log": "text/plain"}
@@ -81,133 +73,8 @@ FILE_POLICY = (  # a report may draw itself, but is no page of ours: it has an o
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self' data:;"
     " sandbox allow-scripts"
 )
-DOWNLOADING = ("api.send_recorded_file", "api.download_recording")
-PICTURE_WIDTHS = (320, 1280)
 
-CALIBRATE_S = 10
-BLINK_S = 10
 PREVIEW_WAIT_S, PREVIEW_POLL_S = 5.0, 0.1
-CHARACTERS = r"^[^\x00-\x08\x0b-\x1f\x7f]*$"
-EVERY = {"type": "string", "pattern": r"^(?=.*[1-9])\d{1,4}(\.\d{1,3})?[sm]$", "description": "0.5s or 5m"}
-TEXT = {"type": "string", "maxLength": 200, "pattern": CHARACTERS}
-UTC = {"type": "string", "pattern": r"^20\d\d-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-5]\d(\.\d{1,9})?Z$", "maxLength": 40}
-AGENT = {"type": "string", "maxLength": 1000, "pattern": CHARACTERS}
-DRAW = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 10**15}, "minItems": 2, "maxItems": 2}
-TEXTS = {"type": "array", "items": TEXT, "maxItems": 16}
-# What request bodies may hold, by endpoint; checked by _body and told in /api/openapi.json.
-BODIES: Mapping[str, Rules] = {
-    "api.start": {
-        "mode": {"type": "string", "enum": list(MODES), "default": MODES[0]},
-        "name": TEXT,
-        "cameras": {**TEXTS, "description": "serials; all cameras by default"},
-        "allow": {"type": "string", "enum": [POSITIONS_ONLY]},
-        "every": EVERY,
-    },
-    "api.calibrate": {"seconds": {"type": "number", "minimum": 1, "maximum": 60, "default": CALIBRATE_S}},
-    "api.measure_latency": {
-        "seconds": {"type": "number", "minimum": 5, "maximum": 30, "default": BLINK_S},
-        "user_agent": {**AGENT, "description": "of the phone; by default what its page says"},
-    },
-    "api.change_camera": {
-        "label": {**TEXT, "maxLength": 40, "description": "left, or nothing for no name"},
-        "settings": {**TEXTS, "description": "NAME=OPTION each, or recommended; see GET .../settings"},
-    },
-    "api.log_codes": {
-        "page": {"type": "string", "pattern": r"^[0-9a-z]{4,32}$", "description": "4 to 32 of 0-9 and a-z"},
-        "user_agent": {**AGENT, "type": ["string", "null"]},
-        "refresh_hz": {"type": ["number", "null"], "minimum": 0, "maximum": 1000},
-        "offset_bound_ms": {"type": ["number", "null"], "minimum": 0, "maximum": 1e9},
-        "missed": {"type": ["integer", "null"], "minimum": 0, "maximum": 10**9},
-        "draws": {"type": "array", "items": DRAW, "maxItems": 2000, "description": "[[sequence, UTC in 0.1 ms], ...]"},
-    },
-    "api.change_recording": {"name": TEXT, "note": {**TEXT, "maxLength": 5000}},
-    "api.process": {
-        "every": {
-            **EVERY,
-            "pattern": f"^key$|{EVERY['pattern']}",
-            "description": "0.5s, 5m, or key for all key frames",
-        },
-        "start_utc": {**UTC, "description": "of the first frame, where nothing shows it"},
-    },
-    "api.geotag": {"positions": {**TEXTS, "description": f"files of this recording, e.g. {UPLOADS}/..."}},
-    "api.open_session": {"pin": TEXT},
-}
-REQUIRED = {"api.log_codes": ("page", "draws"), "api.open_session": ("pin",), "api.change_camera": ()}
-FLAG = {"description": "given or not"}
-NOTES = Notes(
-    bodies=BODIES,
-    required=REQUIRED,
-    uploads={"api.geotag": "positions"},
-    queries={
-        "api.show_preview": {"wait": FLAG},
-        "api.send_recorded_file": {"download": FLAG},
-        "api.show_thumbnail": {
-            "width": {"type": "integer", "enum": list(PICTURE_WIDTHS), "default": PICTURE_WIDTHS[0]}
-        },
-    },
-    paths={
-        **{name: {"type": "integer", "minimum": 0} for name in ("zoom", "column", "row")},
-        "folder": {"type": "string", "enum": ["css", "js"]},
-        "recording_id": {"type": "string", "pattern": r"^\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(-\d{1,4})?$"},
-        "job_id": {"type": "string", "pattern": "^[0-9a-f]{12}$"},
-    },
-    types={
-        "api.follow_status": "text/event-stream",
-        "api.show_metrics": metrics.CONTENT_TYPE.partition(";")[0],
-        "api.show_preview": "image/jpeg",
-        "api.show_thumbnail": "image/jpeg",
-        "api.download_recording": "application/zip",
-        "api.send_recorded_file": "*/*",
-        "api.send_tile": "image/*",
-        "pages.send_asset": "text/*",
-        "pages.show_chart": "image/png",
-        **dict.fromkeys(
-            (f"pages.show_{name}" for name in ("drive", "recordings", "recording", "settings", "code")), HTML
-        ),
-    },
-    keys={
-        "api.show_status": ("state", "recording", "cameras", "receiver", "time", "storage", "jobs", "problems"),
-        "api.show_time": ("utc_ns", "sigma_ms", "source", "utc"),
-        "api.start": ("recording",),
-        "api.stop": ("recording",),
-        "api.list_cameras": ("cameras",),
-        "api.change_camera": ("camera",),
-        "api.calibrate": ("seconds", "cameras"),
-        "api.test_devices": ("devices",),
-        "api.list_recordings": ("recordings", "trash"),
-        **dict.fromkeys(("api.get_recording", "api.change_recording", "api.restore_recording"), ("recording",)),
-        **dict.fromkeys(("api.process", "api.geotag", "api.get_job", "api.cancel_job"), ("job",)),
-        "api.list_photos": ("columns", "rows"),
-        "api.list_jobs": ("jobs",),
-        "api.show_session": ("closed", "allowed"),
-        "api.open_session": ("token",),
-    },
-    guarded=DOWNLOADING,
-    examples={
-        "api.show_status": "HOST/api/status",
-        "api.follow_status": "-N --max-time 3 HOST/api/events",
-        "api.show_time": "HOST/api/time",
-        "api.start": "-X POST HOST/api/start",
-        "api.stop": "-X POST HOST/api/stop",
-        "api.list_cameras": "HOST/api/cameras",
-        "api.change_camera": """-X PATCH HOST/api/cameras/$SERIAL -d '{"label": "left"}'""",
-        "api.test_devices": "HOST/api/selftest",
-        "api.list_recordings": "HOST/api/recordings",
-        "api.get_recording": "HOST/api/recordings/$ID",
-        "api.change_recording": """-X PATCH HOST/api/recordings/$ID -d '{"note": "rain at the end"}'""",
-        "api.trash_recording": "-u edencar:$PIN -X DELETE HOST/api/recordings/$ID",
-        "api.restore_recording": "-u edencar:$PIN -X POST HOST/api/recordings/$ID/restore",
-        "api.send_recorded_file": "-u edencar:$PIN -O -C - HOST/api/recordings/$ID/files/recording.json",
-        "api.download_recording": "-u edencar:$PIN -o $ID.zip -C - HOST/api/recordings/$ID/download",
-        "api.list_photos": "HOST/api/recordings/$ID/photos",
-        "api.show_track": "HOST/api/recordings/$ID/track",
-        "api.process": """-X POST HOST/api/recordings/$ID/process -d '{"every": "5m"}'""",
-        "api.geotag": "-X POST HOST/api/recordings/$ID/geotag -F positions=@log.nmea",
-        "api.list_jobs": "HOST/api/jobs",
-        "api.show_metrics": "HOST/metrics",
-        "api.show_health": "HOST/healthz",
-    },
-)
 
 pages = Blueprint("pages", __name__)
 api = Blueprint("api", __name__)
@@ -232,7 +99,7 @@ def create_app(car: Car, jobs: Jobs, settings: Settings) -> Flask:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.register_blueprint(pages)
     app.register_blueprint(api)
-    install(app, settings.host_names, lambda shown: _render("error.html", problem=shown))
+    install(app, settings.host_names, lambda shown: render("error.html", problem=shown))
     guard(app, app.extensions["gate"], closed=frozenset(DOWNLOADING), free=frozenset(("api.open_session",)))
     return app
 
@@ -260,20 +127,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 @pages.get("/")
 def show_drive() -> Response:
     """The page of the drive: state, devices, start and stop. Answers 200."""
-    return _page("drive.html", status=_status(), modes=MODES)
+    return show_page("drive.html", status=_status(), modes=MODES)
 
 
 @pages.get("/recordings")
 def show_recordings() -> Response:
     """The page with the list of recordings and the trash. Answers 200."""
-    return _page("recordings.html")
+    return show_page("recordings.html")
 
 
 @pages.get("/recordings/<recording_id>")
 def show_recording(recording_id: str) -> Response:
     """The page of one recording. Answers 200, 404."""
     tiles: Tiles = current_app.extensions["tiles"]
-    response = _page("recording.html", recording=_recordings().get(recording_id), tiles=tiles)
+    response = show_page("recording.html", recording=_recordings().get(recording_id), tiles=tiles)
     if tiles.origin:
         policy = POLICY.replace("img-src 'self'", f"img-src 'self' {tiles.origin}")
         response.headers["Content-Security-Policy"] = policy
@@ -283,7 +150,7 @@ def show_recording(recording_id: str) -> Response:
 @pages.get("/settings")
 def show_settings() -> Response:
     """The page of the cameras' settings and of the self-test. Answers 200."""
-    return _page("settings.html")
+    return show_page("settings.html")
 
 
 @pages.get("/qrcode")
@@ -307,7 +174,7 @@ def send_asset(version: str, folder: str, name: str) -> Response:
     path = WEB / folder / name
     if path.suffix not in ASSETS or path.is_symlink() or not path.is_file():
         abort(404)
-    caching = FOREVER if version == _version() else "no-store"
+    caching = FOREVER if version == assets_version() else "no-store"
     return Response(path.read_bytes(), mimetype=ASSETS[path.suffix], headers={"Cache-Control": caching})
 
 
@@ -592,7 +459,8 @@ def geotag(recording_id: str) -> Response:
         raise ConflictError(f"recording {recording_id} still runs", cure="stop it first")
     request.max_content_length = UPLOAD_BYTES
     if request.mimetype == "multipart/form-data":
-        positions = [*_save_uploads(recordings.folder(recording_id))]
+        reserve_bytes = current_app.extensions["settings"].reserve_bytes
+        positions = save_uploads(recordings.folder(recording_id), reserve_bytes, _car().clock().utc_ns())
     else:
         positions = [recordings.file(recording_id, path) for path in _body().get("positions", ())]
     return _accepted(_jobs().add(GEOTAG, recording_id, positions=tuple(positions)))
@@ -740,77 +608,6 @@ def _holding(places: str, response: Response, retry_after_s: int) -> Response:
         raise ServiceUnavailable(f"all places for {places} are taken", retry_after=retry_after_s)
     response.call_on_close(semaphore.release)
     return response
-
-
-def _save_uploads(recording: Path) -> list[Path]:
-    """Store the files of a multipart body below a recording, under names of our own."""
-    uploads = [upload for upload in request.files.values() if upload.filename]
-    if not uploads:
-        raise UsageError("no file was sent", cure="send it as multipart/form-data, e.g. curl -F positions=@log.nmea")
-    suffixes = [Path(upload.filename or "").suffix.lower() for upload in uploads]
-    for suffix in suffixes:
-        if suffix not in UPLOAD_SUFFIXES:
-            raise UsageError(f"{suffix[:20]!r} files hold no positions", cure=f"send {', '.join(UPLOAD_SUFFIXES)}")
-    if free_bytes(recording) < (request.content_length or 0) + current_app.extensions["settings"].reserve_bytes:
-        raise NoSpaceError("the disk has no room for this file", cure="delete recordings")
-    folder = recording / UPLOADS
-    folder.mkdir(parents=True, exist_ok=True)
-    stamp = iso_utc(_car().clock().utc_ns()).replace(":", "").replace("-", "")
-    paths = [folder / f"{stamp}-{secrets.token_hex(3)}{suffix}" for suffix in suffixes]
-    for upload, path in zip(uploads, paths, strict=True):
-        upload.save(path)
-    _refuse_empty(paths)
-    return paths
-
-
-def _refuse_empty(paths: Sequence[Path]) -> None:
-    if any(path.stat().st_size == 0 for path in paths):
-        for path in paths:
-            path.unlink()
-        raise UnreadableError("the file is empty", cure="send one with positions")
-
-
-def _page(template: str, **values: Any) -> Response:
-    html = _render(template, **values)
-    response = Response(html, mimetype="text/html", headers={"Cache-Control": "no-store", "Vary": "Accept-Language"})
-    for name, chosen in (("lang", _language()), ("theme", _theme())):
-        if name in request.args:
-            response.set_cookie(name, chosen, max_age=365 * 86400, samesite="Strict", path="/")
-    return response
-
-
-def _render(template: str, **values: Any) -> str:
-    language = _language()
-    shown = {"t": _texts(language), "language": language, "languages": LANGUAGES, "web": f"/web/{_version()}"}
-    return render_template(template, **shown, theme=_theme(), themes=THEMES, closed=_gate().closed, **values)
-
-
-def _language() -> str:
-    """What was chosen, else what the phone speaks; en-GB before fr is English, which `best_match` does not see."""
-    spoken = (tag.split("-")[0].lower() for tag in request.accept_languages.values())
-    return _chosen("lang", LANGUAGES) or next((tag for tag in spoken if tag in LANGUAGES), LANGUAGES[0])
-
-
-def _theme() -> str:
-    return _chosen("theme", THEMES) or THEMES[0]
-
-
-def _chosen(name: str, among: Sequence[str]) -> str:
-    asked = (request.args.get(name), request.cookies.get(name))
-    return next((value for value in asked if value and value in among), "")
-
-
-@cache
-def _texts(language: str) -> dict[str, str]:
-    texts: dict[str, str] = json.loads((WEB / "i18n" / f"{language}.json").read_text(encoding="utf-8"))
-    return texts
-
-
-@cache
-def _version() -> str:
-    """Changes with the contents of all style sheets and scripts."""
-    files = sorted(path for folder in ("css", "js") for path in (WEB / folder).iterdir())
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
 
 # Serving

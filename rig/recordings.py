@@ -37,6 +37,10 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 MEDIA = (".ts", ".mp4", ".jpg")
 TEXTS = ("id", "mode", "state", "started", "name", "note", "every", "software", "continues")
 
+VIDEO, CAMERA, PHOTOS = "video", "camera", "photos"  # streams kept here; cards; streams, and photos made of them live
+MODES = (VIDEO, CAMERA, PHOTOS)
+POSITIONS_ONLY = "positions-only"  # what a start may allow: no camera answers
+
 log = logging.getLogger(__name__)
 
 

@@ -16,8 +16,8 @@ from werkzeug.exceptions import Unauthorized
 
 from configs import SettingError, Settings
 from rig.http.access import TRIES, read_pin
+from rig.http.contract import DOWNLOADING
 from rig.recordings import Recordings
-from server import DOWNLOADING
 from tests.browser.site import add_recording
 from tests.test_server import an_app, problem
 

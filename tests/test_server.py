@@ -22,13 +22,13 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 import server
-from car import MODES, Car
+from car import Car
 from configs import Settings
 from jobs import Done, Jobs, Progress, Task
 from rig.camera.camerabook import CameraBook, Delay
 from rig.errors import ConflictError, NoPositionError
 from rig.live.drawlog import DrawLogs
-from rig.recordings import FETCHING, FINISHED, Recordings
+from rig.recordings import FETCHING, FINISHED, MODES, Recordings
 from rig.workers import Link
 from tests.test_car import a_car, wait_for
 

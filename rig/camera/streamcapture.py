@@ -12,6 +12,7 @@ from rig.camera.goproanswers import UNKNOWN_MODEL, CameraState
 from rig.camera.opengopro import TROUBLE, GoPro
 from rig.errors import DeviceError, EdencarError
 from rig.footage.stream import StreamRecorder
+from rig.recordings import VIDEO
 
 WEBCAM_PORT = 8554  # to which some cameras send whatever they are told
 FIXED_PORT_MODELS = ("HERO9", "HERO10")
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 class StreamCapture:
     """The webcam stream into `folder`; `watch` is called by one thread, `halt` from any."""
 
-    mode, state = "video", "streaming"
+    mode, state = VIDEO, "streaming"
 
     def __init__(self, camera: GoPro, model: str, folder: Path, settings: Settings) -> None:
         self.folder = folder

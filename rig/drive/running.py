@@ -12,11 +12,10 @@ from rig.clock import NS_PER_S, UtcClock, iso_utc
 from rig.errors import EdencarError
 from rig.gaps import Gap
 from rig.live.photographer import PhotoStatus
-from rig.recordings import Alive, Manifest, RecordedCamera, RecordedReceiver, Recordings
+from rig.recordings import CAMERA, PHOTOS, VIDEO, Alive, Manifest, RecordedCamera, RecordedReceiver, Recordings
 from rig.status import RecordingNow
 from rig.workers import StartCapture
 
-VIDEO, CAMERA, PHOTOS = "video", "camera", "photos"  # streams kept here; cards; streams, and photos made of them live
 SAVE_S = 10.0  # between two manifests when nothing happens: how exactly the moment of a power cut is known
 CLOCK_STEP_NS = NS_PER_S
 EVENTS = "events.log"

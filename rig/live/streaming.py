@@ -16,6 +16,7 @@ from rig.clock import UtcClock
 from rig.errors import DeviceError, EdencarError
 from rig.live.drawlog import DrawLogs
 from rig.live.lookout import Lookout, figures
+from rig.recordings import VIDEO
 from rig.timing.led import LatencyResult, blink_worker, measure_worker
 from rig.workers import StartCapture, Worker
 
@@ -44,7 +45,7 @@ def passing_streams(
     try:
         for folder in folders.values():
             folder.mkdir(parents=True, exist_ok=True)
-        begin = [(camera.kept, StartCapture(folders[camera.serial], "video")) for camera in cameras]
+        begin = [(camera.kept, StartCapture(folders[camera.serial], VIDEO)) for camera in cameras]
         outcomes = at_once(lambda pair: pair[0].begin(pair[1]), begin)
         failures = [one if isinstance(one, EdencarError) else None for one in outcomes]
         if failures[0] is not None and all(failures):

@@ -1,0 +1,47 @@
+"""Files that a request brings, into a recording."""
+
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from flask import request
+
+from rig.clock import iso_utc
+from rig.errors import NoSpaceError, UnreadableError, UsageError
+from rig.files import free_bytes
+
+UPLOAD_BYTES = 256 << 20  # a day of NMEA at 10 Hz
+UPLOAD_FILES = 10
+UPLOAD_SUFFIXES = (".csv", ".nmea", ".txt", ".log", ".gpx", ".mp4")
+UPLOADS = "positions/uploads"
+
+
+def save_uploads(recording: Path, reserve_bytes: int, utc_ns: int) -> list[Path]:
+    """Store the files of a multipart body below a recording, under names of our own; their paths.
+
+    Raises UsageError, UnreadableError for an empty file, NoSpaceError when less than `reserve_bytes` would be left.
+    """
+    uploads = [upload for upload in request.files.values() if upload.filename]
+    if not uploads:
+        raise UsageError("no file was sent", cure="send it as multipart/form-data, e.g. curl -F positions=@log.nmea")
+    suffixes = [Path(upload.filename or "").suffix.lower() for upload in uploads]
+    for suffix in suffixes:
+        if suffix not in UPLOAD_SUFFIXES:
+            raise UsageError(f"{suffix[:20]!r} files hold no positions", cure=f"send {', '.join(UPLOAD_SUFFIXES)}")
+    if free_bytes(recording) < (request.content_length or 0) + reserve_bytes:
+        raise NoSpaceError("the disk has no room for this file", cure="delete recordings")
+    folder = recording / UPLOADS
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp = iso_utc(utc_ns).replace(":", "").replace("-", "")
+    paths = [folder / f"{stamp}-{secrets.token_hex(3)}{suffix}" for suffix in suffixes]
+    for upload, path in zip(uploads, paths, strict=True):
+        upload.save(path)
+    _refuse_empty(paths)
+    return paths
+
+
+def _refuse_empty(paths: Sequence[Path]) -> None:
+    if any(path.stat().st_size == 0 for path in paths):
+        for path in paths:
+            path.unlink()
+        raise UnreadableError("the file is empty", cure="send one with positions")
