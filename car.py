@@ -8,7 +8,7 @@ import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
@@ -23,6 +23,7 @@ from rig.clock import CRYSTAL_PPM, NS_PER_MS, UtcClock, iso_utc, system_clock
 from rig.drive.fetching import Fetches
 from rig.drive.housekeeping import Housekeeping
 from rig.drive.power import machine_problems
+from rig.drive.resuming import LeftOpen
 from rig.drive.room import STOP_S, Room
 from rig.drive.running import Running
 from rig.errors import ConflictError, EdencarError, NoSpaceError, UsageError
@@ -36,9 +37,7 @@ from rig.recordings import (
     CAMERA,
     FETCHING,
     FINISHED,
-    INTERRUPTED,
     MODES,
-    OPEN_STATES,
     PHOTOS,
     POSITIONS_ONLY,
     RECORDING,
@@ -63,7 +62,6 @@ from rig.status import (
     continuation,
     disk_failed,
     disk_full,
-    interruption,
     other_problems,
     receiver_problems,
 )
@@ -78,7 +76,6 @@ STOP_TIMEOUT_S = 30.0  # a camera closes its file in about 3 s, but may be busy 
 THREAD_GRACE_S = 2.0
 DEAD_S = 15.0  # one look takes less than 2 s
 SAVE_AGAIN_S = 10.0
-RESUME_CLOCK_S = 20.0  # after a boot: how long the receiver's time is waited for, which tells how long the night was
 SLOWEST_RECEIVER_S = 1.0
 SCRATCH = ".calibration"  # below the output folder: streams that are watched but not kept
 DISK_FULL = "the disk is full"
@@ -124,7 +121,6 @@ class Car:
         self._phase = IDLE
         self._running: Running | None = None
         self._unsaved: list[tuple[Running, float]] = []  # closed, but not in their manifests; when that is tried again
-        self._ended_early: list[Problem] = []  # what befell recordings, until the next start
         self._noted: Set[str] = set()  # problems that are in its log
         self._gnss: UtcClock | None = None
         self._photographer: Photographer | None = None
@@ -138,10 +134,11 @@ class Car:
         self._calibrating = threading.Lock()
         self._scratch: Mapping[str, Path] = {}  # streams that are only watched, by serial
         self._impatient = 0  # starts that wait for a calibration to give way
-        self._began_s = self._tended_s = time.monotonic()
+        self._tended_s = time.monotonic()
         self._wake = threading.Event()
         self._closing = threading.Event()
-        self._left_open = self._close_interrupted()
+        self._left_open = LeftOpen(self.recordings, self._fetches, settings.resume_within_s)
+        self._ended_early = self._left_open.problems  # what befell recordings, until the next start
         shutil.rmtree(self.recordings.output / SCRATCH, ignore_errors=True)
         receiver = Worker("receiver", self._devices.receiver_worker, settings)
         self._receiver = self._keep(receiver, _sends_positions, SLOWEST_RECEIVER_S)
@@ -202,7 +199,7 @@ class Car:
 
         In mode `camera` it waits up to `stop_wait_s` for the files, else the recording is returned in state `fetching`.
         """
-        self._left_open = None
+        self._left_open.forget()
         if self._calibrating.locked() and self._running is None:
             return None
         with self._changing:
@@ -375,7 +372,8 @@ class Car:
                 self._running = None
                 running.discard()
                 raise
-            self._ended_early, self._left_open, self._noted = [], None, set()
+            self._left_open.forget()
+            self._ended_early, self._noted = [], set()
             return manifest
         finally:
             self._phase = IDLE
@@ -578,45 +576,19 @@ class Car:
 
     # After a crash
 
-    def _close_interrupted(self) -> Manifest | None:
-        """Close what an earlier server left open; returns what may go on."""
-        goes_on = None
-        for age, manifest in enumerate(self.recordings.list()):
-            with suppress(EdencarError, OSError):
-                told_by = OPEN_STATES if age else (*OPEN_STATES, INTERRUPTED)  # the newest even by a later server
-                if manifest.stopped is None and manifest.state in told_by:
-                    self._ended_early.append(interruption(manifest.id))
-                if manifest.state in OPEN_STATES:
-                    warnings = (*manifest.warnings, f"the server ended while this was in state {manifest.state}")
-                    self.recordings.update(manifest.id, state=INTERRUPTED, warnings=warnings)
-                    goes_on = manifest if not age and manifest.state == RECORDING and manifest.alive else goes_on
-                if manifest.mode == CAMERA:
-                    self._fetches.add(manifest.id, known=False)
-        return goes_on
-
     def _resume(self) -> None:
-        """Go on with what an earlier server left open, as a new recording, when that is not too long ago.
-
-        After a boot only the receiver's time tells how long; without it, it is at least as long as the machine runs.
-        """
-        left = self._left_open
-        if left is None or left.alive is None or not self._fleet.looked:
+        """Go on with what an earlier server left open, as a new recording, when that is not too long ago."""
+        if not self._fleet.looked:
             return
-        clock = self.clock()
-        waited_s = time.monotonic() - self._began_s
-        if left.alive.is_of_earlier_boot and clock.source != "gnss" and waited_s < RESUME_CLOCK_S:
-            return
-        gap_s = left.alive.age_s(clock)
-        if gap_s > self._settings.resume_within_s:
-            self._left_open = None
-            return
-        self._go_on(left, gap_s)
+        left, gap_s = self._left_open.manifest, self._left_open.gap_s(self.clock())
+        if left is not None and gap_s is not None:
+            self._go_on(left, gap_s)
 
     def _go_on(self, left: Manifest, gap_s: float) -> None:
         with self._first_in_line(), self._changing:
-            if self._left_open is not left or self._running or self._closing.is_set():  # a crew was quicker
+            if self._left_open.manifest is not left or self._running or self._closing.is_set():  # a crew was quicker
                 return
-            self._left_open = None
+            self._left_open.forget()
             present = [camera for camera in self._fleet.listed() if camera.state != LOST]
             chosen = [camera for camera in present if not left.chosen or camera.serial in left.chosen]
             values = {name: getattr(left, name) for name in ("mode", "name", "every", "chosen")}
