@@ -9,37 +9,24 @@ import errno
 import math
 import os
 import re
-import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import configs
 from configs import Settings
 from rig import cli
-from rig.camera.camerabook import CameraBook
 from rig.clock import iso_utc, parse_utc
 from rig.errors import NoPositionError, NoSpaceError, UnreadableError, UsageError
-from rig.files import UNSYNCED_SUFFIX, sync_folder
 from rig.gnss.positions import Track
-from rig.photo import album, exif, exports, photos, report
-from rig.photo.collection import Collection, read_manifest
-from rig.photo.locate import Rule, direction_of, load_track, locate, shift_onto, tags_of
+from rig.photo import album, exports, photos, tagging
+from rig.photo.collection import Collection
+from rig.photo.locate import Rule, direction_of, load_track, locate, shift_onto
 from rig.photo.photos import Photo
-from rig.photo.privacy import PrivacyError, make_private
+from rig.photo.tagging import CHUNK, Item
 
 METHODS = {"interpolate": "hermite", "nearest": "nearest"}
 FORMATS = ("csv", *exports.FORMATS, "report")
-MAKE = "GoPro"  # of all cameras that a recording knows
-WITHHELD = "photos-withheld"  # where photos lie of which the privacy command failed
-MOST_COPIED = 1 << 30  # bytes at once
-WRITERS = 8  # the disk confirms that many files at once, 3.5 times as fast as one by one
-CHUNK = 64  # photos between two reports of progress
-SHARE = CHUNK // WRITERS  # of one thread
 GIVEN_OFFSET_ERROR_S = 0.5  # of a --camera-offset that names none
 ALBUM_SHARE, TAG_SHARE = 0.5, 0.9  # of the progress, when other cameras' photos are read, and the tags written
 
@@ -73,20 +60,11 @@ class PhotoSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class _Item:
-    """A photo, the file that it is made of, and what its own camera's clock had said."""
-
-    row: Photo
-    source: Path
-    camera_time: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class _Photos:
     """All that a table shall hold: photos to be placed, and rows of earlier runs that stay as they are."""
 
     output: Path
-    items: tuple[_Item, ...]
+    items: tuple[Item, ...]
     others: tuple[Photo, ...] = ()
     warnings: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
@@ -105,7 +83,7 @@ def associate(
     Raises UnreadableError without a table or a readable log, NoPositionError when no photo has a fix near enough.
     """
     wish = replace(wish or Wish(formats=_formats(",".join(settings.photo_formats))), positions=tuple(positions))
-    items = tuple(_Item(row, folder / row.photo) for row in photos.read_table(folder))
+    items = tuple(Item(row, folder / row.photo) for row in photos.read_table(folder))
     return _place(_Photos(folder, items), settings, wish, _own_logs(folder), progress)
 
 
@@ -140,10 +118,10 @@ def place_album(
 
 def _album_items(
     snaps: Sequence[album.Snap], offsets: Mapping[str, album.Offset], output: Path, *, stays: bool
-) -> tuple[_Item, ...]:
+) -> tuple[Item, ...]:
     """Rows of photos that stay where they are, or else are copied to `output`."""
     names = {} if stays else album.names_of(snaps)
-    folders = {snap.path.parent: os.path.relpath(snap.path.parent, output) for snap in snaps}
+    folders = {folder: os.path.relpath(folder, output) for folder in {snap.path.parent for snap in snaps}}
     items = []
     for snap in snaps:
         offset = offsets[snap.camera]
@@ -154,7 +132,7 @@ def _album_items(
             utc=iso_utc(offset.utc_ns(snap.clock_ns)),
             time_error_ms=offset.error_ms(snap),
         )
-        items.append(_Item(row, snap.path, snap.camera_time))
+        items.append(Item(row, snap.path, snap.camera_time))
     return tuple(items)
 
 
@@ -221,7 +199,7 @@ def _place(
     try:
         made.output.mkdir(parents=True, exist_ok=True)
         if wish.exif:
-            rows, failed = _tag_all(items, made.output, settings, lambda share: progress(TAG_SHARE * share))
+            rows, failed = tagging.tag_all(items, made.output, settings, lambda share: progress(TAG_SHARE * share))
             summary = replace(summary, failed=(*summary.failed, *failed))
         photos.write_table(made.output, [*made.others, *rows])
         doubts = [*summary.warnings, *summary.failed]
@@ -264,114 +242,19 @@ def _unwritable(error: OSError, output: Path) -> Exception:
     return UnreadableError(f"{output} cannot be written ({error})", cure="name another --output")
 
 
-def _tag_all(
-    items: Sequence[_Item], output: Path, settings: Settings, progress: Progress
-) -> tuple[list[Photo], list[str]]:
-    """Write the tags into all photos; the rows of those that may be shown, and why others are not or have no tags."""
-    tag = partial(_tag, output=output, settings=settings, cameras=_cameras(output, settings))
-    rows, failed = [], []
-    for folder in {(output / item.row.photo).parent for item in items}:
-        folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(WRITERS) as pool:
-        for begin in range(0, len(items), CHUNK):
-            shares = (items[first : min(first + SHARE, begin + CHUNK)] for first in range(begin, begin + CHUNK, SHARE))
-            for row, why in chain.from_iterable(pool.map(lambda share: [tag(item) for item in share], shares)):
-                rows += [row] if row else []
-                failed += [why] if why else []
-            progress(min(1.0, (begin + CHUNK) / len(items)))
-    for folder in {(output / row.photo).parent for row in rows}:
-        sync_folder(folder)
-    return rows, failed
-
-
-def _cameras(folder: Path, settings: Settings) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Of each camera of a recording the name that the crew gave it, and what goes into its photos."""
-    manifest = read_manifest(folder)
-    book = CameraBook(settings.output)
-    return {
-        camera.folder: (
-            book.label(camera.serial) or camera.folder,
-            {"make": MAKE, "model": camera.model, "serial": camera.serial},
-        )
-        for camera in (manifest.cameras if manifest else ())
-    }
-
-
-def _tag(
-    item: _Item, output: Path, settings: Settings, cameras: dict[str, tuple[str, dict[str, Any]]]
-) -> tuple[Photo | None, str]:
-    """Write one photo with its tags: its row, unless nobody may see it, and what went wrong."""
-    try:
-        head = exif.read_head(item.source)
-        try:
-            block = exif.read_block(head)
-        except ValueError:  # its EXIF is damaged, its picture need not be
-            block = exif.Block()
-        picture, privacy = head, block.privacy
-        if settings.privacy_command and not privacy:
-            picture = make_private(item.source.read_bytes(), settings.privacy_command, settings.privacy_timeout_s)
-            privacy = "done"
-            block = exif.without_pictures(block)
-        name, camera = cameras.get(item.row.camera, (item.row.camera, {}))
-        direction = direction_of(item.row, name, settings.camera_directions)
-        time = item.camera_time or block.camera_time
-        tags = tags_of(item.row, *exif.size_of(picture), direction, camera_time=time, privacy=privacy, **camera)
-        tagged = exif.with_segments(picture, exif.app_segments(tags, block))
-    except PrivacyError as error:
-        _withhold(item, output)
-        return None, f"{item.source} is left out: {error}"
-    except FileNotFoundError:
-        return item.row, ""  # told once for all
-    except ValueError as error:
-        return item.row, f"{item.source}: {error}; it gets no tags"
-    target = output / item.row.photo
-    if tagged != head or os.path.normpath(target) != os.path.normpath(item.source):
-        _write(target, tagged, item.source, len(head) if picture is head else None)
-    return item.row, ""
-
-
-def _withhold(item: _Item, output: Path) -> None:
-    """Out of the results; a photo of the table is put aside, another camera's original stays where it is."""
-    place = output / item.row.photo
-    if place == item.source and place.exists():
-        aside = output / WITHHELD / item.row.camera / place.name
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        place.replace(aside)
-
-
-def _write(path: Path, data: bytes, like: Path, rest_at: int | None) -> None:
-    """A whole file or the old one, also after a power cut; its folder is synced when all are written.
-
-    From `rest_at` on the rest of the file `like` follows, copied by the kernel.
-    """
-    path = path.resolve() if path.is_symlink() else path
-    temporary = path.with_name(path.name + UNSYNCED_SUFFIX)
-    try:
-        with temporary.open("wb", buffering=0) as file, like.open("rb") as original:
-            os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(original.fileno()).st_mode))
-            file.write(data)
-            while rest_at is not None and (
-                copied := os.sendfile(file.fileno(), original.fileno(), rest_at, MOST_COPIED)
-            ):
-                rest_at += copied
-            os.fdatasync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 def _describe(
     made: _Photos, rows: Sequence[Photo], track: Track | None, settings: Settings, wish: Wish, doubts: Sequence[str]
 ) -> list[Path]:
     """Write the files for others and the report."""
-    cameras = _cameras(made.output, settings)
+    cameras = tagging.cameras_of(made.output, settings)
     ordered = sorted(rows, key=lambda row: (row.utc, row.camera))
     names = [cameras.get(row.camera, (row.camera, {}))[0] for row in ordered]
     directions = [direction_of(row, name, settings.camera_directions) for row, name in zip(ordered, names, strict=True)]
     collection = Collection(made.output.resolve().name, ordered, track, directions)
     files = exports.write(made.output, collection, wish.formats)
     if "report" in wish.formats:
+        from rig.photo import report  # it looks at pixels: tags alone need no OpenCV
+
         files.append(report.write(made.output, collection, settings, doubts))
     return files
 

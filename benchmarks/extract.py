@@ -27,7 +27,7 @@ import av
 import cv2
 import numpy as np
 
-from rig.photo import exif, photos
+from rig.photo import exif, look, photos
 from rig.photo.exif import PhotoTags
 from simulator.film import Film, read_number
 from simulator.world import Street, World
@@ -190,7 +190,7 @@ def tagging() -> float:
         for tagged in (False, True):
             began = time.process_time()
             for number in range(TAGGED):
-                jpeg = photos.encode_jpeg(pictures[number % len(pictures)], 92)
+                jpeg = look.encode_jpeg(pictures[number % len(pictures)], 92)
                 if tagged:
                     exif.with_segments(jpeg, exif.app_segments(some_tags(number)))
             spent.append(time.process_time() - began)

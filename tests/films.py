@@ -5,6 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 
 from rig.footage.video import scan
 from simulator.film import Film
@@ -43,6 +44,12 @@ def write_film(
             picture.pts, picture.time_base = tick, Fraction(1, CLOCK_HZ)
             container.mux(stream.encode(picture.reformat(format=pixels)))
         container.mux(stream.encode(None))
+
+
+def varying(count: int, first: int = 0, seed: int = 5) -> list[int]:
+    """PTS of `count` pictures at 8 to 120 pictures a second, each step another, as phones film in changing light."""
+    steps = np.random.default_rng(seed).integers(CLOCK_HZ // 120, CLOCK_HZ // 8, count)
+    return [first, *(first + np.cumsum(steps[:-1])).tolist()]
 
 
 def write_index(path: Path, arrival_ns: int) -> None:

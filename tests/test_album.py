@@ -11,7 +11,7 @@ import pytest
 
 import parsePhotos
 from rig.clock import NS_PER_MS, NS_PER_S, iso_utc, parse_utc
-from rig.photo import album, exif, photos
+from rig.photo import album, exif, photos, tagging
 from rig.photo.exif import read_block
 from tests.albums import album as make_album
 from tests.albums import payload_at, picture
@@ -269,7 +269,7 @@ def test_a_photo_of_a_recording_that_may_not_be_seen_is_put_aside(
     assert run(tmp_path / "out", "--positions", log) == 3
     assert photos.read_table(tmp_path / "out") == []
     assert not list((tmp_path / "out" / "photos").rglob("*.JPG"))
-    assert len(list((tmp_path / "out" / parsePhotos.WITHHELD).rglob("*.JPG"))) == 3
+    assert len(list((tmp_path / "out" / tagging.WITHHELD).rglob("*.JPG"))) == 3
 
 
 def test_the_track_may_come_from_gpx(tmp_path: Path, log: Path) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from rig.footage import video
-from rig.photo import exif, extraction, photos
+from rig.photo import exif, extraction, look
 from rig.photo.extraction import Made, Manner, Work
 from rig.photo.locate import Rule
 from rig.photo.sampling import Pick
@@ -144,10 +144,10 @@ def test_covered_and_blinded_lenses_are_told(full_range: bool, black: int, white
     noise = np.random.default_rng(1).integers(0, 6, (360, 640))
     for level, word in ((black, "dark"), (white - 5, "bright"), ((black + white) // 2, "")):
         picture = (level + noise).clip(0, 255).astype(np.uint8)
-        assert " ".join(photos.look(picture, full_range).doubts) == word
+        assert " ".join(look.judge(picture, full_range).doubts) == word
     half_white = np.full((360, 640), (black + white) // 3, np.uint8)
     half_white[:200] = white
-    assert photos.look(half_white, full_range).doubts == ("bright",)
+    assert look.judge(half_white, full_range).doubts == ("bright",)
 
 
 @pytest.mark.parametrize("rows", [360, 1080])
@@ -155,13 +155,13 @@ def test_blur_is_told_from_a_scene_without_detail(rows: int, tmp_path: Path) -> 
     write_film(tmp_path / "film.mp4", steady(2), size=(rows * 16 // 9, rows), options={"crf": "18", "bf": "0"})
     ((_, picture),) = video.pictures(video.scan(tmp_path / "film.mp4"), [1])
     sharp = video.luma(picture)
-    assert photos.look(sharp).doubts == ()
-    assert photos.look(np.full_like(sharp, 90)).doubts == ()
+    assert look.judge(sharp).doubts == ()
+    assert look.judge(np.full_like(sharp, 90)).doubts == ()
     noise = np.random.default_rng(1).normal(0, 3, sharp.shape)
     for length in (9, 15, 25):
         moved = cv2.blur(sharp, (length, 1))
-        assert photos.look((moved + noise).clip(0, 255).astype(np.uint8)).doubts == ("blurred",)
-    assert photos.look((sharp + noise).clip(0, 255).astype(np.uint8)).doubts == ()
+        assert look.judge((moved + noise).clip(0, 255).astype(np.uint8)).doubts == ("blurred",)
+    assert look.judge((sharp + noise).clip(0, 255).astype(np.uint8)).doubts == ()
 
 
 def test_the_tags_are_in_the_jpeg_when_it_is_first_written(film: Path) -> None:

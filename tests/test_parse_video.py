@@ -20,7 +20,7 @@ from rig.photo.spacing import Every
 from rig.timing import calibration
 from simulator.film import read_number
 from simulator.phone import Phone
-from tests.films import BEGIN_NS, TICK_NS, TICKS_PER_FRAME, steady, write_film, write_index
+from tests.films import BEGIN_NS, CLOCK_HZ, TICK_NS, TICKS_PER_FRAME, steady, varying, write_film, write_index
 
 FRAMES = 150
 START = "2026-11-22T14:03:12.000Z"
@@ -35,6 +35,24 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path.parent.mkdir()
     write_film(path, steady(FRAMES, first=START_TICK), phone=PHONE)
     return path
+
+
+@pytest.mark.parametrize("every", ["0.5s", "key"])
+@pytest.mark.parametrize("bf", ["0", "2"])
+def test_of_a_film_with_a_varying_frame_rate_each_photo_is_the_picture_of_its_pts(
+    tmp_path: Path, bf: str, every: str
+) -> None:
+    ticks = varying(150)
+    write_film(tmp_path / "phone.mp4", ticks, options={"g": "15", "bf": bf})
+    assert run(tmp_path / "phone.mp4", "--output", tmp_path, "--start-utc", START, "--every", every) == 0
+    rows = photos.read_table(tmp_path)
+    assert len(rows) == (10 if every == "key" else ticks[-1] // 45_000 + 1)
+    assert [number_in(tmp_path / row.photo) for row in rows] == [row.frame for row in rows]
+    for row in rows:
+        assert row.frame is not None
+        assert row.pts_s == pytest.approx(ticks[row.frame] / CLOCK_HZ, abs=1e-9)
+        assert parse_utc(row.utc) == pytest.approx(parse_utc(START) + ticks[row.frame] * TICK_NS, abs=1e6)
+    assert (np.diff([parse_utc(row.utc) for row in rows]) > 0).all()
 
 
 @pytest.fixture(scope="module")

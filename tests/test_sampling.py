@@ -131,6 +131,26 @@ def test_a_film_beside_a_gap_gives_nothing_in_it(tmp_path: Path) -> None:
     assert (np.diff(times) > 0).all()
 
 
+def test_a_gap_takes_the_neighbours_only_from_the_photos_beside_it(tmp_path: Path) -> None:
+    write_film(tmp_path / "gap.ts", [*steady(58, first=9_000), *steady(60, first=9_000 + 72 * 3003)])
+    (found,) = video.find_videos([tmp_path / "gap.ts"])
+    picks = wanted(found, "0.5s", sharpest_of=3)
+    beside = [len(pick.frames) for pick in picks if {57, 58} & set(pick.frames)]
+    assert beside == [1, 1]
+    assert [len(pick.frames) for pick in picks].count(3) == len(picks) - 2
+    frames = [frame for pick in picks for frame in pick.frames]
+    assert len(frames) == len(set(frames))
+
+
+def test_where_a_film_s_frame_rate_falls_photos_are_still_taken(tmp_path: Path) -> None:
+    slow = 18_000  # 5 pictures a second after 60
+    write_film(tmp_path / "night.mp4", [*range(0, 4 * 90_000, 1_500), *range(4 * 90_000, 8 * 90_000, slow)])
+    (found,) = video.find_videos([tmp_path / "night.mp4"])
+    times = seconds(found, wanted(found, "0.5s"))
+    assert len(times) == 16
+    assert np.abs(times - np.arange(16) * 0.5).max() <= 0.1
+
+
 @pytest.mark.parametrize("text", ["", "0", "0s", "-1s", "5km", "keys", "1e3s", "٣s", "nan"])
 def test_what_is_no_interval_is_refused(text: str) -> None:
     with pytest.raises(UsageError):

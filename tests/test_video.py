@@ -11,7 +11,7 @@ import pytest
 from rig.errors import UnreadableError
 from rig.footage import video
 from simulator.film import read_number
-from tests.films import TICK_NS, TICKS_PER_FRAME, cut, steady, without_packets, write_film, write_index
+from tests.films import TICK_NS, TICKS_PER_FRAME, cut, steady, varying, without_packets, write_film, write_index
 
 B_FRAMES = {"g": "15", "bf": "2"}
 NO_B_FRAMES = {"g": "15", "bf": "0"}
@@ -20,7 +20,7 @@ GAP = [*steady(20), *steady(20, first=60 * 3003)]
 
 
 @pytest.mark.parametrize("options", [NO_B_FRAMES, B_FRAMES], ids=["no B", "B"])
-@pytest.mark.parametrize("ticks", [steady(40), GAP], ids=["steady", "gap"])
+@pytest.mark.parametrize("ticks", [steady(40), GAP, varying(40)], ids=["steady", "gap", "VFR"])
 @pytest.mark.parametrize("suffix", [".mp4", ".ts"])
 def test_each_picture_is_that_of_its_pts(
     tmp_path: Path, suffix: str, ticks: list[int], options: dict[str, str]

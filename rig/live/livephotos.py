@@ -35,7 +35,7 @@ from rig.gnss.positionlog import CSV_HEADER, CSV_NAME
 from rig.gnss.positions import Track
 from rig.live.photographer import PhotoStatus
 from rig.live.watch import Decoder, PtsClock, open_decoder
-from rig.photo import exif, photos
+from rig.photo import exif, look, photos
 from rig.photo.locate import Rule, direction_of, locate, tags_of
 from rig.photo.photos import Photo
 from rig.photo.privacy import PrivacyError, make_private
@@ -259,7 +259,7 @@ class _Stream:
             self.skipped += 1
             return None
         utc, line = iso_utc(int(utc_ns[number])), lines[number]
-        look = photos.look(video.luma(frame), video.is_full_range(frame))
+        seen = look.judge(video.luma(frame), video.is_full_range(frame))
         row = Photo(
             photo=f"photos/{self._camera}/{utc.translate({ord(mark): None for mark in '-:.'})}.jpg",
             camera=self._camera,
@@ -267,11 +267,11 @@ class _Stream:
             time_error_ms=error_ms,
             video=line.segment.name,
             pts_s=line.pts_90khz / PTS_HZ,
-            sharpness=look.sharpness,
-            luminance=look.luminance,
-            flags=photos.with_flags("live", [*look.doubts, *["damaged"] * spoilt]),
+            sharpness=seen.sharpness,
+            luminance=seen.luminance,
+            flags=photos.with_flags("live", [*seen.doubts, *["damaged"] * spoilt]),
         )
-        jpeg = photos.encode_jpeg(video.bgr(frame), self._quality)
+        jpeg = look.encode_jpeg(video.bgr(frame), self._quality)
         return _Shot(row, jpeg, (frame.width, frame.height), int(utc_ns[number]))
 
     def _picture(self, lines: list[Line], number: int) -> tuple[Any, bool]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -19,7 +18,6 @@ from configs import Settings
 from rig.clock import NS_PER_MS, NS_PER_S, parse_utc
 from rig.errors import UnreadableError
 from rig.photo import exif
-from rig.timing.qrtime import CodeReader, Luma
 
 Integers = npt.NDArray[np.int64]
 
@@ -140,7 +138,8 @@ def _camera_time(block: exif.Block) -> tuple[str, str, str]:
 
 
 def _camera(block: exif.Block, path: Path) -> str:
-    name = block.text("exif", exif.SERIAL) or block.text("0", exif.MODEL) or path.resolve().parent.name
+    folder = Path(os.path.normpath(path.absolute())).parent
+    name = block.text("exif", exif.SERIAL) or block.text("0", exif.MODEL) or folder.name
     return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name).strip("-") or "camera"
 
 
@@ -210,12 +209,16 @@ def _searched(snaps: Sequence[Snap]) -> Iterator[Snap]:
 
 
 def _codes_ns(snap: Snap) -> list[int]:
+    import cv2  # only where pixels are looked at: tags alone need neither it nor the readers of codes
+
+    from rig.timing.qrtime import CodeReader
+
     luma = cv2.imread(str(snap.path), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
     if luma is None:
         return []
     if luma.shape[1] >= WIDE_PIXELS:
         luma = cv2.resize(luma, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    picture: Luma = np.asarray(luma, dtype=np.uint8)
+    picture = np.asarray(luma, dtype=np.uint8)
     return [reading.code.utc_ns for reading in CodeReader().read_all(picture)]
 
 

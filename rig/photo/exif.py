@@ -4,6 +4,7 @@ The tags are those that ExifTool's validation, Mapillary, Panoramax and OpenDron
 leaves 15 faults in each file, pyexiv2 is GPL: hence this.
 """
 
+import html
 import math
 import re
 import struct
@@ -12,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from xml.sax.saxutils import quoteattr, unescape
 
 from rig.clock import EPOCH, NS_PER_MS
 
@@ -124,7 +124,7 @@ class Block:
 
     def _own(self, name: str) -> str:
         match = re.search(f" edenCar:{name}=(\"[^\"]*\"|'[^']*')".encode(), self.xmp)
-        return unescape(match[1][1:-1].decode(errors="replace"), {"&quot;": '"'}) if match else ""
+        return html.unescape(match[1][1:-1].decode(errors="replace")) if match else ""
 
 
 def without_pictures(block: Block) -> Block:
@@ -345,7 +345,7 @@ def _xmp(tags: PhotoTags, known: bytes) -> bytes:
     """The XMP packet: known ones keep what they say and get one description more."""
     error = "" if tags.time_error_ms is None else f"{tags.time_error_ms:.3f}"
     own = {"Software": PROGRAM, "TimeErrorMs": error, "CameraTime": tags.camera_time, "Privacy": tags.privacy}
-    words = [f"edenCar:{name}={quoteattr(value)}" for name, value in own.items() if value]
+    words = [f"edenCar:{name}='{html.escape(value)}'" for name, value in own.items() if value]
     if tags.latitude is not None:
         for name, sigma_m in (("GPSXYAccuracy", tags.sigma_m), ("GPSZAccuracy", tags.sigma_alt_m)):
             if sigma_m is not None:

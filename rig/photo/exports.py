@@ -5,9 +5,9 @@ import io
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from html import escape
 from pathlib import Path
 from urllib.parse import quote
-from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
@@ -68,7 +68,7 @@ def _waypoint(photo: Located) -> str:
     return (
         f'<wpt lat="{photo.latitude:.10f}" lon="{photo.longitude:.10f}">{_elevation(photo.altitude_m)}'
         f"<time>{photo.row.utc}</time><name>{escape(photo.name)}</name>"
-        f"<link href={quoteattr(quote(photo.row.photo))}><type>image/jpeg</type></link>"
+        f"<link href='{escape(quote(photo.row.photo))}'><type>image/jpeg</type></link>"
         f"{_fix(photo.row.quality, photo.row.satellites, photo.row.hdop)}</wpt>"
     )
 
@@ -104,7 +104,7 @@ def kml(collection: Collection) -> bytes:
         lines.append(f'<Style id="q{quality}"><LineStyle><color>{colour}</color><width>4</width></LineStyle></Style>')
     lines.append("<Folder><name>photos</name>")
     for photo in collection.located():
-        picture = f"<img src={quoteattr(quote(photo.row.photo))} width='480'/>"
+        picture = f"<img src='{escape(quote(photo.row.photo))}' width='480'/>"
         turn = "" if photo.direction_deg is None else f"<heading>{photo.direction_deg:.2f}</heading>"
         place = _kml_place(photo.longitude, photo.latitude, photo.altitude_m)
         lines.append(

@@ -20,7 +20,7 @@ from rig.clock import NS_PER_MS, NS_PER_S, iso_utc
 from rig.footage import video
 from rig.footage.video import Clip, Video
 from rig.gnss.positions import Track
-from rig.photo import exif, photos
+from rig.photo import exif, look, photos
 from rig.photo.locate import Rule, direction_of, locate, tags_of
 from rig.photo.photos import Photo
 from rig.photo.privacy import PrivacyError, make_private
@@ -175,7 +175,7 @@ def _sharpest(task: _Task) -> Iterator[tuple[Pick, int, av.VideoFrame, bool]]:
             yield best
             best = None
         alone = len(pick.frames) == 1
-        sharpness = 0.0 if alone else photos.sharpness(video.luma(picture))
+        sharpness = 0.0 if alone else look.sharpness(video.luma(picture))
         if best is None or (not damaged, sharpness) > rank:
             best, rank = (pick, number, picture, damaged), (not damaged, sharpness)
     if best is not None:
@@ -215,19 +215,19 @@ def file_name(utc: str) -> str:
 
 def _seen(row: Photo, picture: av.VideoFrame, damaged: bool, standing: bool) -> Photo:
     """The row with what the picture shows of itself."""
-    look = photos.look(video.luma(picture), video.is_full_range(picture))
-    words = [*look.doubts, *(["damaged"] if damaged else []), *(["standing"] if standing else [])]
+    seen = look.judge(video.luma(picture), video.is_full_range(picture))
+    words = [*seen.doubts, *(["damaged"] if damaged else []), *(["standing"] if standing else [])]
     return replace(
         row,
-        sharpness=look.sharpness,
-        luminance=look.luminance,
+        sharpness=seen.sharpness,
+        luminance=seen.luminance,
         flags=photos.with_flags(row.flags, words),
     )
 
 
 def _jpeg(row: Photo, picture: av.VideoFrame, work: Work, manner: Manner) -> bytes:
     """The photo with its tags. Raises PrivacyError where the user's command failed on it."""
-    jpeg = photos.encode_jpeg(video.bgr(picture), manner.quality)
+    jpeg = look.encode_jpeg(video.bgr(picture), manner.quality)
     more = dict(work.camera_tags)
     if manner.privacy_command:
         jpeg = make_private(jpeg, manner.privacy_command, manner.privacy_timeout_s)

@@ -1,7 +1,8 @@
-"""Photos and their table: how sharp a picture is, and the rows of `photos.csv`."""
+"""The table of photos: the rows of `photos.csv`, written whole, read back, taken over from run to run."""
 
 import csv
 import io
+import math
 import os
 import shutil
 from collections.abc import Iterable, Sequence
@@ -9,21 +10,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import cv2
-import numpy as np
-import numpy.typing as npt
-
 from rig.clock import parse_utc
 from rig.errors import UnreadableError
 from rig.files import sync_folder, write_atomically
 
-Luma = npt.NDArray[np.uint8]
-
 TABLE_NAME = "photos.csv"
 REMAKE = "move it away and make it again with parseVideo.py"
-DARK, BRIGHT = 20.0, 235.0  # mean luminance of a covered and of a blinded lens
-GLARE, GLARING = 250.0, 0.5  # luminance without drawing, and the share of the picture that may have it
-BLURRED = 0.42
 DECIMALS = {  # digits after the point in the table: what the value is good for
     "time_error_ms": 3,
     "pts_s": 9,
@@ -77,70 +69,7 @@ class Photo:
 
 
 COLUMNS = tuple(field.name for field in fields(Photo))
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """How a picture looks: sharpness, mean luminance (0 to 255), and the words for what is wrong with it."""
-
-    sharpness: float
-    luminance: float
-    doubts: tuple[str, ...]
-
-
-def sharpness(luma: Luma) -> float:
-    """Variance of the Laplacian at half size, where noise counts less; compares pictures of one scene and camera."""
-    return _sharpness(_half(luma))
-
-
-def look(luma: Luma, full_range: bool = True) -> Look:
-    """Judge a picture by its luma plane; without `full_range` black is 16 and white 235 there."""
-    half = _half(luma)
-    scale, black = (1.0, 0.0) if full_range else (255 / 219, 16.0)
-    luminance = (float(cv2.mean(half)[0]) - black) * scale
-    glaring = cv2.countNonZero((half >= black + GLARE / scale).astype(np.uint8)) / half.size
-    doubts = {
-        "blurred": _fineness(half) < BLURRED,
-        "dark": luminance < DARK,
-        "bright": luminance > BRIGHT or glaring > GLARING,
-    }
-    words = tuple(word for word, applies in doubts.items() if applies)
-    return Look(_sharpness(half) * scale**2, min(255.0, max(0.0, luminance)), words)
-
-
-def _sharpness(half: Luma) -> float:
-    return _deviation(cv2.Laplacian(half, cv2.CV_16S)) ** 2
-
-
-def _fineness(half: Luma) -> float:
-    """How strong differences between neighbours are beside those at twice the distance, in the worse direction.
-
-    It hardly depends on the scene and on noise: 0.55 to 0.85 for sharp pictures, below 0.4 where 8 pixels of motion or
-    a Gaussian of 2 pixels blur it (measured on a GoPro's and on simulated films of 480 to 2160 rows).
-    """
-    fine, coarse = half, _half(half)
-    shares = []
-    for x, y in ((1, 0), (0, 1)):
-        strong = _deviation(cv2.Sobel(coarse, cv2.CV_16S, x, y, ksize=1))
-        shares.append((_deviation(cv2.Sobel(fine, cv2.CV_16S, x, y, ksize=1)) / strong) ** 2 if strong else 1.0)
-    return min(shares)
-
-
-def _half(luma: Luma) -> Luma:
-    return np.asarray(cv2.resize(luma, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-
-def _deviation(values: cv2.typing.MatLike) -> float:
-    _, deviation = cv2.meanStdDev(values)
-    return float(deviation[0, 0])
-
-
-def encode_jpeg(bgr: npt.NDArray[np.uint8], quality: int) -> bytes:
-    """A picture (rows x columns x 3) as JPEG."""
-    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not done:
-        raise ValueError(f"OpenCV could not encode a picture of shape {bgr.shape}")
-    return data.tobytes()
+_KINDS = get_type_hints(Photo)
 
 
 def write_table(folder: Path, photos: Iterable[Photo]) -> Path:
@@ -212,15 +141,14 @@ def with_flags(flags: str, words: Sequence[str]) -> str:
 
 
 def _cell(name: str, value: Any) -> str:
-    if value is None or (isinstance(value, float) and not np.isfinite(value)):
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
     return f"{value:.{DECIMALS[name]}f}" if name in DECIMALS else str(value)
 
 
 def _photo(row: dict[str, str]) -> Photo:
     parse_utc(row["utc"])  # a time that is none shall be told here, with the file's name
-    kinds = get_type_hints(Photo)
-    return Photo(**{name: _value(kinds[name], text) for name, text in row.items()})
+    return Photo(**{name: _value(_KINDS[name], text) for name, text in row.items()})
 
 
 def _value(kind: Any, text: str) -> Any:

@@ -51,12 +51,14 @@ def picks(
     stop = _stops(track, utc_ns[chosen], standing_mps)
     kept = (stop < 0) | (stop != np.concatenate([[-1], stop[:-1]]))
     chosen, stop = chosen[kept], stop[kept]
-    spacing = int(np.diff(chosen).min()) if len(chosen) > 1 else sharpest_of
-    length = min(sharpest_of, spacing)
-    farthest = min(sharpest_of, spacing // 4, (spacing - length) // 2) if length > 1 else 0
+    spacing = _nearer_steps(chosen, alone=sharpest_of)  # each photo's own: beside a gap there may be no room at all
     clips = np.searchsorted(first, chosen, side="right") - 1
     found = []
-    for number, clip, standing in zip(chosen.tolist(), clips.tolist(), (stop >= 0).tolist(), strict=True):
+    for number, clip, standing, room in zip(
+        chosen.tolist(), clips.tolist(), (stop >= 0).tolist(), spacing.tolist(), strict=True
+    ):
+        length = min(sharpest_of, room)
+        farthest = min(sharpest_of, room // 4, (room - length) // 2) if length > 1 else 0
         low = number - int(first[clip])
         begin = _cheapest(low - (length - 1) // 2, length, item.clips[clip].keys, farthest)
         frames = range(max(0, begin), min(begin + length, counts[clip]))
@@ -101,8 +103,18 @@ def _nearest_frames(utc_ns: Int64, wanted: Int64) -> Int64:
     right = np.clip(np.searchsorted(utc_ns, wanted), 1, max(1, len(utc_ns) - 1))
     left, right = right - 1, np.minimum(right, len(utc_ns) - 1)
     nearest = np.where(np.abs(utc_ns[left] - wanted) <= np.abs(utc_ns[right] - wanted), left, right)
-    period = float(np.median(np.diff(utc_ns))) if len(utc_ns) > 1 else float(NS_PER_S)
-    return np.unique(nearest[np.abs(utc_ns[nearest] - wanted) <= MAX_OFF_TARGET_FRAMES * period])
+    steps_ns = _nearer_steps(utc_ns, alone=NS_PER_S)
+    usual_ns = np.maximum(steps_ns, np.median(steps_ns))  # a film's frame rate may vary: in the dark it falls
+    return np.unique(nearest[np.abs(utc_ns[nearest] - wanted) <= MAX_OFF_TARGET_FRAMES * usual_ns[nearest]])
+
+
+def _nearer_steps(values: Int64, alone: int) -> Int64:
+    """How far each of ascending values is from the nearer of its neighbours; `alone` where it has none."""
+    if len(values) < 2:
+        return np.full(len(values), alone, dtype=np.int64)
+    steps = np.diff(values).astype(np.int64)
+    both = np.concatenate([steps[:1], steps]), np.concatenate([steps, steps[-1:]])
+    return np.asarray(np.minimum(*both), dtype=np.int64)
 
 
 def _stops(track: Track | None, utc_ns: Int64, standing_mps: float) -> Int64:
