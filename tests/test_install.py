@@ -198,4 +198,5 @@ def test_udev_itself_accepts_the_rules() -> None:
 def test_the_script_has_no_known_fault() -> None:
     if shutil.which("shellcheck") is None:
         pytest.skip("shellcheck is not here")
-    subprocess.run(["shellcheck", str(PROJECT / "edencar"), str(PROJECT / "system" / "install")], check=True)
+    scripts = [PROJECT / name for name in ("edencar", "system/install", "tests/bare_debian.sh")]
+    subprocess.run(["shellcheck", *scripts], check=True)
