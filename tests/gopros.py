@@ -24,6 +24,12 @@ CRYSTAL_PPM = 80.0
 VIDEO_PID = 0x1011
 
 
+def free_port() -> int:
+    """A TCP port that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
 @dataclass(frozen=True)
 class Reply:
     status: int

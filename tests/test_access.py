@@ -136,6 +136,26 @@ def test_five_tries_a_minute(app: Flask, client: FlaskClient, caplog: pytest.Log
     assert PIN not in caplog.text
 
 
+def test_no_secret_is_told(app: Flask, client: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
+    """Not in a log however talkative, not in an answer, not on the disk."""
+    with caplog.at_level(logging.DEBUG):
+        token = str(client.post("/api/session", json={"pin": PIN}).json["token"])  # type: ignore[index]
+        guess = "271182"  # a mistyped PIN is nearly one
+        client.post("/api/session", json={"pin": guess})
+        client.post("/api/session", json={"pin": [PIN]})
+        client.post("/api/stop", headers=bearer(guess))
+        client.post(
+            f"/api/start?pin={PIN}", json={"allow": "positions-only", "cameras": [], "pin": PIN}, headers=basic(PIN)
+        )
+        told = [client.get(path).text for path in ("/api/status", "/api/session", "/metrics", "/api/openapi.json", "/")]
+        recording = client.post("/api/start", json={"allow": "positions-only", "cameras": []}, headers=bearer(token))
+        told += [recording.text, client.post("/api/stop", headers=bearer(token)).text]
+    folder = app.extensions["car"].recordings.output
+    told += [path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file()]
+    for secret in (PIN, token, guess):
+        assert not [text for text in (caplog.text, *told) if secret in text]
+
+
 def test_a_pin_file_that_says_nothing_opens_nothing(tmp_path: Path) -> None:
     assert read_pin("") == ""
     (tmp_path / "empty").write_text("\n")

@@ -19,7 +19,7 @@ from gopro import LEDGER, CameraStatus, FoundCamera, GoPro, camera_worker, disco
 from rig.clock import UtcClock
 from rig.errors import ConflictError, DeviceError, DeviceNotFoundError, NoSpaceError, UsageError
 from rig.recordings import FETCHING, FINISHED, INTERRUPTED, RECORDING, Recordings
-from rig.status import CarStatus
+from rig.status import CarStatus, StorageNow, TimeNow, other_problems
 from rig.workers import Link, StartCapture, StopCapture, Worker
 from tests.test_gopro import make_camera
 
@@ -217,6 +217,15 @@ def test_nothing_starts_without_room(tmp_path: Path) -> None:
             car.start()
         assert car.status().storage.seconds_left == 0
         assert "little_room" in codes(car.status())
+
+
+@pytest.mark.parametrize(
+    ("minutes", "level"), [(30, None), (29.9, "warning"), (10, "warning"), (9.9, "error"), (0, "error")]
+)
+def test_the_crew_is_warned_from_thirty_minutes_on(minutes: float, level: str | None) -> None:
+    storage = StorageNow(bytes_free=1 << 30, seconds_left=round(60 * minutes))
+    problems = [*other_problems(TimeNow(utc="", source="gnss", sigma_ms=1.0), storage, ())]
+    assert [(problem.code, problem.level) for problem in problems] == ([("little_room", level)] if level else [])
 
 
 def test_a_full_disk_ends_the_recording_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

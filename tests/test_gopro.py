@@ -5,7 +5,6 @@ import json
 import os
 import random
 import signal
-import socket
 import socketserver
 import threading
 import time
@@ -30,6 +29,7 @@ from rig.recordings import INTERRUPTED, Recordings
 from rig.workers import StartCapture, StopCapture, Worker
 from simulator.camera import Camera
 from simulator.world import Street, World
+from tests.gopros import free_port
 
 Query = Mapping[str, str]
 Reply = Callable[[Query, Mapping[str, str]], bytes | None]
@@ -105,12 +105,6 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("POLL_S", "BUSY_PAUSE_S", "RETRY_PAUSE_S", "RESTART_PAUSE_S"):
         monkeypatch.setattr(opengopro, name, 0.05)
     monkeypatch.setattr(cardfiles, "RETRY_PAUSE_S", 0.05)
-
-
-def free_port() -> int:
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # Tolerance

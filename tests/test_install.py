@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.machine import PATHS, machine, needs_systemd
+
 PROJECT = Path(__file__).parents[1]
 RULES = PROJECT / "system" / "udev.rules"
 UNIT = PROJECT / "server.service"
@@ -76,6 +78,7 @@ def test_the_installed_program_runs_without_the_rest(root: Path) -> None:
 
 @as_root
 def test_uninstall_takes_away_all_but_the_recordings(root: Path) -> None:
+    before = {path for path in root.rglob("*") if path.is_dir()}
     edencar("install", "--root", str(root))
     recording = root / "var/lib/edencar/2026-11-22_14-03-12/recording.json"
     recording.parent.mkdir(parents=True)
@@ -86,6 +89,10 @@ def test_uninstall_takes_away_all_but_the_recordings(root: Path) -> None:
     assert edencar("uninstall", "--root", str(root)).returncode == 0
     assert not there(root) & {*INSTALLED, "etc/edencar/pin"}
     assert recording.exists()
+    # Of folders only those are left that every system has, or that have the recordings.
+    left = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_dir() and path not in before}
+    usual = {"opt", "etc/udev", "etc/udev/rules.d", "etc/sysctl.d", "etc/systemd", "etc/systemd/system"}
+    assert not [name for name in left - usual if not name.startswith("var")]
     again = edencar("uninstall", "--root", str(root))
     assert (again.returncode, "is not there" in again.stderr) == (0, True)
 
@@ -97,6 +104,49 @@ def test_a_wifi_is_set_up_without_telling_its_password() -> None:
         assert "nmcli connection add" in dry.stderr
         assert "correct horse" not in dry.stderr + dry.stdout
     assert "8 characters" in edencar("install", "--dry-run", "--hotspot", "short").stderr
+
+
+NETWORK_MANAGER = """
+mkdir -p /run/dbus
+dbus-daemon --system
+NetworkManager
+for wifi in "--hotspot correct+horse" "--hotspot correct+horse" "--hotspot +" "--join depot correct+horse"; do
+    set -- ${wifi%+}
+    [ $# -gt 1 ] || set -- "$@" ""
+    /mnt/project/edencar install --no-start "$@" >/dev/null 2>&1
+    echo "$wifi"
+    cat /etc/NetworkManager/system-connections/edenCar*
+done
+/mnt/project/edencar uninstall >/dev/null 2>&1
+echo end
+nmcli -g NAME,TYPE connection show
+"""
+
+
+@needs_systemd
+@pytest.mark.skipif(
+    not all(shutil.which(name, path=PATHS) for name in ("NetworkManager", "nmcli", "dbus-daemon")),
+    reason="network-manager or dbus is not installed here",
+)
+def test_network_manager_takes_each_wifi_and_loses_it_again(tmp_path: Path) -> None:
+    """A real NetworkManager without a radio: what it keeps of a connection is what it would use."""
+    with machine(tmp_path / "disk") as system:
+        said = system.call("unshare", "--net", "sh", "-euc", NETWORK_MANAGER)
+    *wifis, left = re.split(r"(?m)^(?:--.*|end)\n", said)[1:]
+    secured, again, open_one, joined = (re.sub("(?m)^uuid=.*\n", "", one) for one in wifis)
+    assert again == secured
+    for line in ("type=wifi", "mode=ap", "ssid=edenCar", "method=shared"):
+        assert f"{line}\n" in secured
+        assert f"{line}\n" in open_one
+    for line in ("key-mgmt=wpa-psk", "psk=correct+horse", "proto=rsn;", "pairwise=ccmp;", "group=ccmp;"):
+        assert f"{line}\n" in secured
+    assert "psk" not in open_one
+    assert "[wifi-security]" not in open_one
+    for line in ("mode=infrastructure", "ssid=depot", "key-mgmt=wpa-psk", "psk=correct+horse"):
+        assert f"{line}\n" in joined
+    assert "mode=ap" not in joined
+    assert "wifi" not in left
+    assert "wireless" not in left
 
 
 def test_a_failure_and_a_wrong_option_are_one_line(tmp_path: Path) -> None:
@@ -148,4 +198,5 @@ def test_udev_itself_accepts_the_rules() -> None:
 def test_the_script_has_no_known_fault() -> None:
     if shutil.which("shellcheck") is None:
         pytest.skip("shellcheck is not here")
-    subprocess.run(["shellcheck", str(PROJECT / "edencar"), str(PROJECT / "system" / "install")], check=True)
+    scripts = [PROJECT / name for name in ("edencar", "system/install", "tests/bare_debian.sh")]
+    subprocess.run(["shellcheck", *scripts], check=True)

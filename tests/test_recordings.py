@@ -149,6 +149,23 @@ def test_the_trash_gives_back_everything(store: Recordings) -> None:
         store.restore(recording_id)
 
 
+def test_an_emptied_trash_follows_no_link(store: Recordings, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "kept").write_text("not ours")
+    recording_id = finished(store)
+    (store.folder(recording_id) / "folder").symlink_to(tmp_path / "outside")
+    (store.folder(recording_id) / "file").symlink_to(tmp_path / "outside" / "kept")
+    folder = store.folder(recording_id)
+    store.trash(recording_id)
+    folder.symlink_to(tmp_path / "outside")  # where a recording was, one that leads outside: neither listed nor deleted
+    for verb in (store.get, store.trash, store.discard, store.files):
+        with pytest.raises(UnknownError):
+            verb(recording_id)
+    assert store.drop_oldest_trash() == recording_id
+    assert list(store.list_trash()) == []
+    assert (tmp_path / "outside" / "kept").read_text() == "not ours"
+
+
 def test_what_is_being_recorded_is_not_thrown_away(store: Recordings) -> None:
     recording_id = store.create(STARTED_NS, "video").id
     with pytest.raises(ConflictError):
