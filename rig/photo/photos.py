@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -15,7 +14,7 @@ import numpy.typing as npt
 
 from rig.clock import parse_utc
 from rig.errors import UnreadableError
-from rig.files import sync_folder, write_atomically
+from rig.files import sync_data, sync_folder, write_atomically
 
 Luma = npt.NDArray[np.uint8]
 
@@ -162,7 +161,7 @@ def append_rows(folder: Path, photos: Iterable[Photo]) -> None:
     with (folder / TABLE_NAME).open("a", encoding="utf-8") as file:
         file.write(text.getvalue())
         file.flush()
-        os.fdatasync(file.fileno())
+        sync_data(file.fileno())
 
 
 def replace_cameras(folder: Path, made: Path, cameras: Iterable[str], rows: Iterable[Photo]) -> None:
