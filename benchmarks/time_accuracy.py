@@ -316,7 +316,7 @@ def _plots(folder: Path) -> None:
         "ms",
         (ours, Series("the first code read and the nominal rate", hours, today)),
     )
-    bars = (Series("its bar", hours, bar), Series("", hours, -bar))
+    bars = (Series("its bar, above", hours, bar), Series("and below", hours, -bar))
     close = chart_file("The same, near: the error and its bar", "hours", "ms", (ours, *bars))
     films = []
     for name, fps in (("25", 25.0), ("29.97", NTSC)):

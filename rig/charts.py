@@ -53,7 +53,7 @@ def chart_file(title: str, x_label: str, y_label: str, series: Sequence[Series])
     if not kept:
         raise ValueError(f"the chart {title!r} has no values")
     legend, at = [], float(LEFT)
-    for index, item in enumerate(kept):
+    for index, item in ((index, item) for index, item in enumerate(kept) if item.name):
         legend.append(f'<tspan x="{at:.0f}" fill="{_colour(index)}">■</tspan> {escape(item.name)}')
         at += (len(item.name) + 4) * LETTER
     box = f'viewBox="0 {-HEAD} {WIDTH} {HEIGHT + HEAD}" role="img" aria-label="{escape(title)}"'
