@@ -1,6 +1,5 @@
 """The rig as a whole: a worker for each camera and one for the receiver, one recording at a time, and how all is."""
 
-import fcntl
 import logging
 import os
 import shutil
@@ -27,6 +26,7 @@ from rig.drive.resuming import LeftOpen
 from rig.drive.room import STOP_S, Room
 from rig.drive.running import Running
 from rig.errors import ConflictError, EdencarError, NoSpaceError, UsageError
+from rig.files import lock_alone
 from rig.live.drawlog import DrawLogs
 from rig.live.lookout import Lookout, calibration
 from rig.live.photographer import Photographer
@@ -712,7 +712,7 @@ def _take(output: Path) -> int:
     """Lock a folder of recordings until the descriptor is closed, at the latest when this process ends."""
     descriptor = os.open(output / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_alone(descriptor)
     except BlockingIOError as error:
         os.close(descriptor)
         raise ConflictError(f"another edenCar serves {output}", cure="stop it, or name another folder") from error

@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 import parseVideo
 from configs import Settings
+from rig.charts import Series, chart_file
 from rig.clock import fit_clock
 from rig.footage import video
 from rig.photo.spacing import Every
@@ -68,7 +69,12 @@ def main() -> int:
     """Print the table; fails when a row is not as promised."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--films", type=int, default=500, help="simulated for each row")
-    count = parser.parse_args().films
+    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="only write the plots of docs/time.md there")
+    options = parser.parse_args()
+    if options.plots:
+        _plots(options.plots)
+        return 0
+    count = options.films
     python = sys.version.split()[0]
     print(f"machine: {platform.machine()}, {os.cpu_count()} CPUs, Linux {platform.release()}, Python {python}")
     print(f"command: python -m benchmarks.time_accuracy --films {count}")
@@ -108,9 +114,9 @@ def _one_film(count: int) -> list[Row]:
     return rows
 
 
-def _error(rng: np.random.Generator, fps: float) -> tuple[float, float, float]:
+def _error(rng: np.random.Generator, fps: float, seconds: float = 2.0) -> tuple[float, float, float]:
     rate_ppm = rng.uniform(-50, 50)
-    readings = film(rng, fps=fps, seconds=2.0, rate_ppm=rate_ppm)
+    readings = film(rng, fps=fps, seconds=seconds, rate_ppm=rate_ppm)
     clock = timeline.calibrate(readings, KNOWN)
     at = np.array([4_000_000_000], dtype=np.int64)
     truth = BEGIN_NS + 4e9 * (1 + rate_ppm * 1e-6)
@@ -123,13 +129,15 @@ def _two_films(count: int) -> list[Row]:
     rows = []
     for name, fps, limit_ms in (("25 fps", 25.0, 3.0), ("29.97 fps", NTSC, 8.0)):
         rng = np.random.default_rng(2027)
-        ours, today = zip(*(_drive(rng, fps) for _ in range(count)), strict=True)
+        drives = [_drive(rng, fps) for _ in range(count)]
+        ours = [float(np.abs(error).max()) for _, error, _, _ in drives]
+        today = [float(np.abs(error).max()) for _, _, _, error in drives]
         rows.append(Row(f"two films, two hours, {name}, p95", _p95(ours), limit_ms, today=_p95(today)))
     return rows
 
 
-def _drive(rng: np.random.Generator, fps: float) -> tuple[float, float]:
-    """The largest error of a two hours' drive with a code at both ends, and today's."""
+def _drive(rng: np.random.Generator, fps: float) -> tuple[Floats, Floats, Floats, Floats]:
+    """Over a two hours' drive with a code at both ends: hours, the error, its bar, and today's error."""
     rate_ppm, drift = rng.uniform(-50, 50), _WarmUp(rng)
     readings = film(rng, fps=fps, rate_ppm=rate_ppm)
     end = film(rng, fps=fps, rate_ppm=rate_ppm, first_pts_s=HOURS_S)
@@ -141,7 +149,7 @@ def _drive(rng: np.random.Generator, fps: float) -> tuple[float, float]:
     error = (clock.utc_ns(at) - BEGIN_NS - truth) / 1e6
     first = readings[0]
     today = (first.code.utc_ns + LATENCY_NS - BEGIN_NS - first.pts_ns + at - truth) / 1e6
-    return float(np.abs(error).max()), float(np.abs(today).max())
+    return at / 3.6e12, np.asarray(error), clock.error_ns(at) / 1e6, np.asarray(today)
 
 
 class _WarmUp:
@@ -290,6 +298,40 @@ def _write_clip(path: Path, scene: Film, phone: Phone, megabits: int) -> None:
             picture.pts, picture.time_base = number * CLOCK_HZ // 25, Fraction(1, CLOCK_HZ)
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
+
+
+# --- plots ------------------------------------------------------------------------------------------------------------
+
+FILM_S = (1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
+PLOTTED_FILMS = 100  # for each length
+
+
+def _plots(folder: Path) -> None:
+    """The plots of docs/time.md: a drive of two hours, and what longer films of the code give."""
+    hours, error, bar, today = _drive(np.random.default_rng(2033), 25.0)
+    ours = Series("a code at both ends", hours, error)
+    drive = chart_file(
+        "Two hours, one camera of 25 pictures a second: error of its time",
+        "hours",
+        "ms",
+        (ours, Series("the first code read and the nominal rate", hours, today)),
+    )
+    bars = (Series("its bar, above", hours, bar), Series("and below", hours, -bar))
+    close = chart_file("The same, near: the error and its bar", "hours", "ms", (ours, *bars))
+    films = []
+    for name, fps in (("25", 25.0), ("29.97", NTSC)):
+        rng = np.random.default_rng(2034)
+        outcomes = [[_error(rng, fps, seconds) for _ in range(PLOTTED_FILMS)] for seconds in FILM_S]
+        errors = np.array([_p95([outcome[0] for outcome in each]) for each in outcomes])
+        middle = np.array([np.median([outcome[1] for outcome in each]) for each in outcomes])
+        films += [
+            Series(f"{name}: error, p95", np.array(FILM_S), errors),
+            Series(f"{name}: bar, median", np.array(FILM_S), middle),
+        ]
+    title = "One film of the code, screen of 60 Hz, by pictures a second"
+    length = chart_file(title, "seconds filmed", "ms", films)
+    for name, text in (("drive", drive), ("bar", close), ("film", length)):
+        (folder / f"time-{name}.svg").write_text(text, encoding="utf-8")
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------

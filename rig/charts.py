@@ -1,4 +1,4 @@
-"""Charts for reports that a browser shows without any network: plain SVG that takes the page's colours."""
+"""Charts that a browser shows without any network: plain SVG, in a page whose colours it takes, or as a file."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -14,6 +14,11 @@ WIDTH, HEIGHT = 720, 260  # of the view box; the page scales it
 LEFT, RIGHT, TOP, BOTTOM = 64, 12, 10, 44
 TICKS_X, TICKS_Y = 7, 5
 MOST_POINTS = 2000  # of a series: a screen shows no more
+HEAD = 40  # of a file: room for the title and the legend
+LETTER = 7.2  # usual width in the legend
+STYLE = (  # of a file, which lies on no page: on white, so that it is read in the dark too
+    "text{font:13px sans-serif;fill:#333}.title{font-weight:bold}.grid{stroke:#ddd}.axis{stroke:#333;fill:none}"
+)
 COLOURS = ("#0b6bcb", "#c4501b", "#1a7f4b", "#8a3ffc", "#a56b00", "#b3125c")
 
 
@@ -29,24 +34,54 @@ class Series:
 
 def chart(title: str, x_label: str, y_label: str, series: Sequence[Series]) -> str:
     """An SVG figure of all series, of long ones the lowest and highest of each piece; empty without values."""
-    kept = [_thinned(item) for item in (_finite(item) for item in series) if len(item.x)]
+    kept = _kept(series)
     if not kept:
         return ""
-    low_x, high_x = _range([item.x for item in kept], margin=0.0)
-    low_y, high_y = _range([item.y for item in kept], margin=0.06)
-    scale = _Scale(low_x, high_x, low_y, high_y)
-    parts = [
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">',
-        *_axes(scale, x_label, y_label),
-        *(_curve(scale, item, COLOURS[index % len(COLOURS)]) for index, item in enumerate(kept)),
-        "</svg>",
-    ]
+    box = f'viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}"'
     legend = " ".join(
-        f'<span style="color:{COLOURS[index % len(COLOURS)]}">&#9632;</span> {escape(item.name)}'
+        f'<span style="color:{_colour(index)}">&#9632;</span> {escape(item.name)}'
         for index, item in enumerate(kept)
         if item.name
     )
-    return f"<figure><figcaption><b>{escape(title)}</b> {legend}</figcaption>{''.join(parts)}</figure>"
+    caption = f"<figcaption><b>{escape(title)}</b> {legend}</figcaption>"
+    return f'<figure>{caption}<svg class="chart" {box}>{_drawing(kept, x_label, y_label)}</svg></figure>'
+
+
+def chart_file(title: str, x_label: str, y_label: str, series: Sequence[Series]) -> str:
+    """The same as the text of an SVG file of its own, with title and legend in it. Raises ValueError without values."""
+    kept = _kept(series)
+    if not kept:
+        raise ValueError(f"the chart {title!r} has no values")
+    legend, at = [], float(LEFT)
+    for index, item in ((index, item) for index, item in enumerate(kept) if item.name):
+        legend.append(f'<tspan x="{at:.0f}" fill="{_colour(index)}">■</tspan> {escape(item.name)}')
+        at += (len(item.name) + 4) * LETTER
+    box = f'viewBox="0 {-HEAD} {WIDTH} {HEIGHT + HEAD}" role="img" aria-label="{escape(title)}"'
+    parts = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" {box}>\n<style>{STYLE}</style>',
+        f'<rect y="{-HEAD}" width="{WIDTH}" height="{HEIGHT + HEAD}" fill="#fff"/>',
+        f'<text class="title" x="{LEFT}" y="{16 - HEAD}">{escape(title)}</text>',
+        f'<text y="{34 - HEAD}">{"".join(legend)}</text>',
+        _drawing(kept, x_label, y_label),
+        "</svg>\n",
+    )
+    return "\n".join(parts)
+
+
+def _kept(series: Sequence[Series]) -> list[Series]:
+    return [_thinned(item) for item in (_finite(item) for item in series) if len(item.x)]
+
+
+def _colour(index: int) -> str:
+    return COLOURS[index % len(COLOURS)]
+
+
+def _drawing(kept: Sequence[Series], x_label: str, y_label: str) -> str:
+    low_x, high_x = _range([item.x for item in kept], margin=0.0)
+    low_y, high_y = _range([item.y for item in kept], margin=0.06)
+    scale = _Scale(low_x, high_x, low_y, high_y)
+    curves = (_curve(scale, item, _colour(index)) for index, item in enumerate(kept))
+    return "".join((*_axes(scale, x_label, y_label), *curves))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,16 @@
-"""Files that survive: written whole or not at all, on the disk when a function returns; and the room that is left."""
+"""Files that survive: written whole or not at all, on the disk when a function returns; and the room that is left.
+
+Also where there is no Linux: `parseVideo.py` and `parsePhotos.py` run on any laptop.
+"""
 
 import os
+import shutil
+import sys
 from pathlib import Path
+from typing import IO
 
 UNSYNCED_SUFFIX = ".tmp"  # of a file that is being written
+MOST_COPIED = 1 << 30  # bytes at once
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -23,6 +30,8 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Have the disk keep which files a folder holds: without it a new file may be gone after a power cut."""
+    if sys.platform == "win32":  # it opens no folders
+        return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -32,5 +41,30 @@ def sync_folder(folder: Path) -> None:
 
 def free_bytes(path: Path) -> int:
     """Room on the disk of `path` for a user without privileges."""
-    disk = os.statvfs(path)
-    return disk.f_bavail * disk.f_frsize
+    return shutil.disk_usage(path).free
+
+
+def sync_data(descriptor: int) -> None:
+    """Have the disk keep the bytes of an open file. Raises OSError."""
+    if sys.platform == "linux":
+        os.fdatasync(descriptor)
+    else:
+        os.fsync(descriptor)
+
+
+def lock_alone(descriptor: int) -> None:
+    """Hold an open file against other processes, until it is closed. Raises BlockingIOError while another holds it."""
+    if sys.platform != "win32":
+        import fcntl  # Windows has none, and no lock that leaves a file readable
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def copy_rest(source: IO[bytes], target: IO[bytes], begin: int) -> None:
+    """Add to an unbuffered file what another one holds from byte `begin` on. Raises OSError."""
+    if sys.platform == "linux":  # by the kernel
+        while copied := os.sendfile(target.fileno(), source.fileno(), begin, MOST_COPIED):
+            begin += copied
+    else:
+        source.seek(begin)
+        shutil.copyfileobj(source, target)

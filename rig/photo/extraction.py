@@ -5,6 +5,7 @@ the memory (docs/design.md).
 """
 
 import os
+import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -17,6 +18,7 @@ import av
 import cv2
 
 from rig.clock import NS_PER_MS, NS_PER_S, iso_utc
+from rig.files import sync_data
 from rig.footage import video
 from rig.footage.video import Clip, Video
 from rig.gnss.positions import Track
@@ -90,7 +92,7 @@ def key_of(work: Work, pick: Pick) -> str:
 
 def cores() -> int:
     """How many this process may use."""
-    return len(os.sched_getaffinity(0))
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def usual_jobs(works: Sequence[Work]) -> int:
@@ -241,4 +243,4 @@ def _write(path: Path, data: bytes) -> None:
     with path.open("wb") as file:
         file.write(data)
         file.flush()
-        os.fdatasync(file.fileno())
+        sync_data(file.fileno())

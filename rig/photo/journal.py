@@ -1,13 +1,14 @@
 """A folder for work in progress, and a journal of what is done: an interrupted run is continued, not begun again."""
 
-import fcntl
 import json
 import shutil
+import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
 from rig.errors import ConflictError
+from rig.files import lock_alone
 
 NAME = "journal.jsonl"
 
@@ -37,7 +38,7 @@ class Journal:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._file = (self.folder / NAME).open("a", encoding="utf-8")
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_alone(self._file.fileno())
         except BlockingIOError as error:
             self._file.close()
             raise ConflictError(f"another run works in {self.folder}", cure="wait until it has ended") from error
@@ -58,6 +59,8 @@ class Journal:
 
     def remove(self) -> None:
         """All is done: take the folder away."""
+        if sys.platform == "win32" and self._file is not None:
+            self._file.close()  # there nothing that is open can be taken away
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:

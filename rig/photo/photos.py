@@ -3,7 +3,6 @@
 import csv
 import io
 import math
-import os
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -12,7 +11,7 @@ from typing import Any, get_type_hints
 
 from rig.clock import parse_utc
 from rig.errors import UnreadableError
-from rig.files import sync_folder, write_atomically
+from rig.files import sync_data, sync_folder, write_atomically
 
 TABLE_NAME = "photos.csv"
 REMAKE = "move it away and make it again with parseVideo.py"
@@ -91,7 +90,7 @@ def append_rows(folder: Path, photos: Iterable[Photo]) -> None:
     with (folder / TABLE_NAME).open("a", encoding="utf-8") as file:
         file.write(text.getvalue())
         file.flush()
-        os.fdatasync(file.fileno())
+        sync_data(file.fileno())
 
 
 def replace_cameras(folder: Path, made: Path, cameras: Iterable[str], rows: Iterable[Photo]) -> None:

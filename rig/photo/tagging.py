@@ -15,7 +15,7 @@ from typing import Any
 
 from configs import Settings
 from rig.camera.camerabook import CameraBook
-from rig.files import UNSYNCED_SUFFIX, sync_folder
+from rig.files import UNSYNCED_SUFFIX, copy_rest, sync_data, sync_folder
 from rig.photo import exif
 from rig.photo.collection import read_manifest
 from rig.photo.locate import direction_of, tags_of
@@ -24,7 +24,6 @@ from rig.photo.privacy import PrivacyError, make_private
 
 MAKE = "GoPro"  # of all cameras that a recording knows
 WITHHELD = "photos-withheld"  # where photos lie of which the privacy command failed
-MOST_COPIED = 1 << 30  # bytes at once
 WRITERS = 8  # the disk confirms that many files at once, 3.5 times as fast as one by one
 CHUNK = 64  # photos between two reports of progress
 SHARE = CHUNK // WRITERS  # of one thread
@@ -117,19 +116,17 @@ def _withhold(item: Item, output: Path) -> None:
 def _write(path: Path, data: bytes, like: Path, rest_at: int | None) -> None:
     """A whole file or the old one, also after a power cut; its folder is synced when all are written.
 
-    From `rest_at` on the rest of the file `like` follows, copied by the kernel.
+    From `rest_at` on the rest of the file `like` follows.
     """
     path = path.resolve() if path.is_symlink() else path
     temporary = path.with_name(path.name + UNSYNCED_SUFFIX)
     try:
         with temporary.open("wb", buffering=0) as file, like.open("rb") as original:
-            os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(original.fileno()).st_mode))
+            temporary.chmod(stat.S_IMODE(os.fstat(original.fileno()).st_mode))
             file.write(data)
-            while rest_at is not None and (
-                copied := os.sendfile(file.fileno(), original.fileno(), rest_at, MOST_COPIED)
-            ):
-                rest_at += copied
-            os.fdatasync(file.fileno())
+            if rest_at is not None:
+                copy_rest(original, file, rest_at)
+            sync_data(file.fileno())
         temporary.replace(path)
     except OSError:
         temporary.unlink(missing_ok=True)
