@@ -5,6 +5,7 @@ from importlib import import_module
 
 VERBS = {
     "delay": "how late the stream comes over hours",
+    "buffer": "how many seconds the buffers hold, and what is lost beyond",
     "drift": "how the cameras' clocks run apart",
     "fov": "which lens and resolution reads the smallest characters",
 }

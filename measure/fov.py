@@ -27,7 +27,7 @@ from rig import cli
 from rig.camera.finding import discover
 from rig.camera.opengopro import GoPro
 from rig.camera.streamcapture import StreamCapture
-from rig.errors import DeviceNotFoundError, UnreadableError, UsageError
+from rig.errors import DeviceNotFoundError, EdencarError, UnreadableError, UsageError
 from rig.footage.video import Video, luma, pictures, videos_of
 
 Luma = npt.NDArray[np.uint8]
@@ -72,6 +72,20 @@ class Sharpness:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """A setting that told nothing, and why."""
+
+    camera: str
+    setting: str
+    reason: str
+
+    @property
+    def verdict(self) -> str:
+        """The failure in a sentence."""
+        return f"{self.camera}, {self.setting}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """The chart in one picture: the codes that were read, by row and column, with their centres in pixels."""
 
@@ -102,9 +116,7 @@ def judge(camera: str, setting: str, films: Sequence[Luma], distance_m: float | 
     seen = [view for view in map(look, films) if len(view.centres) >= MIN_CODES]
     fits = [fit for fit in map(_fit, seen) if fit]
     if not fits:
-        raise UnreadableError(
-            f"{camera}, {setting}: the chart is in no picture", cure="show /chart on a screen or on paper, well lit"
-        )
+        raise UnreadableError("the chart is in no picture", cure="show /chart on a screen or on paper, well lit")
     read = [
         row
         for row in range(len(chart.MODULES_MM))
@@ -236,21 +248,26 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     output: Path = options.output or USUAL_OUTPUT / time.strftime("fov-%Y%m%dT%H%M%SZ", time.gmtime())
     tell("show the page /chart to each camera, or its print, and leave it there; the server must not use the cameras")
     found: list[Sharpness] = []
-    failures: list[Verdict] = []
+    failures: list[Failure] = []
     for camera, resolution, lens in product(cameras, resolutions, lenses):
         tell(f"filming with {camera.serial}: {lens}, {resolution}")
-        serial, folder = film(camera.address, lens, resolution, output, settings)
+        setting = f"{lens} {resolution}"
         try:
-            found.append(judge(serial, f"{lens} {resolution}", read_film(videos_of(folder)[-1]), options.distance_m))
-        except UnreadableError as error:
-            failures.append(Verdict(error.message, good=False))
-    verdicts = [*_recommend(found), *failures]
+            serial, folder = film(camera.address, lens, resolution, output, settings)
+            found.append(judge(serial, setting, read_film(videos_of(folder)[-1]), options.distance_m))
+        except EdencarError as error:  # a lens that this camera lacks, say: the others are to be had
+            failures.append(Failure(camera.serial, setting, str(error)))
+    output.mkdir(parents=True, exist_ok=True)
+    verdicts = [*_recommend(found), *(Verdict(item.verdict, good=False) for item in failures)]
     about = f"{len(found)} films; a row counts when half of its codes are read in half of the pictures"
-    report = write_report(output, "Which field of view reads characters best", about, verdicts, [_table(found)])
+    report = write_report(
+        output, "Which field of view reads characters best", about, verdicts, [_table(found, failures)]
+    )
     return {
         "report": str(report),
         "verdicts": [item.text for item in verdicts],
         "settings": [asdict(item) for item in sorted(found, key=lambda item: (item.camera, item.rank))],
+        "failures": [asdict(item) for item in failures],
     }
 
 
@@ -275,7 +292,7 @@ def _recommend(found: Sequence[Sharpness]) -> Iterator[Verdict]:
             )
 
 
-def _table(found: Sequence[Sharpness]) -> Table:
+def _table(found: Sequence[Sharpness], failures: Sequence[Failure]) -> Table:
     headings = ("camera", "setting", "smallest code mm", "letters mm", "px/mm", "px/degree", "bend px", "blur px/ms")
     rows = (
         (
@@ -290,7 +307,8 @@ def _table(found: Sequence[Sharpness]) -> Table:
         )
         for item in sorted(found, key=lambda item: (item.camera, item.rank))
     )
-    return Table(headings, tuple(rows))
+    failed = ((item.camera, item.setting, "failed", *["–"] * (len(headings) - 3)) for item in failures)
+    return Table(headings, (*rows, *failed))
 
 
 def _or_dash(value: float | None) -> str:

@@ -12,6 +12,7 @@ FAULTS: Mapping[str, tuple[float, str]] = MappingProxyType(
         "log_line_before_status": (1, "so many HTTP answers begin with a line of the camera's log"),
         "webcam_error_once": (1, "so many starts of the webcam answer error 1"),
         "webcam_unavailable": (1, "webcam start answers status 4, error 7: 1 while wired USB control is on, 2 always"),
+        "lens_refused": (2, "webcam start answers an error when it is asked for this lens (fov)"),
         "webcam_500": (1, "webcam start, exit and preview answer 500"),
         "preview_409": (1, "the preview answers 409 to start and stop until a reboot"),
         "preview_stuck": (1, "a recording kills the preview, and status 32 stays 1 until it is stopped"),

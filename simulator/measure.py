@@ -43,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             tempfile.TemporaryDirectory(prefix="edencar-measure-") as scratch,
             (recordings / "measure-server.log").open("w", encoding="utf-8") as log,
         ):
-            if options.command[:1] == ["fov"]:
-                return _show_chart(options, Path(scratch), log)
+            if options.command[:1] in (["fov"], ["buffer"]):
+                return _lend_cameras(options, Path(scratch), log)
             return _drive(options, recordings, Path(scratch), log)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -53,13 +53,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _show_chart(options: argparse.Namespace, scratch: Path, log: TextIO) -> int:
-    """The cameras, without any server, see the chart."""
-    more = ("--chart-m", str(options.chart_m))
-    with simulated_car(options.cameras, options.size, scratch, log, more) as car:
-        cameras = [word for camera in car["cameras"] for word in ("--address", camera["address"])]
-        command = _command([*options.command, *cameras, "--distance-m", str(options.chart_m)])
-        return subprocess.call(command, cwd=PROJECT)
+def _lend_cameras(options: argparse.Namespace, scratch: Path, log: TextIO) -> int:
+    """The command has the cameras for itself, without any server; for fov they see the chart."""
+    distance = str(options.chart_m)
+    sees_chart = options.command[0] == "fov"
+    more = ("--chart-m", distance) if sees_chart else ()
+    with simulated_car(options.cameras if sees_chart else 1, options.size, scratch, log, more) as car:
+        arguments = [word for camera in car["cameras"] for word in ("--address", camera["address"])]
+        arguments += ["--distance-m", distance] if sees_chart else []
+        return subprocess.call(_command([*options.command, *arguments]), cwd=PROJECT)
 
 
 def _drive(options: argparse.Namespace, recordings: Path, scratch: Path, log: TextIO) -> int:

@@ -14,6 +14,7 @@ from measure import chart, fov
 from measure.fov import judge, look
 from rig.errors import UnreadableError
 from simulator.lens import WEBCAM_LENSES, Lens, focal_px, view_chart
+from tests.gopros import SERIAL, running
 
 ROOT = Path(__file__).parent.parent
 WIDE, NARROW, SUPERVIEW, LINEAR = (WEBCAM_LENSES[number] for number in (0, 2, 3, 4))
@@ -93,6 +94,19 @@ def test_bad_input_is_told_in_one_line(
     printed = capsys.readouterr()
     assert words in json.loads(printed.out)["error"]
     assert len([line for line in printed.err.splitlines() if "fov: " in line]) == 1
+
+
+def test_a_lens_that_a_camera_refuses_is_one_failed_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["--lenses", "narrow,linear", "--resolutions", "720", "--output", str(tmp_path / "report"), "--json"]
+    with running(size=720, chart_m=0.4, faults={"lens_refused": 2}) as camera:
+        assert fov.main([*argv, "--address", camera.address]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [item["setting"] for item in result["settings"]] == ["linear 720"]
+    assert [(item["camera"], item["setting"]) for item in result["failures"]] == [(SERIAL, "narrow 720")]
+    assert "webcam" in result["failures"][0]["reason"]
+    page = Path(result["report"]).read_text(encoding="utf-8")
+    assert "<td>narrow 720</td><td>failed</td>" in page
+    assert "linear 720 reads best" in page
 
 
 def test_the_command_ranks_the_lenses_of_a_simulated_camera(tmp_path: Path) -> None:

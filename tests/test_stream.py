@@ -413,9 +413,8 @@ def test_disk_that_stalls_for_three_seconds_loses_nothing(tmp_path: Path, monkey
 def test_stall_that_is_longer_than_the_buffer_is_counted_exactly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "QUEUE_BYTES", 100 * DATAGRAM_BYTES)
     datagrams = cut(b"".join(make_stream(300)))
-    with recorder_on(tmp_path) as recorder:
+    with recorder_on(tmp_path, queue_bytes=100 * DATAGRAM_BYTES) as recorder:
         with stalled_disk(monkeypatch):
             send(recorder.port, datagrams[:-20], 0.001)
         deadline = time.monotonic() + 10.0

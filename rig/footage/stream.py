@@ -97,8 +97,10 @@ class StreamRecorder:
         segment_s: float = 60.0,
         buffer_bytes: int = 8 << 20,
         sync_interval_s: float = 1.0,
+        queue_bytes: int = QUEUE_BYTES,
     ) -> None:
         self.host_address = host_address
+        self._queue_bytes = queue_bytes
         self._sync_interval_s = sync_interval_s
         self._socket = _bind(host_address, port, buffer_bytes)
         self.port: int = self._socket.getsockname()[1]
@@ -220,7 +222,7 @@ class StreamRecorder:
         self._datagrams += len(datagrams)
         self._last_arrival_ns = datagrams[-1].arrival_monotonic_ns
         size = sum(len(datagram.data) for datagram in datagrams)
-        if self._bytes + size - self._taken_bytes > QUEUE_BYTES:
+        if self._bytes + size - self._taken_bytes > self._queue_bytes:
             self._overflow += len(datagrams)
         else:
             self._bytes += size

@@ -110,7 +110,9 @@ class Webcam:
         try:
             height = HEIGHTS[int(query.get("res", USUAL_RESOLUTION))]
             port = int(query["port"]) if "port" in query and traits.webcam_takes_port else None
-            is_known = int(query.get("fov", 0)) in FIELDS_OF_VIEW and protocol in traits.webcam_protocols
+            lens = int(query.get("fov", 0))
+            is_known = lens in FIELDS_OF_VIEW and lens != self._outlet.faults.get("lens_refused")
+            is_known = is_known and protocol in traits.webcam_protocols
             is_known = is_known and (height != 480 or traits.webcam_has_480)
         except (ValueError, KeyError):
             return None

@@ -1,0 +1,295 @@
+"""How long the stream's buffers hold when a program or a disk is held up, and what is lost beyond."""
+
+import argparse
+import csv
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from configs import Settings
+from configs import load as load_settings
+from measure import fifos
+from measure.fifos import Fifo, Read
+from measure.report import Bar, Table, Verdict, write_report
+from measure.session import USUAL_OUTPUT, tell
+from measure.stalls import Age, HeldRecorder, Hold, Loss, Opening, What, loss_of, open_camera, period_s, shift_ms
+from rig import charts, cli
+from rig.camera.finding import discover
+from rig.camera.opengopro import TROUBLE, GoPro
+from rig.clock import NS_PER_S
+from rig.errors import DeviceNotFoundError, UnreadableError, UsageError
+from rig.files import free_bytes
+from rig.footage.stream import QUEUE_BYTES
+from rig.footage.tail import Line
+
+PARTS = ("program", "disk", "libraries")
+SHARES = (0.5, 0.8, 1.25, 2.0, 4.0)  # of what a buffer should hold: the stalls, until something is lost
+FIRST_S = 6.0  # in peace: tells the stream's pace
+RATE_S = 1.0
+MOST_SHIFT_MS = 10.0
+WORDS: dict[What, str] = {"program": "the kernel's buffer", "disk": "the recorder's queue"}
+HELD: dict[What, str] = {"program": "the whole program stands still", "disk": "the disk does not answer"}
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """One stall of the recorder and what it cost."""
+
+    what: What
+    seconds: float
+    lost_datagrams: int
+    held_s: Bar | None  # None: nothing was lost
+    held_bytes: Bar | None
+    missing_s: float
+    shift_ms: float
+    recovered_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Buffers:
+    """What a recorder did under stalls that grew until something was lost."""
+
+    bytes_per_s: float
+    pictures: int
+    stalls: tuple[Stall, ...]
+    ages: tuple[Age, ...]
+    lost_in_peace: int  # datagrams that were lost while nothing was held up
+
+    def first_loss(self, what: What) -> Stall | None:
+        """The stall of a kind at which something was lost; None when none was."""
+        return next((stall for stall in self.stalls if stall.what == what and stall.held_s), None)
+
+    def longest_kept(self, what: What) -> float:
+        """Seconds of the longest stall of a kind that cost nothing."""
+        return max((stall.seconds for stall in self.stalls if stall.what == what and not stall.held_s), default=0.0)
+
+
+def measure_buffers(
+    opening: Opening,
+    folder: Path,
+    settings: Settings,
+    room_bytes: dict[What, int],
+    nudge: Callable[[], None] = lambda: None,
+    say: Callable[[str], None] = tell,
+) -> tuple[Buffers, list[Line]]:
+    """Hold up a recorder for longer and longer, by what each kind of stall should leave room for.
+
+    Raises DeviceError when no stream comes.
+    """
+    holds: list[Hold] = []
+    with HeldRecorder(opening, folder, settings, nudge) as recorder:
+        recorder.watch(FIRST_S)
+        pace = recorder.bytes_per_s()
+        for what, room in room_bytes.items():
+            for share in SHARES:
+                seconds = share * room / pace
+                say(f"{HELD[what]} for {seconds:.1f} s")
+                holds.append(recorder.hold(what, seconds))
+                if holds[-1].lost_datagrams:
+                    break
+        pace = recorder.bytes_per_s()
+        lost = recorder.lost()
+    lines = recorder.lines
+    stalls = tuple(_stall(hold, lines) for hold in holds)
+    peace = lost - sum(stall.lost_datagrams for stall in stalls)
+    return Buffers(pace, len(lines), stalls, tuple(recorder.ages), peace), lines
+
+
+def _stall(hold: Hold, lines: Sequence[Line]) -> Stall:
+    loss: Loss | None = loss_of(lines, hold) if hold.lost_datagrams else None
+    return Stall(
+        what=hold.what,
+        seconds=round(hold.seconds, 3),
+        lost_datagrams=hold.lost_datagrams,
+        held_s=loss.held_s if loss else None,
+        held_bytes=loss.held_bytes if loss else None,
+        missing_s=round(loss.missing_s, 3) if loss else 0.0,
+        shift_ms=round(shift_ms(lines, hold), 2),
+        recovered_s=round(hold.recovered_s, 3),
+    )
+
+
+def measure_libraries(lines: Sequence[Line], pace: float) -> tuple[list[Fifo], list[Read]]:
+    """The same stream, from disk over loopback, to libraries whose program is held up for longer and longer."""
+    pauses = [share * fifos.FIFO_BYTES / pace for share in SHARES[:4]]
+    film = fifos.film_of(lines, fifos.needed_s(pauses))
+    if not film:
+        raise UnreadableError("nothing was recorded without a loss", cure="look at cable and load")
+    tell(f"sending {film[-1].second:.0f} s of it to OpenCV and PyAV")
+    reads, end_s = fifos.replay(film, pauses)
+    return [fifos.judge(read, period_s(lines), end_s) for read in reads], reads
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`./edencar measure buffer`."""
+    parser = argparse.ArgumentParser(
+        prog="edencar measure buffer",
+        description="Hold up the recorder of a camera's stream for longer and longer until something is lost: how many "
+        "seconds its buffers keep, what is lost beyond, and what OpenCV and PyAV do with the same stream. "
+        "The server must not use the camera.",
+    )
+    add = parser.add_argument
+    add("--address", help="HOST[:PORT] of the camera (default: the first that is found)")
+    add("--parts", default=",".join(PARTS), help="of these, separated by commas (%(default)s)")
+    add("--output", type=Path, help=f"folder of report and recording (default: {USUAL_OUTPUT}/buffer-TIME)")
+    return cli.run(parser, _run, lambda result: "\n".join([*result["verdicts"], result["report"]]), argv)
+
+
+def _run(options: argparse.Namespace) -> dict[str, Any]:
+    parts = [part for part in options.parts.split(",") if part]
+    if not parts or set(parts) - set(PARTS):
+        raise UsageError(f"--parts {options.parts!r} is not understood", cure=f"say {','.join(PARTS)}")
+    settings = load_settings()
+    cameras = discover([options.address] if options.address else settings.cameras)
+    if not cameras:
+        raise DeviceNotFoundError("no camera answers", cure="plug one in, stop the server, or name it with --address")
+    camera = cameras[0]
+    output: Path = options.output or USUAL_OUTPUT / time.strftime("buffer-%Y%m%dT%H%M%SZ", time.gmtime())
+    folder = output / camera.serial
+    room: dict[What, int] = {"program": settings.receive_buffer_bytes, "disk": QUEUE_BYTES}
+    room = {what: size for what, size in room.items() if what in parts}
+    with closing(GoPro(camera.address)) as gopro:
+        opening = partial(open_camera, camera.address)
+        found, lines = measure_buffers(opening, folder, settings, room, partial(_keep_awake, gopro))
+    free_s = max(0, free_bytes(output) - settings.reserve_bytes) / found.bytes_per_s
+    libraries, reads = measure_libraries(lines, found.bytes_per_s) if "libraries" in parts else ([], [])
+    _write_csv(output, found, reads)
+    verdicts = [*_verdicts(found, free_s), *map(_judge_library, libraries)]
+    pace = f"{found.bytes_per_s * 8 / 1e6:.2f} Mbit/s"
+    report = write_report(
+        output,
+        "How long the buffers hold",
+        f"{camera.model} {camera.serial}, {pace}, {found.pictures} pictures; bars hold the first lost datagram",
+        verdicts,
+        [_table(found), _library_table(libraries), *_charts(found, reads)],
+    )
+    return {
+        "report": str(report),
+        "verdicts": [item.text for item in verdicts],
+        "bytes_per_s": round(found.bytes_per_s),
+        "disk_holds_s": round(free_s),
+        "lost_in_peace": found.lost_in_peace,
+        "stalls": [asdict(stall) for stall in found.stalls],
+        "libraries": [asdict(item) for item in libraries],
+    }
+
+
+def _keep_awake(camera: GoPro) -> None:
+    with suppress(*TROUBLE):
+        camera.keep_alive()
+
+
+def _verdicts(found: Buffers, free_s: float) -> list[Verdict]:
+    verdicts = [_judge(found, what) for what in dict.fromkeys(stall.what for stall in found.stalls)]
+    shift = max((abs(stall.shift_ms) for stall in found.stalls), default=0.0)
+    verdicts += [
+        Verdict(f"the disk has room for {free_s / 3600:.1f} h of this stream", free_s > 3600),
+        Verdict(f"what was kept bears the times at which it came: {shift:.1f} ms off at most", shift < MOST_SHIFT_MS),
+    ]
+    if found.lost_in_peace:
+        text = f"{found.lost_in_peace} datagrams were lost while nothing was held up: look at cable and load"
+        verdicts.append(Verdict(text, good=False))
+    return verdicts
+
+
+def _judge(found: Buffers, what: What) -> Verdict:
+    loss = found.first_loss(what)
+    kept = found.longest_kept(what)
+    if loss is None or loss.held_s is None or loss.held_bytes is None:
+        return Verdict(f"{HELD[what]}: {kept:.1f} s cost nothing, the longest that was tried", good=True)
+    return Verdict(
+        f"{HELD[what]}: {WORDS[what]} keeps {loss.held_s.value:.2f} ± {loss.held_s.error:.2f} s "
+        f"({loss.held_bytes.value / 1e6:.2f} MB); beyond, datagrams vanish ({loss.lost_datagrams} counted, "
+        f"{loss.missing_s:.1f} s of pictures) and the recording goes on {loss.recovered_s:.1f} s after the stall",
+        good=loss.held_s.value > RATE_S,
+    )
+
+
+def _judge_library(item: Fifo) -> Verdict:
+    if item.lost_after_s is None or item.held_s is None:
+        return Verdict(f"{item.reader}: nothing was lost, {item.most_late_s:.1f} s late at most", good=True)
+    return Verdict(
+        f"{item.reader}: up to {item.most_late_s:.1f} s late; after a pause of {item.lost_after_s:.1f} s it had kept "
+        f"{item.held_s.value:.1f} s and {item.said}",
+        good=False,
+    )
+
+
+def _table(found: Buffers) -> Table:
+    headings = (
+        "held up",
+        "for s",
+        "lost datagrams",
+        "kept s",
+        "kept MB",
+        "pictures missing s",
+        "shift ms",
+        "recovers s",
+    )
+    rows = (
+        (
+            stall.what,
+            f"{stall.seconds:.2f}",
+            str(stall.lost_datagrams),
+            f"{stall.held_s.value:.2f} ± {stall.held_s.error:.2f}" if stall.held_s else "all",
+            f"{stall.held_bytes.value / 1e6:.2f} ± {stall.held_bytes.error / 1e6:.2f}" if stall.held_bytes else "all",
+            f"{stall.missing_s:.2f}",
+            f"{stall.shift_ms:+.2f}",
+            f"{stall.recovered_s:.2f}",
+        )
+        for stall in found.stalls
+    )
+    return Table(headings, tuple(rows))
+
+
+def _library_table(libraries: Sequence[Fifo]) -> Table | str:
+    if not libraries:
+        return ""
+    headings = ("library", "pictures", "missing", "lost after a pause of s", "kept s", "most late s", "what it did")
+    rows = (
+        (
+            item.reader,
+            str(item.pictures),
+            str(item.missing),
+            "–" if item.lost_after_s is None else f"{item.lost_after_s:.1f}",
+            "all" if item.held_s is None else f"{item.held_s.value:.2f} ± {item.held_s.error:.2f}",
+            f"{item.most_late_s:.2f}",
+            item.said,
+        )
+        for item in libraries
+    )
+    return Table(headings, tuple(rows))
+
+
+def _charts(found: Buffers, reads: Sequence[Read]) -> list[str]:
+    at = np.array([age.at_ns for age in found.ages], dtype=np.float64)
+    age = charts.Series("", (at - at[0]) / NS_PER_S, np.array([age.seconds for age in found.ages]))
+    begin = min((float(read.at_s[0]) for read in reads if len(read.at_s)), default=0.0)
+    late = [charts.Series(read.reader, read.at_s - begin, read.late_s()) for read in reads if len(read.at_s)]
+    return [
+        charts.chart("Ours: age of the newest picture on disk", "seconds", "s", [age]),
+        charts.chart("Libraries: how late each picture is, until it stays away", "seconds", "s", late),
+    ]
+
+
+def _write_csv(output: Path, found: Buffers, reads: Sequence[Read]) -> None:
+    with (output / "recorder.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(("since_s", "newest_picture_age_s"))
+        begin_ns = found.ages[0].at_ns
+        table.writerows((round((age.at_ns - begin_ns) / NS_PER_S, 3), round(age.seconds, 3)) for age in found.ages)
+    with (output / "libraries.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(("reader", "picture_s", "late_s"))
+        for read in reads:
+            rows = zip(read.picture_s, read.late_s(), strict=True)
+            table.writerows((read.reader, round(float(at), 4), round(float(late), 4)) for at, late in rows)

@@ -1,0 +1,285 @@
+"""A recorder that is held up on purpose: what its buffers keep, what is lost beyond, how the recording goes on."""
+
+import ctypes
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal, Protocol
+from unittest.mock import patch
+
+import numpy as np
+import numpy.typing as npt
+
+from configs import Settings
+from measure.report import Bar
+from rig.camera.opengopro import GoPro
+from rig.camera.streamcapture import StreamCapture
+from rig.clock import NS_PER_MS, NS_PER_S
+from rig.errors import DeviceError, EdencarError
+from rig.footage.tail import Line, Tail
+from rig.footage.transport import PTS_HZ, pts_after
+
+Int64 = npt.NDArray[np.int64]
+Float64 = npt.NDArray[np.float64]
+
+What = Literal["program", "disk"]
+
+START_S = 30.0
+ANSWER_S = 30.0  # more than a stall takes
+POLL_S = 0.02
+NUDGE_S = 2.5  # a GoPro sleeps when it hears nothing
+KEPT_PACE_S = 0.3  # as old as the newest picture on disk is while nothing holds up the recorder, and a bit
+LONGEST_RECOVERY_S = 60.0
+CALM_S = 3.0  # before and after a stall: how the pictures come then
+
+
+class Recorder(Protocol):
+    """What runs in the process that is held up."""
+
+    @property
+    def lost_datagrams(self) -> int:
+        """Since it began."""
+
+
+Opening = Callable[[Path, Settings], AbstractContextManager[Recorder]]  # runs in that process: it must be picklable
+
+
+@contextmanager
+def open_camera(address: str, folder: Path, settings: Settings) -> Iterator[StreamCapture]:
+    """A camera's stream into a folder, as the product records it. Raises DeviceError when nothing comes."""
+    with closing(GoPro(address)) as camera:
+        capture = StreamCapture(camera, camera.identify()[1], folder, settings)
+        capture.start()
+        try:
+            yield capture
+        finally:
+            capture.halt()
+            capture.dismiss()
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What held up whom and when (CLOCK_MONOTONIC), and what that cost."""
+
+    what: What
+    begin_ns: int
+    end_ns: int
+    lost_datagrams: int
+    recovered_s: float  # from its end until the newest picture on disk was as young as before
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasted."""
+        return (self.end_ns - self.begin_ns) / NS_PER_S
+
+
+@dataclass(frozen=True, slots=True)
+class Age:
+    """How old the newest picture on disk was at an instant."""
+
+    at_ns: int
+    seconds: float
+
+
+class HeldRecorder:
+    """A recorder in a process of its own that can be held up, seen from outside. A context manager ends it.
+
+    `nudge` is called every few seconds, for whatever keeps the sender awake.
+    """
+
+    def __init__(self, opening: Opening, folder: Path, settings: Settings, nudge: Callable[[], None]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.lines: list[Line] = []
+        self.ages: list[Age] = []
+        self._folder, self._nudge = folder, nudge
+        self._tail = Tail(folder)
+        self._nudged_s = 0.0
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_live, args=(theirs, opening, folder, settings), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def __enter__(self) -> "HeldRecorder":
+        self._await(START_S)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pipe.close()  # its end ends the process
+        self._process.join(ANSWER_S)
+        self._process.kill()
+        self._process.join()
+        self.lines += self._tail.poll()
+
+    def watch(self, seconds: float) -> None:
+        """Let it record in peace."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self._look()
+
+    def hold(self, what: What, seconds: float) -> Hold:
+        """Hold up the whole program or its disk, and wait until the recording keeps pace again. Raises DeviceError."""
+        lost = self.lost()
+        begin_ns, end_ns = self._ask(what, seconds)
+        deadline_ns = end_ns + round(LONGEST_RECOVERY_S * NS_PER_S)
+        while self._look() > KEPT_PACE_S and time.monotonic_ns() < deadline_ns:
+            pass
+        recovered_s = (time.monotonic_ns() - end_ns) / NS_PER_S
+        self.watch(CALM_S)
+        return Hold(what, begin_ns, end_ns, self.lost() - lost, recovered_s)
+
+    def lost(self) -> int:
+        """Datagrams up to now."""
+        lost: int = self._ask("lost", 0.0)
+        return lost
+
+    def bytes_per_s(self) -> float:
+        """The stream's pace by what is on disk."""
+        if len(self.lines) < 2:
+            raise DeviceError("no pictures come", cure="look at the camera")
+        stretch_s = (self.lines[-1].arrival_monotonic_ns - self.lines[0].arrival_monotonic_ns) / NS_PER_S
+        positions = positions_of(self.lines)
+        return float(positions[-1] - positions[0]) / stretch_s
+
+    def _ask(self, what: str, seconds: float) -> Any:
+        self._pipe.send((what, seconds))
+        return self._await(seconds + ANSWER_S)
+
+    def _await(self, seconds: float) -> Any:
+        deadline = time.monotonic() + seconds
+        while not self._pipe.poll():
+            if time.monotonic() > deadline or not self._process.is_alive():
+                raise DeviceError("the recorder has ended or hangs", cure="look at the camera, try again")
+            self._look()
+        try:
+            answer = self._pipe.recv()
+        except EOFError as error:
+            raise DeviceError("the recorder has ended by itself", cure="try again with -v") from error
+        if isinstance(answer, EdencarError):
+            raise answer
+        return answer
+
+    def _look(self) -> float:
+        """Read what has come on disk; how old its newest picture is, in seconds."""
+        if time.monotonic() - self._nudged_s > NUDGE_S:
+            self._nudged_s = time.monotonic()
+            self._nudge()
+        self.lines += self._tail.poll()
+        now_ns = time.monotonic_ns()
+        newest_ns = self.lines[-1].arrival_monotonic_ns if self.lines else now_ns
+        self.ages.append(Age(now_ns, (now_ns - newest_ns) / NS_PER_S))
+        time.sleep(POLL_S)
+        return self.ages[-1].seconds
+
+
+def _live(pipe: Connection, opening: Opening, folder: Path, settings: Settings) -> None:
+    """The life of the process that is held up: until the pipe ends."""
+    try:
+        with opening(folder, settings) as recorder:
+            pipe.send("ready")
+            while True:
+                what, seconds = pipe.recv()
+                pipe.send(recorder.lost_datagrams if what == "lost" else _hold(what, seconds))
+    except EOFError:
+        pass
+    except EdencarError as error:
+        pipe.send(error)
+
+
+def _hold(what: What, seconds: float) -> tuple[int, int]:
+    begin_ns = time.monotonic_ns()
+    if what == "program":
+        # PyDLL keeps the interpreter's lock: no thread of this process runs, and it comes back by itself.
+        ctypes.PyDLL(None).usleep(ctypes.c_uint(round(seconds * 1e6)))
+    else:
+        answers = threading.Event()
+        with patch.object(os, "write", partial(_write_late, answers, os.write)):
+            time.sleep(seconds)
+            answers.set()
+    return begin_ns, time.monotonic_ns()
+
+
+def _write_late(answers: threading.Event, write: Callable[[int, Any], int], descriptor: int, data: Any) -> int:
+    answers.wait()
+    return write(descriptor, data)
+
+
+# --- what the index says of it ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What a stall cost: the buffers' room until the first datagram was lost, and what the recording lacks."""
+
+    held_s: Bar
+    held_bytes: Bar
+    missing_s: float  # from the last whole picture to the next key picture
+
+
+def loss_of(lines: Sequence[Line], hold: Hold) -> Loss | None:
+    """From a recording's index; None when nothing is missing from a stall on."""
+    arrival = np.array([line.arrival_monotonic_ns for line in lines], dtype=np.int64)
+    errors = np.array([line.errors for line in lines])
+    around = (arrival > hold.begin_ns) & (arrival < hold.end_ns + CALM_S * NS_PER_S) & (errors > 0)
+    if not around.any():
+        return None
+    first = int(np.argmax(around))
+    period_ns = period_s(lines) * NS_PER_S
+    position = positions_of(lines)
+    largest = float(np.diff(position).max())
+    before = max(0, first - 1)
+    # The datagram may have been one of the line's own picture, of the one before, or the first of the next.
+    is_near = arrival[first] - arrival[before] < 1.5 * period_ns
+    last_ns = float(arrival[first] if is_near else arrival[before]) + 2 * period_ns
+    begin = float(np.interp(hold.begin_ns, arrival, position))
+    after = first + 1 if is_near and first + 1 < len(lines) else first
+    keys = [number for number in range(first + 1, len(lines)) if lines[number].key]
+    whole = keys[0] if keys else len(lines) - 1
+    return Loss(
+        held_s=_between((arrival[before] - hold.begin_ns) / NS_PER_S, (last_ns - hold.begin_ns) / NS_PER_S),
+        held_bytes=_between(position[before] - begin - largest, position[after] - begin + largest),
+        missing_s=pts_after(lines[whole].pts_90khz, lines[before].pts_90khz) / PTS_HZ,
+    )
+
+
+def shift_ms(lines: Sequence[Line], hold: Hold) -> float:
+    """How much later the pictures from a stall on came, by the kernel's stamps, than those before it."""
+    arrival = np.array([line.arrival_monotonic_ns for line in lines], dtype=np.int64)
+    delay = arrival - pts_ns_of(lines)
+    before = (arrival > hold.begin_ns - CALM_S * NS_PER_S) & (arrival <= hold.begin_ns)
+    since = (arrival > hold.begin_ns) & (arrival < hold.end_ns + CALM_S * NS_PER_S)
+    if not before.any() or not since.any():
+        return float("nan")
+    return float(np.median(delay[since]) - np.median(delay[before])) / NS_PER_MS
+
+
+def pts_ns_of(lines: Sequence[Line]) -> Int64:
+    """The pictures' own time from the first one on."""
+    ticks = [pts_after(line.pts_90khz, lines[0].pts_90khz) for line in lines]
+    return np.array(ticks, dtype=np.int64) * NS_PER_S // PTS_HZ
+
+
+def period_s(lines: Sequence[Line]) -> float:
+    """From picture to picture."""
+    return float(np.median(np.diff(pts_ns_of(lines)))) / NS_PER_S
+
+
+def positions_of(lines: Sequence[Line]) -> Float64:
+    """Where each picture begins, in bytes since the recorder began, over all segments."""
+    begins: dict[Path, int] = {}
+    total = 0
+    for segment in dict.fromkeys(line.segment for line in lines):
+        begins[segment] = total
+        total += segment.stat().st_size
+    return np.array([begins[line.segment] + line.offset for line in lines], dtype=np.float64)
+
+
+def _between(low: float, high: float) -> Bar:
+    return Bar(float(low + high) / 2, float(high - low) / 2)
