@@ -1,5 +1,6 @@
 """What libraries do with the same stream when the program that reads it is held up: growing delay, then silent loss."""
 
+import math
 import multiprocessing
 import socket
 import time
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from measure.report import Bar
-from measure.stalls import positions_of
+from measure.stalls import KEPT_PACE_S, positions_of
 from rig.clock import NS_PER_S
 from rig.footage.tail import Line
 
@@ -137,6 +138,8 @@ class Read:
     def late_s(self) -> Float64:
         """How much later than before the first pause each picture was there."""
         late = self.at_s - self.picture_s
+        if not len(late):
+            return late
         early = self.at_s < (self.pauses[0].begin_s if self.pauses else np.inf)
         return np.asarray(late - np.median(late[early] if early.any() else late))
 
@@ -238,17 +241,18 @@ def _read(pipe: Connection, reader: Reader, port: int, pauses_s: tuple[float, ..
     at: list[float] = []
     pauses: list[Pause] = []
     left = [*pauses_s]
-    calm_since_s = None
+    calm_since_s = soonest_s = math.inf
     try:
         for second in reader.open(f"udp://{HOST}:{port}{reader.options}"):
             now_s = time.monotonic()
             pictures.append(second)
             at.append(now_s)
-            calm_since_s = calm_since_s or now_s
+            soonest_s = min(soonest_s, now_s - second)
+            keeps_pace = now_s - second - soonest_s < KEPT_PACE_S
+            calm_since_s = min(calm_since_s, now_s) if keeps_pace else math.inf
             if left and now_s - calm_since_s > CALM_S:
                 pauses.append(Pause(now_s, left.pop(0)))
                 time.sleep(pauses[-1].seconds)
-                calm_since_s = time.monotonic() + pauses[-1].seconds * CATCH_UP
     except av.error.FFmpegError:
         pass  # as OpenCV, whose read then returns False: the recording just ends
     pipe.recv()

@@ -1,7 +1,6 @@
 """Buffers are as large as they were made, losses as many as were lost, and libraries do what their fifo allows."""
 
 import json
-import math
 import os
 import socket
 import subprocess
@@ -10,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,18 +17,19 @@ import numpy as np
 import pytest
 
 from configs import Settings
-from measure import buffer, fifos
-from measure.buffer import Buffers, measure_buffers
-from measure.fifos import Pause, Read
-from measure.stalls import What
+from measure import buffer
+from measure.buffer import measure_buffers
+from measure.fifos import Pause, Piece, Read, Reader, by_pyav, judge, replay
+from measure.stalls import What, positions_of
 from rig.footage.stream import StreamRecorder
 from rig.footage.tail import Line
+from tests.films import steady, write_film
 from tests.test_stream import DATAGRAM_BYTES, HOST, cut, make_stream
 
 ROOT = Path(__file__).parent.parent
 FPS = 30
 PICTURE_DATAGRAMS = 12
-FREE = (0, 1)  # so many seconds before and after a stall
+LONGEST_S = 60
 
 
 @dataclass
@@ -54,13 +54,14 @@ def open_port(port: int, buffer_bytes: int, queue_bytes: int, folder: Path, sett
 
 
 class Sender:
-    """Sends pictures of whole datagrams at their pace, until it is told to stop; `sent` counts the datagrams."""
+    """Sends pictures of whole datagrams at their pace, until it is told to stop."""
 
     def __init__(self) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.bind((HOST, 0))
             self.port = int(probe.getsockname()[1])
-        self.sent = 0
+        pictures = make_stream(LONGEST_S * FPS, group=15, first_pts=0, size=PICTURE_DATAGRAMS * 1200)
+        self._pictures = [cut(fill(picture)) for picture in pictures]
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._send, daemon=True)
 
@@ -72,16 +73,19 @@ class Sender:
         self._stopping.set()
         self._thread.join()
 
+    def datagrams(self, begin: Line, end: Line) -> int:
+        """How many were sent from one picture to before another."""
+        first, last = (round(line.pts_90khz * FPS / 90_000) for line in (begin, end))
+        return sum(map(len, self._pictures[first:last]))
+
     def _send(self) -> None:
-        pictures = [fill(picture) for picture in make_stream(40 * FPS, group=15, size=PICTURE_DATAGRAMS * 1200)]
         begin = time.monotonic()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-            for number, picture in enumerate(pictures):
+            for number, datagrams in enumerate(self._pictures):
                 if self._stopping.wait(max(0.0, begin + number / FPS - time.monotonic())):
                     return
-                for datagram in cut(picture):
+                for datagram in datagrams:
                     sender.sendto(datagram, (HOST, self.port))
-                    self.sent += 1
 
 
 def fill(picture: bytes) -> bytes:
@@ -106,41 +110,115 @@ def kernel_keeps(buffer_bytes: int) -> int:
                 return kept
 
 
-def run(folder: Path, buffer_bytes: int, queue_bytes: int, room: dict[What, int]) -> tuple[Buffers, list[Line], int]:
-    """The stalls of a recorder with buffers of known size; and how many datagrams were really lost."""
+def check(folder: Path, seed: int) -> None:
+    """Stalls of a recorder with buffers of known size: what they keep, and what is lost beyond."""
+    dice = np.random.default_rng(seed)
+    buffer_bytes, queue_bytes = int(dice.integers(150_000, 400_000)), int(dice.integers(300_000, 900_000))
+    room: dict[What, int] = {"program": buffer_bytes, "disk": queue_bytes}
     with Sender() as sender:
         opening = partial(open_port, sender.port, buffer_bytes, queue_bytes)
         found, lines = measure_buffers(opening, folder, Settings(), room, say=lambda _: None)
-    kept = sum(path.stat().st_size for path in folder.glob("*.ts"))
-    return found, lines, kept
-
-
-def check(folder: Path, seed: int) -> None:
-    dice = np.random.default_rng(seed)
-    buffer_bytes = int(dice.integers(150_000, 400_000))
-    queue_bytes = int(dice.integers(300_000, 900_000))
-    found, _, _ = run(folder, buffer_bytes, queue_bytes, {"program": buffer_bytes, "disk": queue_bytes})
-    truth = {"program": kernel_keeps(buffer_bytes), "disk": queue_bytes}
+    truth: dict[What, int] = {"program": kernel_keeps(buffer_bytes), "disk": queue_bytes}
     for what, kept in truth.items():
-        loss = found.first_loss(what)  # type: ignore[arg-type]
+        loss = found.first_loss(what)
         assert loss, (seed, what)
         assert loss.held_bytes
         assert loss.held_s
         assert abs(loss.held_bytes.value - kept) <= loss.held_bytes.error < 120_000, (seed, what, kept)
-        assert loss.held_s.error < 0.08
-        assert abs(loss.held_s.value - kept / found.bytes_per_s) < loss.held_s.error + 0.05, (seed, what)
+        assert abs(loss.held_s.value - kept / found.bytes_per_s) <= loss.held_s.error < 0.12, (seed, what)
         assert abs(loss.shift_ms) < 20, "what was kept bears the kernel's times"
         assert loss.recovered_s < 3
         assert loss.missing_s > 0
-        assert loss.lost_datagrams > 0
-    assert found.lost_in_peace == 0
+    lost = sum(stall.lost_datagrams for stall in found.stalls) + found.lost_in_peace
+    first, last = lines[0], lines[-1]
+    heads = {line.segment: line.offset for line in reversed(lines)}  # tables at the begin of each segment
+    kept_bytes = positions_of(lines)[-1] - sum(heads.values())
+    # A key picture's line begins after its tables: within a datagram.
+    assert lost == sender.datagrams(first, last) - round(kept_bytes / DATAGRAM_BYTES), "not one more, not one less"
 
 
-def test_buffers_are_as_large_as_they_were_made(tmp_path: Path) -> None:
-    check(tmp_path / "run", 0)
+def test_buffers_and_losses_are_as_they_were_made(tmp_path: Path) -> None:
+    check(tmp_path, 0)
 
 
 @pytest.mark.long
-def test_buffers_are_as_large_as_they_were_made_in_20_of_20_runs(tmp_path: Path) -> None:
+def test_buffers_and_losses_are_as_they_were_made_in_20_of_20_runs(tmp_path: Path) -> None:
     for seed in range(1, 21):
         check(tmp_path / f"run{seed}", seed)
+
+
+def test_a_library_is_late_and_then_loses_what_its_fifo_cannot_keep(tmp_path: Path) -> None:
+    """FFmpeg's fifo of a known size, and pauses around what it keeps."""
+    seconds, packets = 16.0, 1000
+    write_film(tmp_path / "film.ts", steady(round(seconds * 30000 / 1001)), options={"g": "15", "bf": "0", "b": "2M"})
+    data = (tmp_path / "film.ts").read_bytes()
+    datagrams = cut(data)
+    film = [Piece(seconds * number / len(datagrams), datagram) for number, datagram in enumerate(datagrams)]
+    holds_s = packets * 188 / (len(data) / seconds)
+    reader = Reader("PyAV", by_pyav, f"?fifo_size={packets}&overrun_nonfatal=1")
+    (read,), end_s = replay(film, [0.5 * holds_s, 2.0 * holds_s], [reader])
+    found = judge(read, 1001 / 30000, end_s)
+    assert [pause.seconds for pause in read.pauses] == [0.5 * holds_s, 2.0 * holds_s]
+    assert found.lost_after_s == 2.0 * holds_s
+    assert found.held_s
+    assert found.held_s.value == pytest.approx(holds_s, abs=0.3)
+    assert found.missing > 0.5 * holds_s * 30
+    assert found.most_late_s > 1.5 * holds_s
+    assert not found.has_ended
+    assert "without a word" in found.said
+
+
+def read_of(picture_s: list[float], at_s: list[float], pauses: tuple[Pause, ...]) -> Read:
+    return Read("library", np.array(picture_s), np.array(at_s), pauses)
+
+
+def test_a_library_that_gives_up_is_told_from_one_that_keeps_all() -> None:
+    seconds = [number / 30 for number in range(900)]
+    pause = Pause(10.0, 5.0)
+    late = [second if second <= 10 else max(second, 15.0) for second in seconds]
+    kept = judge(read_of(seconds, late, (pause,)), 1 / 30, 30.0)
+    assert (kept.said, kept.lost_after_s, kept.missing) == ("kept all", None, 0)
+    assert kept.most_late_s == pytest.approx(5, abs=0.1)
+    ended = judge(read_of(seconds[:390], late[:390], (pause,)), 1 / 30, 30.0)
+    assert (ended.said, ended.has_ended, ended.lost_after_s) == ("gave up", True, 5.0)
+    assert ended.held_s
+    assert abs(ended.held_s.value - 3.0) <= ended.held_s.error
+    nothing = judge(read_of([], [], ()), 1 / 30, 30.0)
+    assert (nothing.said, nothing.pictures) == ("gave up", 0)
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "words"),
+    [
+        (["--parts", "socket"], 2, "say program,disk,libraries"),
+        (["--parts", ""], 2, "not understood"),
+        (["--address", "127.0.0.1:9"], 6, "no camera answers"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(
+    argv: list[str], code: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert buffer.main([*argv, "--output", str(tmp_path / "report"), "--json"]) == code
+    printed = capsys.readouterr()
+    assert words in json.loads(printed.out)["error"]
+    assert len(printed.err.splitlines()) == 1
+    assert not (tmp_path / "report").exists()
+
+
+def test_the_command_measures_a_simulated_camera(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "simulator", "measure", "--keep", str(tmp_path / "output"), "buffer"]
+    command += ["--parts", "program", "--output", str(tmp_path / "report"), "--json"]
+    small = os.environ | {"EDENCAR_RECEIVE_BUFFER_BYTES": "500000"}
+    done = subprocess.run(command, cwd=ROOT, env=small, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["bytes_per_s"] * 8 == pytest.approx(6e6, rel=0.3), "as the simulated camera is made"
+    loss = result["stalls"][-1]
+    assert loss["lost_datagrams"] > 0
+    kept = kernel_keeps(500_000)  # of full datagrams: short ones take less room
+    assert kept * 0.8 < loss["held_bytes"]["value"] < kept + loss["held_bytes"]["error"]
+    page = Path(result["report"]).read_text(encoding="utf-8")
+    assert "the whole program stands still: the kernel&#x27;s buffer keeps" in page
+    assert "<svg" in page
+    ages = (tmp_path / "report" / "recorder.csv").read_text(encoding="utf-8").splitlines()
+    assert max(float(line.split(",")[1]) for line in ages[1:]) > loss["held_s"]["value"]
