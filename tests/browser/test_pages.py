@@ -20,6 +20,7 @@ RULES = "{runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'bes
 LANGUAGES, THEMES = ("fr", "en"), ("light", "dark")
 FIRST_PAGE_BYTES, FIRST_PAGE_REQUESTS = 60_000, 8
 FITS = "[document.documentElement, document.getElementById('scroll')].every((box) => box.scrollWidth <= innerWidth)"
+FIRST_PAINT = "performance.getEntriesByName('first-contentful-paint')"
 GAUCHE, DROITE = "C3501324500711", "C3531350013906"
 
 
@@ -206,7 +207,8 @@ def test_the_first_paint_on_a_thin_line(site: Site, phone: BrowserContext) -> No
     for _ in range(3):
         network.send("Network.clearBrowserCache")
         page.goto(site.url("/", CAR))
-        paints.append(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
+        await_true(page, f"{FIRST_PAINT}.length > 0")  # it is told a moment after the page has loaded
+        paints.append(page.evaluate(f"{FIRST_PAINT}[0].startTime"))
     assert min(paints) < 1000
 
 

@@ -99,7 +99,7 @@ def test_stream_is_recorded_in_spite_of(row: Streams, camera: Camera, driver: Dr
 
 @pytest.mark.parametrize(
     ("fault", "value", "says"),
-    [("webcam_unavailable", 2, "unavailable"), ("webcam_500", 1, "500")],
+    [("webcam_unavailable", 2, "unavailable"), ("webcam_500", 1, "500"), ("lens_refused", 4, "lens")],
 )
 def test_stream_that_cannot_be_is_refused_with_a_reason(
     fault: str, value: float, says: str, camera: Camera, driver: Driver
