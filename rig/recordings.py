@@ -34,6 +34,7 @@ INTERRUPTED = "interrupted"
 BROKEN = "broken"  # never written: what a folder with an unreadable manifest is listed as
 OPEN_STATES = (RECORDING, FETCHING)
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+CODES = "codes"  # in a recording: what pages with the time code drew, `<page>.jsonl`
 MEDIA = (".ts", ".mp4", ".jpg")
 TEXTS = ("id", "mode", "state", "started", "name", "note", "every", "software", "continues")
 

@@ -21,7 +21,7 @@ import av.stream
 import numpy as np
 import numpy.typing as npt
 
-from rig.clock import NS_PER_MS, NS_PER_S, iso_utc
+from rig.clock import DAY_NS, NS_PER_MS, NS_PER_S, iso_utc
 from rig.errors import UnreadableError
 from rig.gnss.fix import Fix
 
@@ -44,7 +44,6 @@ GPS_QUALITY = 1  # as in GGA: a satellite fix without corrections
 SEA_LEVEL = b"MSLV"  # GPSA: altitudes are above mean sea level; else above the ellipsoid (the real MAX file says so)
 GPS9_EPOCH_NS = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp()) * NS_PER_S
 MOST_DAYS, MOST_SECONDS = 36_525, 86_401  # of GPS9; more is damage
-DAY_NS = 86_400 * NS_PER_S
 STAMP_REACH_NS = 5 * NS_PER_S  # a stamp further from its packet is damaged
 RAW_PAYLOAD_NS = 1_001 * NS_PER_MS  # of a GPMF track without its MP4
 USUAL_READ_OUT_MS = 15.0  # top to bottom row, where the file does not say; 20.6 on a MAX

@@ -10,10 +10,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from rig.clock import NS_PER_MS, NS_PER_S, iso_utc
+from rig.clock import DAY_NS, NS_PER_MS, NS_PER_S, iso_utc
 from rig.gnss.fix import Fix
 
-DAY_NS = 86_400 * NS_PER_S
 METRES_PER_S_PER_KNOT = 1852 / 3600
 LONGEST_BODY = 250  # NMEA says 79; real receivers reach 120
 SAME_EPOCH_NS = 25 * NS_PER_MS  # Magellan spreads one epoch's sentences over 10 ms

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs import Settings
-from rig.clock import NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, UtcClock
+from rig.clock import DAY_NS, NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, UtcClock
 from rig.errors import EdencarError, NoCalibrationError
 from rig.footage.tail import HEAD_BYTES, Line, Tail, read_unit
 from rig.footage.transport import PTS_HZ, pts_after
@@ -37,7 +37,6 @@ JPEG_WIDTH, JPEG_QUALITY = 960, 75
 JUDGE_S = 0.5  # between two looks at what the codes say; each takes some 10 ms
 GLIMPSE_S = 1.0  # between two looks at why there is none
 GLIMPSES = 3  # of which the most frequent is told: facades hold things that look like codes
-DAY_NS = 86_400 * NS_PER_S
 CLOCK_STEP_NS = NS_PER_S // 2  # a stream that was started anew
 MAX_OBSERVATIONS = 600
 MAX_ARRIVALS = 1800

@@ -17,7 +17,7 @@ import numpy as np
 
 from configs import Settings
 from rig.camera.camerabook import Delay, load_delays, store_delays
-from rig.clock import NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, ClockCurve, iso_utc, parse_utc
+from rig.clock import DAY_NS, NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, ClockCurve, iso_utc, parse_utc
 from rig.errors import NoCalibrationError, UnreadableError, UsageError
 from rig.footage.video import STREAM_SUFFIX, Video
 from rig.gnss import gpmf
@@ -28,8 +28,7 @@ from rig.timing.codelog import CodeLog, holder, read_logs
 from rig.timing.led import display_latency
 from rig.timing.timeline import CameraClock, Near, Terms
 
-HOUR_NS = 3600 * NS_PER_S
-DAY_NS = 24 * HOUR_NS
+HOUR_NS = DAY_NS // 24
 LOG_MARGIN_NS = 2 * NS_PER_S  # around the time in which the page was open
 ROUGH_MARGIN_NS = 3 * NS_PER_S  # a stream's arrival dates it that well, before any code is read
 RECORDING_MARGIN_NS = 300 * NS_PER_S  # a code of this recording lies within, when its clock is right
