@@ -27,6 +27,7 @@ from rig.clock import NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, GnssClock, UtcC
 from rig.errors import NoPositionError
 from rig.files import write_atomically
 from rig.footage import video
+from rig.footage.decoding import Decoder, PtsClock, open_decoder
 from rig.footage.tail import Line, Tail, read_unit
 from rig.footage.transport import PTS_HZ
 from rig.gnss.fix import Fix
@@ -34,7 +35,6 @@ from rig.gnss.fixfiles import csv_fixes
 from rig.gnss.positionlog import CSV_HEADER, CSV_NAME
 from rig.gnss.positions import Track
 from rig.live.photographer import PhotoStatus
-from rig.live.watch import Decoder, PtsClock, open_decoder
 from rig.photo import exif, look, photos
 from rig.photo.locate import Rule, direction_of, locate, tags_of
 from rig.photo.photos import Photo
