@@ -42,7 +42,7 @@ from rig.photo.spacing import Every
 from rig.timing import calibration
 from rig.timing.calibration import Context
 from rig.timing.dating import Dated, Given, check_drives, find_clocks, known_clocks
-from rig.timing.timeline import CameraClock
+from rig.timing.cameraclock import CameraClock
 
 PART = "photos.part"  # what a run has made so far
 FORMATS = ("csv", *exports.FORMATS)

@@ -16,7 +16,7 @@ from rig.footage import video
 from rig.recordings import MANIFEST, Manifest, RecordedCamera
 from rig.timing import calibration, rates
 from rig.timing.calibration import Context
-from rig.timing.timeline import CameraClock
+from rig.timing.cameraclock import CameraClock
 from simulator.phone import Phone
 from tests.films import write_index
 from tests.screens import Light, Shown, write_screens
@@ -278,7 +278,8 @@ def test_a_stream_with_a_code_teaches_its_delay(tmp_path: Path, settings: Settin
 
 
 def two_films(path: Path, rate_ppm: float) -> CameraClock:
-    from rig.timing.timeline import Anchor, line
+    from rig.timing.cameraclock import Anchor
+    from rig.timing.timeline import line
     from tests.readings import TERMS
 
     anchors = tuple(

@@ -25,7 +25,9 @@ from rig.workers import Link
 
 # The server imports this module for what it asks and hears; what decodes is imported in the process that decodes.
 if TYPE_CHECKING:
-    from rig.timing.timeline import CameraClock, Near, Observation
+    from rig.timing.cameraclock import CameraClock
+    from rig.timing.interval import Observation
+    from rig.timing.timeline import Near
 
 OFF, SEARCHING, READING, DONE = "off", "searching", "reading", "done"
 
@@ -254,7 +256,7 @@ class _Film:
 
     def look(self, pts_ns: int, arrival_ns: int, luma: Any) -> None:
         """Read one picture."""
-        from rig.timing.timeline import Observation
+        from rig.timing.interval import Observation
 
         self._arrivals.append(arrival_ns - pts_ns)
         reading = self._reader.read(luma)

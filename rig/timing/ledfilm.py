@@ -20,10 +20,11 @@ from rig.errors import NoCalibrationError, UnreadableError
 from rig.footage import video
 from rig.footage.video import Video
 from rig.timing import codefilm, timeline
+from rig.timing.cameraclock import CameraClock, combined
 from rig.timing.codefilm import CodeFilm
 from rig.timing.codelog import CodeLog, holder
 from rig.timing.led import LedLog
-from rig.timing.timeline import CameraClock, Terms
+from rig.timing.timeline import Terms
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -123,7 +124,7 @@ def compare(
     utc_ns = int(middle[0]) + led.offset_ns
     latency = utc_ns - int(clock.utc_ns(middle)[0])
     halves = [clock.error_ns(middle, constants=False)[0], led.half_width_ns, *(value for _, value in clock.constants)]
-    error = int(timeline.combined(np.array(halves, dtype=np.float64)[:, None])[0])
+    error = int(combined(np.array(halves, dtype=np.float64)[:, None])[0])
     if not PLAUSIBLE_NS[0] - error <= latency <= PLAUSIBLE_NS[1] + error:
         raise NoCalibrationError(
             f"the code's light would come {latency / NS_PER_MS:.0f} ms after its frame, which no phone does",
