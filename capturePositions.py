@@ -28,7 +28,8 @@ from rig.errors import (
 from rig.files import write_atomically
 from rig.gnss.chrony import ChronyFeed
 from rig.gnss.fix import Fix, csv_line, horizontal_sigma_m, quality_of
-from rig.gnss.nmea import Epochs, Framer, Sentence, Sky, heading_of
+from rig.gnss.framing import Framer, Sentence
+from rig.gnss.nmea import Epochs
 from rig.gnss.port import FoundPort, find_port, open_port, read_port, silence
 from rig.gnss.positionlog import (
     CSV_HEADER,
@@ -42,6 +43,7 @@ from rig.gnss.positionlog import (
     Stamp,
     understand,
 )
+from rig.gnss.sentences import Sky, heading_of
 from rig.workers import Link, StartCapture, StopCapture
 
 if TYPE_CHECKING:
