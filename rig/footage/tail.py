@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from rig.footage.stream import SEGMENT_NAME
+from rig.footage.segments import SEGMENT_NAME
 from rig.footage.transport import PACKET_BYTES, SYNC_BYTE, payload_of
 
 CHUNK_BYTES = 348 * PACKET_BYTES

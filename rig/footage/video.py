@@ -82,7 +82,7 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """What the recorder noted of a segment's pictures, in the order of their arrival; see rig/footage/stream.py."""
+    """What the recorder noted of a segment's pictures, in the order of their arrival; see rig/footage/segments.py."""
 
     pts: Int64  # ticks of 90 kHz
     arrival_ns: Int64  # CLOCK_MONOTONIC
