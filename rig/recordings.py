@@ -1,6 +1,5 @@
 """The folders of recordings: manifests, states, files, trash and the room that is left, whatever else lies there."""
 
-import errno
 import json
 import logging
 import os
@@ -18,7 +17,7 @@ from typing import Any
 
 from rig.clock import NS_PER_S, UtcClock, iso_utc
 from rig.errors import ConflictError, NoSpaceError, UnknownError, UnreadableError
-from rig.files import UNSYNCED_SUFFIX, sync_folder, write_atomically
+from rig.files import UNSYNCED_SUFFIX, is_full, sync_folder, write_atomically
 from rig.gaps import Gap
 
 MANIFEST = "recording.json"
@@ -325,7 +324,7 @@ def _disk_full_told(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             raise NoSpaceError(f"the disk of {folder} is full", cure="delete recordings or change the disk") from error
         raise
 

@@ -22,7 +22,6 @@ import pytest
 import capturePositions
 from capturePositions import (
     CaptureSummary,
-    Receiver,
     ReceiverStatus,
     main,
     receiver_worker,
@@ -32,10 +31,12 @@ from configs import Settings
 from rig.clock import NS_PER_S
 from rig.errors import ConflictError, DeviceError, DeviceNotFoundError, NoSpaceError
 from rig.gnss import port as rig_port
+from rig.gnss import receiver as receiver_module
 from rig.gnss.nmea import read_log
 from rig.gnss.port import find_port
 from rig.gnss.positionlog import CSV_HEADER, INDEX_HEADER, PositionLog
 from rig.gnss.positions import Track
+from rig.gnss.receiver import Receiver
 from rig.workers import StartCapture, StopCapture, Worker
 from simulator.receiver import Receiver as SimulatedReceiver
 from simulator.world import Street, World
@@ -437,7 +438,7 @@ def test_status_tells_what_the_crew_must_know(
 def test_status_tells_of_satellites_heading_and_a_rate_too_low(
     simulate: Simulate, reader: Callable[..., Receiver], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(capturePositions, "RATE_KNOWN_NS", NS_PER_S)
+    monkeypatch.setattr(receiver_module, "RATE_KNOWN_NS", NS_PER_S)
     simulate(rate_hz=5, sentences="GGA,RMC,GSV,HDT")
     receiver = reader(tmp_path / "gnss")
     until(lambda: any("not 10: set its rate" in problem for problem in receiver.status().problems))
@@ -465,8 +466,8 @@ def test_receiver_without_a_date_is_a_problem(
 def test_silent_receiver_is_a_problem_and_is_looked_for_again(
     simulate: Simulate, reader: Callable[..., Receiver], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(capturePositions, "SILENT_NS", 300_000_000)
-    monkeypatch.setattr(capturePositions, "LOST_NS", 900_000_000)
+    monkeypatch.setattr(receiver_module, "SILENT_NS", 300_000_000)
+    monkeypatch.setattr(receiver_module, "LOST_NS", 900_000_000)
     monkeypatch.setattr(rig_port, "LISTEN_S", 0.1)
     simulated = simulate()
     receiver = reader(tmp_path / "gnss", 0)
