@@ -42,12 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _build_parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
+    common = cli.verb_options()
     common.add_argument("--address", metavar="HOST[:PORT]", help="the camera, when it is not found by itself")
     common.add_argument("--serial", help="which one, when several are found")
-    # Also known before the verb; there they have their defaults.
-    common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object")
-    common.add_argument("-v", "--verbose", action="store_true", default=argparse.SUPPRESS, help="say more")
     parser = argparse.ArgumentParser(prog="gopro.py", description=str(__doc__).partition("\n")[0])
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, (_, text) in VERBS.items():

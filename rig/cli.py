@@ -50,6 +50,14 @@ def run(
     return UnreadableError.exit_code if failed else 0
 
 
+def verb_options() -> argparse.ArgumentParser:
+    """A parent for the parsers of verbs: `--json` and `-v` after the verb, too; before it they have their defaults."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object")
+    common.add_argument("-v", "--verbose", action="store_true", default=argparse.SUPPRESS, help="say more")
+    return common
+
+
 class Progress:
     """A line on stderr that says how far the work is and how long it will take; silent when nobody looks."""
 
