@@ -21,6 +21,7 @@ from rig.gnss.nmea import Epochs
 from rig.gnss.port import FoundPort, find_port, open_port, read_port
 from rig.gnss.positionlog import Mark, PositionLog, Stamp
 from rig.gnss.sentences import Sky, heading_of
+from rig.status import ReceiverNow
 from rig.workers import Link, StartCapture, StopCapture
 
 if TYPE_CHECKING:
@@ -47,31 +48,12 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReceiverStatus:
-    """How the receiver is now; None is what it did not say. `quality` is in words, `state` is searching, listening
-    or lost, `sigma_m` is horizontal, one sigma, `cn0_dbhz` the median of the satellites that are heard, `heading_deg`
-    that of a receiver with two antennas. `rate_asked_hz` is what the crew expects, 0 for any."""
+class ReceiverStatus(ReceiverNow):
+    """What the worker reports: how the receiver is, the clock that it gives, and what has been logged, and where."""
 
-    port: str | None = None
-    state: str = "searching"
-    quality: str = "none"
-    fix_age_s: float | None = None
-    correction_age_s: float | None = None
-    satellites: int | None = None
-    satellites_in_view: int | None = None
-    cn0_dbhz: float | None = None
-    hdop: float | None = None
-    sigma_m: float | None = None
-    rate_hz: float | None = None
-    rate_asked_hz: float = 0.0
-    latitude: float | None = None
-    longitude: float | None = None
-    speed_mps: float | None = None
-    heading_deg: float | None = None
     clock: UtcClock | None = None
     epochs_logged: int = 0
     capture: Path | None = None
-    problems: tuple[str, ...] = ()
 
 
 class Receiver:
