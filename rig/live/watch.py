@@ -3,7 +3,6 @@
 It reads what the recorder has put on disk, so that nothing it does, not even its death, touches the recording.
 """
 
-import logging
 import math
 import os
 import threading
@@ -46,8 +45,6 @@ DONE_CODES, DONE_SPAN_NS = 30, 3 * NS_PER_S  # what a film has by then, more sec
 EXACT_CODES, EXACT_NS, EXACT_SPAN_NS = 20, 2 * NS_PER_MS, NS_PER_S
 ENOUGH_SPAN_NS = 10 * NS_PER_S  # after that it rests until the next film
 UNIFORM = math.sqrt(3)  # half-width of a uniform distribution over its sigma
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
