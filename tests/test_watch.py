@@ -38,7 +38,8 @@ from simulator.camera import Camera
 from simulator.phone import Phone
 from simulator.world import Street, World
 from tests.films import steady, write_film, write_index
-from tests.test_car import run_receiver, wait_for
+from tests.machine import wait_for
+from tests.test_car import run_receiver
 from tests.test_server import problem, work
 
 Luma = npt.NDArray[np.uint8]
