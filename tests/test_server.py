@@ -27,6 +27,7 @@ from configs import Settings
 from jobs import Done, Jobs, Progress, Task
 from rig.camera.camerabook import CameraBook, Delay
 from rig.errors import ConflictError, NoPositionError
+from rig.http.front import BODY_BYTES
 from rig.live.drawlog import DrawLogs
 from rig.recordings import FETCHING, FINISHED, MODES, Recordings
 from rig.workers import Link
@@ -519,7 +520,7 @@ def test_every_refusal_has_the_same_form(app: Flask, client: FlaskClient, monkey
     assert problem(not_allowed, 405)["instance"] == "/api/start"
     assert "POST" in not_allowed.headers["Allow"]
     problem(client.open("/api/status", method="TRACE"), 405)
-    problem(client.post("/api/start", data="x" * (server.BODY_BYTES + 1)), 413)
+    problem(client.post("/api/start", data="x" * (BODY_BYTES + 1)), 413)
 
     def break_down() -> None:
         raise RuntimeError("a secret of the inside")
