@@ -63,6 +63,7 @@ def ask(site: Site, sent: bytes) -> tuple[int, dict[str, str], bytes]:
         (b"POST /api/stop HTTP/1.1\r\n" + HEAD + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n", 400),
         (b"POST /api/stop HTTP/1.1\r\n" + HEAD + b"Content-Length: " + b"9" * 15 + b"\r\n\r\n", 413),
         (b"POST /api/stop HTTP/1.1\r\n" + HEAD + b"Transfer-Encoding: gzip\r\n\r\n", 400),
+        (b"GET /nowhere HTTP/1.1\r\n" + HEAD + b"Expect: 100-continue\r\n\r\n", 404),
         (CHUNKED + b"zz\r\n", 400),
         (CHUNKED + b"-5\r\n", 400),
         (CHUNKED + b"2\r\n{}garbage\r\n", 400),

@@ -65,6 +65,8 @@ class _Parser(HTTPRequestParser):
             super().parse_header(header_plus)
         except (ValueError, TransferEncodingNotImplemented) as error:  # of addresses and lengths that are none
             raise ParsingError("a header says what cannot be") from error
+        if self.body_rcv is None:
+            self.expect_continue = False  # else waitress would wait for ever for what does not come
         long = self.chunked or self.content_length > BODY_BYTES
         if self.body_rcv is not None and long and not self._is_upload():
             self.body_rcv.buf = _Beginning(self.adj.inbuf_overflow)
