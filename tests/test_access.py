@@ -83,6 +83,16 @@ def test_whatever_changes_downloads_or_deletes_wants_the_pin(app: Flask, client:
     assert app.extensions["car"].status().recording is None
 
 
+def test_what_nobody_can_ask_is_no_question_of_the_pin(client: FlaskClient) -> None:
+    assert "GET" in client.delete("/api/status").headers["Allow"]
+    for method, path, status in (
+        ("DELETE", "/api/status", 405),
+        ("TRACE", "/settings", 405),
+        ("POST", "/nowhere", 404),
+    ):
+        problem(client.open(path, method=method), status)
+
+
 @pytest.mark.parametrize("headers", [bearer(PIN), basic(PIN), basic(PIN, "anyone")])
 def test_curl_shows_the_pin(client: FlaskClient, recording: str, headers: dict[str, str]) -> None:
     assert client.get(f"/api/recordings/{recording}/files/recording.json", headers=headers).status_code == 200

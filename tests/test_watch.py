@@ -38,7 +38,7 @@ from simulator.camera import Camera
 from simulator.phone import Phone
 from simulator.world import Street, World
 from tests.films import steady, write_film, write_index
-from tests.test_car import run_receiver, wait_for
+from tests.test_car import room_enough, run_receiver, wait_for
 from tests.test_server import problem, work
 
 Luma = npt.NDArray[np.uint8]
@@ -367,6 +367,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     with streaming(output / "unused") as camera:
         settings = Settings(output=output, cameras=(camera.address,), discover_interval_s=0.2, reserve_bytes=1 << 20)
         with (
+            room_enough(),
             Car(settings, Devices(receiver_worker=run_receiver)) as car,
             Jobs(settings, car.recordings, car.clock, work) as jobs,
         ):
@@ -451,13 +452,15 @@ def test_a_start_goes_before_a_calibration(rig: Rig) -> None:
         wait_for(lambda: rig.status()["calibrating"] and rig.first["state"] == "streaming")
         problem(rig.client.application.test_client().post("/api/calibrate"), 409)
         assert json.loads(rig.client.application.test_client().post("/api/stop").data) == {"recording": None}
-        assert rig.client.application.test_client().post("/api/start").status_code == 201
-        problem(calibrating.result(10.0), 409)
-    wait_for(lambda: rig.first["state"] == "streaming")
+        started = rig.client.application.test_client().post("/api/start")
+        assert started.status_code == 201
+        problem(calibrating.result(30.0), 409)
+    recording_id = json.loads(started.data)["recording"]["id"]
+    stream = rig.output / recording_id / "videos" / rig.camera.serial / "stream-001.ts"
+    wait_for(lambda: stream.exists() and stream.stat().st_size > 0)  # its state may still be that of the calibration
     assert not (rig.output / SCRATCH).exists()
     stopped = json.loads(rig.client.post("/api/stop").data)["recording"]
-    assert stopped["state"] == "finished"
-    assert (rig.output / stopped["id"] / "videos" / rig.camera.serial / "stream-001.ts").stat().st_size > 0
+    assert (stopped["id"], stopped["state"]) == (recording_id, "finished")
 
 
 def test_no_calibration_while_the_cameras_record_on_their_cards(rig: Rig) -> None:
