@@ -67,7 +67,8 @@ def test_a_power_cut_costs_a_second_or_two(stopped_server: Server, disk: Path, t
                     server.request("DELETE", f"/api/recordings/{closed}")
                 recording_id, closed = record_for_a_while(server), recording_id
             time.sleep(chance.uniform(0.3, 2.0))
-            with after_power_cut(Path(memory) / "disk.img", tmp_path / "mounted") as (found, now_ns):
+            writers = [*server.workers.values(), server.process.pid]
+            with after_power_cut(Path(memory) / "disk.img", tmp_path / "mounted", writers) as (found, now_ns):
                 lost.append(losses(found, recording_id, now_ns))
         server.call("POST", "/api/stop")
         server.end()

@@ -47,9 +47,12 @@ def tell(event, args):
         paths, changes = args[:1], False
     else:
         return
+    beside = args[-1] if event in CHANGES and event != "os.truncate" else None  # a folder's descriptor
     for path in paths:
         if isinstance(path, (str, bytes)):
             where = os.fsdecode(path)
+            if isinstance(beside, int) and beside >= 0:
+                where = os.path.join(os.readlink(f"/proc/self/fd/{beside}"), where)
             os.write(told, f"{'w' if changes else 'r'} {os.path.abspath(where)}\\n".encode(errors="replace"))
 sys.addaudithook(tell)
 """
