@@ -469,3 +469,22 @@ def test_no_calibration_while_the_cameras_record_on_their_cards(rig: Rig) -> Non
         assert "cards" in problem(rig.client.post("/api/calibrate"), 409)["detail"]
     finally:
         rig.client.post("/api/stop")
+
+
+def test_a_camera_is_set_up_by_the_api_but_not_while_it_records(rig: Rig) -> None:
+    where = f"/api/cameras/{rig.camera.serial}"
+    wait_for(lambda: rig.first["state"] == "idle")
+    shown = json.loads(rig.client.get(f"{where}/settings").data)
+    assert set(shown["recommended"]) <= set(shown["options"])
+    for wanted, possible in (("wide", True), ("linear", True), ("narrow", False)):
+        refused = json.loads(rig.client.patch(where, json={"settings": [f"lens={wanted}"]}).data)["refused"]
+        assert [text.partition(":")[0] for text in refused] == ([] if possible else [f"lens={wanted}"])
+    assert json.loads(rig.client.get(f"{where}/settings").data)["settings"]["lens"] == "linear"
+    problem(rig.client.patch(where, json={"settings": ["lens=telescope"]}), 400)
+    assert "recommended" in problem(rig.client.patch(where, json={}), 400)["cure"]
+    assert rig.client.post("/api/start").status_code == 201
+    try:
+        wait_for(lambda: rig.first["state"] == "streaming")
+        assert "in use" in problem(rig.client.patch(where, json={"settings": ["recommended"]}), 409)["detail"]
+    finally:
+        rig.client.post("/api/stop")
