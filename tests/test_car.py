@@ -1,5 +1,6 @@
 """The car with real worker processes; the devices in them do as their address says."""
 
+import errno
 import os
 import signal
 import threading
@@ -235,6 +236,34 @@ def test_the_crew_is_warned_from_thirty_minutes_on(minutes: float, level: str | 
     storage = StorageNow(bytes_free=1 << 30, seconds_left=round(60 * minutes))
     problems = [*other_problems(TimeNow(utc="", source="gnss", sigma_ms=1.0), storage, ())]
     assert [(problem.code, problem.level) for problem in problems] == ([("little_room", level)] if level else [])
+
+
+def test_a_disk_that_fails_ends_the_recording_which_is_closed_once_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("car.SAVE_AGAIN_S", 0.1)
+    with a_car(tmp_path, "C1") as (car, _):
+        manifest, _ = car.start()
+        with monkeypatch.context() as broken:
+            broken.setattr("rig.recordings.write_atomically", fail)
+            car._note("something is to be written down")
+            wait_for(lambda: "disk_failed" in codes(car.status()))
+            wait_for(lambda: car.status().state == "idle")
+            assert car.recordings.get(manifest.id).state == RECORDING
+            time.sleep(0.5)  # it is tried again and again
+        wait_for(lambda: car.recordings.get(manifest.id).state == FINISHED)
+        assert any("cannot be written" in warning for warning in car.recordings.get(manifest.id).warnings)
+        assert car.start()[1]
+
+
+def test_a_server_that_ends_starts_nothing(tmp_path: Path) -> None:
+    with a_car(tmp_path, "C1") as (car, _):
+        car.close()
+        with pytest.raises(ConflictError, match="ending"):
+            car.start()
 
 
 def test_a_full_disk_ends_the_recording_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
