@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 WRITES, IN_FLIGHT = 4, 8  # Documentation/block/stat.rst
-TRIES = 500
+TRIES = 5000
 
 needs_disks = pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("mkfs.ext4"), reason="needs root and the tools of ext4 to make disks"
@@ -96,6 +96,7 @@ def after_power_cut(image: Path, at: Path, writers: Sequence[int]) -> Iterator[t
                 copy_quickly(image, copy)
                 if counters.read_text().split()[WRITES] == before[WRITES]:
                     break
+            time.sleep(0.001)  # until the kernel has written what is on its way
         else:
             pytest.fail("the disk is written all the time: no copy is of an instant")
     checked = subprocess.run(["e2fsck", "-p", "-f", str(copy)], capture_output=True, check=False)

@@ -136,6 +136,13 @@ HOSTILE_SEGMENTS = (
     "-1", "link", "away", "photos/link.jpg", "secret", ".sessions.json", ".trash", ".lock", "elsewhere",
     "2026-01-01_00-00-00", "recording.json", "*",
 )  # fmt: skip
+# Where there would be something: beside the folder, or behind a link.
+WAYS_OUT = (
+    *("link", "away", "away/secret", "away/elsewhere/recording.json", "photos/link.jpg", "photos/../link", "./link"),
+    *("../../secret", "..%2f..%2fsecret", "%2e%2e/%2e%2e/secret", "%2e%2e%2f%2e%2e%2fsecret", "..%5c..%5csecret"),
+    *("../secret/secret", "photos/..%2f..%2f..%2fsecret", "/etc/passwd", "%2fetc%2fpasswd", "/////etc/passwd"),
+    *("../2026-01-01_00-00-00/recording.json", "..%2f.sessions.json", "%00", "recording.json%00", "recording.json/.."),
+)
 HOSTILE_VALUES = (
     "", "\x00", "[", "null", "-1", "9" * 5000, "NaN", "\xff\xfe", "é", "%", "=", ",,,;q=x", "*", "../../secret",
     "bytes=0-", "bytes=9-1", "bytes=-0", "bytes=0-0,2-3", "bytes=99999999999999999999999-", "http://evil.example",
@@ -234,6 +241,7 @@ def paths(draw: st.DrawFn, fort: Fort, template: str) -> str:
     if not names:
         return template + draw(st.sampled_from(TAILS))
     segments = st.lists(st.sampled_from(HOSTILE_SEGMENTS), min_size=1, max_size=5).map("/".join)
+    segments |= st.sampled_from(WAYS_OUT)
     return address(fort, template, **{name: draw(segments) for name in names if draw(st.booleans())})
 
 
@@ -289,6 +297,22 @@ def touched_outside(fort: Fort, since: int) -> list[str]:
         if not (inside or read or line in HARMLESS or "/__pycache__/" in path):
             found.add(line)
     return sorted(found)
+
+
+def test_no_path_leads_out(fort: Fort) -> None:
+    """Each place of each path in turn has something hostile in it; those who ask know the PIN."""
+    since, asked = fort.touched.stat().st_size, 0
+    for method, template in sorted(fort.operations):
+        for name in re.findall(r"{(\w+)}", template) if template not in LASTING else ():
+            for hostile in (*WAYS_OUT, *HOSTILE_SEGMENTS):
+                path = address(fort, template, **{name: hostile})
+                head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {PIN}\r\n"
+                sent = f"{head}Content-Length: 1\r\nConnection: close\r\n\r\nx".encode("latin-1")
+                check(fort, Asked(sent, True, template))
+                asked += 1
+    print(f"{asked} ways out tried")
+    assert touched_outside(fort, since) == []
+    assert "Traceback" not in fort.server.log
 
 
 @pytest.mark.parametrize("count", [250, pytest.param(20_000, marks=[pytest.mark.long, pytest.mark.timeout(7200)])])
