@@ -248,9 +248,9 @@ def _describe(
     """Write the files for others and the report."""
     cameras = tagging.cameras_of(made.output, settings)
     ordered = sorted(rows, key=lambda row: (row.utc, row.camera))
-    names = [cameras.get(row.camera, (row.camera, {}))[0] for row in ordered]
-    directions = [direction_of(row, name, settings.camera_directions) for row, name in zip(ordered, names, strict=True)]
-    collection = Collection(made.output.resolve().name, ordered, track, directions)
+    names = {camera: name for camera, (name, _) in cameras.items()}
+    directions = [direction_of(row, names.get(row.camera, ""), settings.camera_directions) for row in ordered]
+    collection = Collection(made.output.resolve().name, ordered, track, directions, names)
     files = exports.write(made.output, collection, wish.formats)
     if "report" in wish.formats:
         from rig.photo import report  # it looks at pixels: tags alone need no OpenCV
