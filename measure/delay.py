@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from configs import Settings
 from configs import load as load_settings
-from measure.report import Bar, Table, Verdict, write_report
+from measure.report import Bar, Chart, Table, Verdict, write_report
 from measure.session import SAMPLES, add_session_options, read_usage, recorded, usage_content, usage_verdicts
+from measure.words import Phrase, phrase
 from rig import charts, cli
 from rig.clock import NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, ClockCurve
 from rig.errors import NoCalibrationError, UnreadableError
@@ -47,18 +48,22 @@ class Delay:
     lost: int  # continuity errors in the stream
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Phrase:
         """The answer in a sentence."""
-        if self.growth_ms_per_h is None or self.drift_ppm is None:
-            return (
-                f"{self.camera}: arrival moves {self.slope_ms_per_h} ms an hour against the picture's own time; "
-                "without the code filmed at both ends nobody can say how much of it is the camera's clock"
+        figures = {"growth": self.growth_ms_per_h, "drift": self.drift_ppm, "slope": self.slope_ms_per_h}
+        if self.growth_ms_per_h is None:
+            text = (
+                "{camera}: arrival moves {slope} ms an hour against the picture's own time; without the code filmed "
+                "at both ends nobody can say how much of it is the camera's clock"
             )
-        grows = "grows" if self.is_growing else "does not grow measurably"
-        return (
-            f"{self.camera}: the delay {grows} ({self.growth_ms_per_h} ms an hour); "
-            f"the camera's clock drifts {self.drift_ppm} ppm"
-        )
+        elif self.is_growing:
+            text = "{camera}: the delay grows ({growth} ms an hour); the camera's clock drifts {drift} ppm"
+        else:
+            text = (
+                "{camera}: the delay does not grow measurably ({growth} ms an hour); "
+                "the camera's clock drifts {drift} ppm"
+            )
+        return phrase(text, camera=self.camera, **figures)
 
     @property
     def is_growing(self) -> bool:
@@ -210,19 +215,26 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     _write_series(output / "delay.csv", [series for _, series in found])
     figures = [figures for figures, _ in found]
     verdicts = [Verdict(item.verdict, not item.is_growing) for item in figures]
-    verdicts += [Verdict(f"{item.camera}: {item.lost} packets lost", not item.lost) for item in figures]
+    verdicts += [
+        Verdict(phrase("{camera}: {lost} packets lost", camera=item.camera, lost=item.lost), not item.lost)
+        for item in figures
+    ]
     verdicts += usage_verdicts(usage, 3600 * figures[0].hours)
     report = write_report(
         output,
         "How late the stream comes",
-        f"recording {folder.name}, {figures[0].hours:.2f} h; every window is 15 s, bars hold 99 %",
+        phrase(
+            "recording {recording}, {hours:.2f} h; every window is 15 s, bars hold 99 %",
+            recording=folder.name,
+            hours=figures[0].hours,
+        ),
         verdicts,
         [_table(figures), _chart([series for _, series in found]), *usage_content(output / SAMPLES)],
     )
     return {
         "recording": str(folder),
         "report": str(report),
-        "verdicts": [item.text for item in verdicts],
+        "verdicts": [str(item.text) for item in verdicts],
         "cameras": [asdict(item) for item in figures],
         "processes": [asdict(item) for item in usage],
     }
@@ -255,6 +267,6 @@ def _table(figures: Sequence[Delay]) -> Table:
     )
 
 
-def _chart(found: Sequence[Series]) -> str:
+def _chart(found: Sequence[Series]) -> Chart:
     series = [charts.Series(item.camera, item.at_s / 60, item.edge_ms) for item in found]
-    return charts.chart("Arrival minus the picture's own time, fastest pictures", "minutes", "ms", series)
+    return Chart("Arrival minus the picture's own time, fastest pictures", "minutes", "ms", series)

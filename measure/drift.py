@@ -13,8 +13,9 @@ import numpy.typing as npt
 from configs import Settings
 from configs import load as load_settings
 from measure.delay import BY_CODES, clock_drift
-from measure.report import Bar, Table, Verdict, write_report
+from measure.report import Bar, Chart, Table, Verdict, write_report
 from measure.session import add_session_options, recorded
+from measure.words import Phrase, phrase
 from rig import charts, cli
 from rig.clock import NS_PER_MS, NS_PER_S
 from rig.errors import NoCalibrationError, UnreadableError
@@ -55,11 +56,15 @@ class Drift:
     apart_ms: tuple[Bar, ...]  # at start, middle and end of what both filmed: how far its PTS has run ahead since then
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Phrase:
         """The answer in a sentence."""
-        return (
-            f"{self.camera} and {self.other}: {self.drift_ppm} ppm, {self.apart_ms[-1]} ms over the recording; "
-            f"they began {self.start_skew_ms} ms apart"
+        return phrase(
+            "{camera} and {other}: {drift} ppm, {apart} ms over the recording; they began {skew} ms apart",
+            camera=self.camera,
+            other=self.other,
+            drift=self.drift_ppm,
+            apart=self.apart_ms[-1],
+            skew=self.start_skew_ms,
         )
 
 
@@ -144,14 +149,14 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     report = write_report(
         output,
         "How the cameras' clocks drift",
-        f"recording {folder.name}; bars hold 99 %",
+        phrase("recording {recording}; bars hold 99 %", recording=folder.name),
         verdicts,
         [_table(drifts), _chart(runs)],
     )
     return {
         "recording": str(folder),
         "report": str(report),
-        "verdicts": [item.text for item in verdicts],
+        "verdicts": [str(item.text) for item in verdicts],
         "pairs": [asdict(drift) for drift in drifts],
     }
 
@@ -165,7 +170,7 @@ def _table(drifts: Sequence[Drift]) -> Table:
     return Table(headings, tuple(rows))
 
 
-def _chart(runs: Sequence[Run]) -> str:
+def _chart(runs: Sequence[Run]) -> Chart:
     """Each camera's own time against UTC, from the first film of the code on, with the films as dots."""
     series = []
     for run in runs:
@@ -175,7 +180,7 @@ def _chart(runs: Sequence[Run]) -> str:
         zero = films[0] - int(run.clock.utc_ns(films[:1])[0])
         series.append(charts.Series(run.camera, _minutes(pts), (pts - run.clock.utc_ns(pts) - zero) / NS_PER_MS))
         series.append(charts.Series("", _minutes(films), (films - utc - zero) / NS_PER_MS, points=True))
-    return charts.chart("The camera's own time ahead of UTC; dots: the films of the code", "minutes", "ms", series)
+    return Chart("The camera's own time ahead of UTC; dots: the films of the code", "minutes", "ms", series)
 
 
 def _minutes(pts_ns: Int64) -> Float64:

@@ -16,8 +16,9 @@ import psutil
 import requests
 
 from configs import Settings
-from measure.report import Table, Verdict
-from rig.charts import Series, chart
+from measure.report import Chart, Table, Verdict
+from measure.words import phrase
+from rig.charts import Series
 from rig.errors import DeviceError, UnreadableError, UsageError
 
 Float64 = npt.NDArray[np.float64]
@@ -200,12 +201,19 @@ def usage_verdicts(usage: Sequence[Usage], seconds: float) -> list[Verdict]:
     steady = all(item.descriptors_last <= item.descriptors_first for item in usage)
     grows = worst.memory_mb_per_hour > MOST_MEMORY_MB_PER_HOUR
     return [
-        Verdict(f"memory of the hungriest process ({worst.process}): {worst.memory_mb_per_hour:+.2f} MB/h", not grows),
+        Verdict(
+            phrase(
+                "memory of the hungriest process ({process}): {slope:+.2f} MB/h",
+                process=worst.process,
+                slope=worst.memory_mb_per_hour,
+            ),
+            not grows,
+        ),
         Verdict("open files stay the same" if steady else "open files become more", steady),
     ]
 
 
-def usage_content(samples: Path) -> list[Table | str]:
+def usage_content(samples: Path) -> list[Table | Chart]:
     """Table and chart of what the processes used; nothing without samples."""
     usage = read_usage(samples)
     if not usage:
@@ -221,7 +229,7 @@ def usage_content(samples: Path) -> list[Table | str]:
         for item in usage
     )
     headings = ("process", "memory MB", "MB/h", "of a core", "open files")
-    return [Table(headings, rows), chart("Memory", "minutes", "MB", _memory_series(samples))]
+    return [Table(headings, rows), Chart("Memory", "minutes", "MB", _memory_series(samples))]
 
 
 def _memory_series(samples: Path) -> list[Series]:
