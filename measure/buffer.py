@@ -45,7 +45,7 @@ class Stall:
     what: What
     seconds: float
     lost_datagrams: int
-    held_s: Bar | None  # None: nothing was lost
+    held_s: Bar | None  # until the first loss; None: there was none, or the index does not show where
     held_bytes: Bar | None
     missing_s: float
     shift_ms: float
@@ -68,7 +68,7 @@ class Buffers:
 
     def longest_kept(self, what: What) -> float:
         """Seconds of the longest stall of a kind that cost nothing."""
-        return max((stall.seconds for stall in self.stalls if stall.what == what and not stall.held_s), default=0.0)
+        return max((s.seconds for s in self.stalls if s.what == what and not s.lost_datagrams), default=0.0)
 
 
 def measure_buffers(
@@ -83,7 +83,7 @@ def measure_buffers(
 
     Raises DeviceError when no stream comes.
     """
-    holds: list[Hold] = []
+    stalls: list[Stall] = []
     with HeldRecorder(opening, folder, settings, nudge) as recorder:
         recorder.watch(FIRST_S)
         pace = recorder.bytes_per_s()
@@ -91,15 +91,13 @@ def measure_buffers(
             for share in SHARES:
                 seconds = share * room / pace
                 say(f"{HELD[what]} for {seconds:.1f} s")
-                holds.append(recorder.hold(what, seconds))
-                if holds[-1].lost_datagrams:
+                stalls.append(_stall(recorder.hold(what, seconds), recorder.lines))
+                if stalls[-1].held_s:
                     break
         pace = recorder.bytes_per_s()
         lost = recorder.lost()
-    lines = recorder.lines
-    stalls = tuple(_stall(hold, lines) for hold in holds)
     peace = lost - sum(stall.lost_datagrams for stall in stalls)
-    return Buffers(pace, len(lines), stalls, tuple(recorder.ages), peace), lines
+    return Buffers(pace, len(recorder.lines), tuple(stalls), tuple(recorder.ages), peace), recorder.lines
 
 
 def _stall(hold: Hold, lines: Sequence[Line]) -> Stall:
@@ -266,8 +264,8 @@ def _table(found: Buffers) -> Table:
             stall.what,
             f"{stall.seconds:.2f}",
             str(stall.lost_datagrams),
-            f"{stall.held_s.value:.2f} ± {stall.held_s.error:.2f}" if stall.held_s else "all",
-            f"{stall.held_bytes.value / 1e6:.2f} ± {stall.held_bytes.error / 1e6:.2f}" if stall.held_bytes else "all",
+            _kept(stall, stall.held_s, 1.0),
+            _kept(stall, stall.held_bytes, 1e6),
             f"{stall.missing_s:.2f}",
             f"{stall.shift_ms:+.2f}",
             f"{stall.recovered_s:.2f}",
@@ -275,6 +273,12 @@ def _table(found: Buffers) -> Table:
         for stall in found.stalls
     )
     return Table(headings, tuple(rows))
+
+
+def _kept(stall: Stall, kept: Bar | None, unit: float) -> str:
+    if kept is None:
+        return "unknown" if stall.lost_datagrams else "all"
+    return f"{kept.value / unit:.2f} ± {kept.error / unit:.2f}"
 
 
 def _library_tables(libraries: Sequence[Fifo]) -> list[Table]:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from measure.report import Bar
-from measure.stalls import KEPT_PACE_S, positions_of
+from measure.stalls import KEPT_PACE_S, STEP, positions_of
 from measure.words import Phrase, phrase
 from rig.clock import NS_PER_S
 from rig.footage.tail import Line
@@ -34,7 +34,6 @@ CATCH_UP = 0.5  # of a pause: so long it may take to read what has come meanwhil
 READY_S = 30.0
 LATE_S = 10.0  # what the readers may be behind at the end
 MEET_S = 1.0  # until a reader has opened its port
-STEP = 1.5  # of a picture's time: a longer one between two pictures lacks some
 
 
 class Piece(NamedTuple):

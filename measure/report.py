@@ -113,5 +113,5 @@ def _table(table: Table, said: Callable[[Said], str]) -> str:
 
 
 def _chart(chart: Chart, language: str) -> str:
-    labels = (translated(text, language) for text in (chart.title, chart.x_label, chart.y_label))
-    return charts.chart(*labels, chart.series)
+    title, x_label, y_label = (translated(text, language) for text in (chart.title, chart.x_label, chart.y_label))
+    return charts.chart(title, x_label, y_label, chart.series)
