@@ -115,7 +115,8 @@ def kernel_keeps(buffer_bytes: int) -> int:
 def check(folder: Path, seed: int) -> None:
     """Stalls of a recorder with buffers of known size: what they keep, and what is lost beyond."""
     dice = np.random.default_rng(seed)
-    buffer_bytes, queue_bytes = int(dice.integers(150_000, 400_000)), int(dice.integers(300_000, 900_000))
+    # The queue takes at once what the kernel kept while the program stood still, or that would be lost, too.
+    buffer_bytes, queue_bytes = int(dice.integers(150_000, 400_000)), int(dice.integers(500_000, 900_000))
     room: dict[What, int] = {"program": buffer_bytes, "disk": queue_bytes}
     with Sender() as sender:
         opening = partial(open_port, sender.port, buffer_bytes, queue_bytes)
