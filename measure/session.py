@@ -31,13 +31,25 @@ ANSWER_S = 30.0
 POLL_S = 1.0
 SAMPLE_S = 10.0
 SHORTEST_HOURS, LONGEST_HOURS = 0.05, 24.0
-SHOW_AT = (0.0, 0.5, 1.0)  # shares of the time at which the code is to be filmed
-CODE_S = 8.0  # how long the code is to be shown: some 200 pictures
+SHOW_AT = (0.0, 0.5, 1.0)  # shares of the time at which the cameras are shown something
 FETCHING_S = 600.0
 SAMPLE_COLUMNS = ("elapsed_s", "process", "pid", "memory_mb", "cpu_s", "descriptors")
 SAMPLES = "processes.csv"
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """What the cameras are to be shown, in words for the crew, and for how long."""
+
+    words: str
+    seconds: float
+
+
+# The simulated crew waits for these words (simulator/measure.py).
+CODE = Show("show the page /qrcode to each camera now, for 8 s", 8.0)  # some 200 pictures
+LAMP = Show("switch a lamp that all cameras see on and off now, 8 times, each more than a second", 26.0)
 
 
 def tell(text: str) -> None:
@@ -93,6 +105,7 @@ class Session:
     server: Server
     recordings: Path  # the server's output folder
     seconds: float
+    show: Show = CODE
 
     def record(self, output: Path, say: Say = tell) -> Path:
         """Record; keep the samples of all processes in `output`; the folder of the recording on this machine."""
@@ -114,7 +127,7 @@ class Session:
 
     def _watch(self, samples: Path, say: Say) -> None:
         began = time.monotonic()
-        prompts = [share * max(0.0, self.seconds - CODE_S) for share in SHOW_AT]
+        prompts = [share * max(0.0, self.seconds - self.show.seconds) for share in SHOW_AT]
         with samples.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(SAMPLE_COLUMNS)
@@ -122,9 +135,7 @@ class Session:
             while (elapsed := time.monotonic() - began) < self.seconds:
                 if prompts and elapsed >= prompts[0]:
                     prompts.pop(0)
-                    say(
-                        f"show the page /qrcode to each camera now, for {CODE_S:.0f} s"
-                    )  # the simulated crew waits for it
+                    say(self.show.words)
                 if elapsed >= due:
                     due += SAMPLE_S
                     table.writerows((round(elapsed, 1), *row) for row in self._sample())
@@ -272,7 +283,7 @@ def add_session_options(parser: argparse.ArgumentParser) -> None:
     add("--output", type=Path, help=f"folder of the report (default: {USUAL_OUTPUT}/NAME-TIME)")
 
 
-def recorded(options: argparse.Namespace, settings: Settings, name: str) -> tuple[Path, Path]:
+def recorded(options: argparse.Namespace, settings: Settings, name: str, show: Show = CODE) -> tuple[Path, Path]:
     """The folder of the recording that was named or made, and the one of the report, which is made.
 
     Raises UsageError for a time that measures nothing, UnreadableError for a folder that is no recording.
@@ -288,5 +299,5 @@ def recorded(options: argparse.Namespace, settings: Settings, name: str) -> tupl
         raise UsageError(f"--hours {options.hours:g} is not between 0.05 and 24", cure="say for instance --hours 2")
     output.mkdir(parents=True, exist_ok=True)
     server = Server(options.server, options.pin)
-    session = Session(server, Path(options.recordings or settings.output), options.hours * 3600)
+    session = Session(server, Path(options.recordings or settings.output), options.hours * 3600, show)
     return session.record(output), output
