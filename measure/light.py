@@ -16,10 +16,12 @@ from rig.footage.video import Clip, Video, luma, pictures
 from rig.timing import arrival
 
 PARTS = 9  # of a picture's rows; those of the middle one are exposed when its time stamp says
-LEAST_STEP = 12.0  # of luma, from key picture to key picture
+LEAST_STEP = 12.0  # of luma
 DONE = 0.15  # of a step: what nearer to either side counts as there
-LONGEST_CHANGE = 2.1  # pictures from the last dark to the first light one
+FLAT = 0.25  # of a step: the most that the pictures beside it may change
+LONGEST_PERIOD_NS = NS_PER_S // 20  # between pictures that are taken for neighbours
 SAME_NS = NS_PER_S // 2  # jumps of two streams that came within are one: between two there is a second
+MOST_DRIFT = 150e-6  # of two clocks against each other
 TOGETHER_NS = 60 * NS_PER_S  # jumps of one event lie nearer than that
 
 
@@ -67,41 +69,47 @@ def _is_same(jump: Jump, other: Jump) -> bool:
 
 def _event(pairs: Sequence[tuple[Jump, Jump]]) -> Event | None:
     """Each pair says between which limits the clocks differ; all say it of the same difference, within seconds."""
-    low = max(other.low_ns - one.high_ns for one, other in pairs)
-    high = min(other.high_ns - one.low_ns for one, other in pairs)
+    middle_ns = (pairs[0][0].low_ns + pairs[-1][0].high_ns) // 2
+    away_ns = [MOST_DRIFT * abs(one.low_ns - middle_ns) for one, _ in pairs]
+    low = max(other.low_ns - one.high_ns - away for (one, other), away in zip(pairs, away_ns, strict=True))
+    high = min(other.high_ns - one.low_ns + away for (one, other), away in zip(pairs, away_ns, strict=True))
     if low > high:
         return None  # they were not the same
-    middle = [(one.low_ns + one.high_ns) // 2 for one, _ in pairs]
-    return Event((middle[0] + middle[-1]) // 2, (low + high) / 2, (high - low) / 2, len(pairs))
+    return Event(middle_ns, (low + high) / 2, (high - low) / 2, len(pairs))
 
 
 def _jumps_of(clip: Clip) -> Iterator[Jump]:
     """Key pictures tell where light and dark change; the pictures between two of them tell when."""
     levels = list(_levels(clip, clip.keys.tolist()))
+    last = None
     for (before, level), (after, other) in pairwise(levels):
         if abs(other - level) > LEAST_STEP:
-            jump = _locate(clip, range(max(0, before - 1), after + 1))
-            if jump is not None:
+            jump = _locate(clip, range(max(0, before - 2), min(len(clip.pts), after + 3)))
+            if jump is not None and jump != last:  # one beside a key picture is seen twice
                 yield jump
+                last = jump
 
 
 def _locate(clip: Clip, numbers: range) -> Jump | None:
-    """The jump within these pictures, dark or light before all of them and the other after."""
+    """The largest step among these pictures, when it is one: high enough, and flat before and after."""
     level = np.array([value for _, value in _levels(clip, numbers)])
-    at_ns = clip.clock_ns[numbers.start : numbers.stop]
-    period_ns = int(np.median(np.diff(at_ns)))
     if len(level) < len(numbers):
         return None  # some cannot be decoded
-    share = (level - level[0]) / (level[-1] - level[0])
-    changed, done = int(np.argmax(share > DONE)), int(np.flatnonzero(share < 1 - DONE)[-1]) + 1
-    if done - changed > 1 or at_ns[done] - at_ns[changed - 1] > LONGEST_CHANGE * period_ns:
-        return None  # it took longer, or some are missing
-    if done > changed:  # one picture saw both: it was within its exposure, which is no longer than its time
-        low_ns, high_ns = at_ns[changed] - period_ns // 2, at_ns[changed] + period_ns // 2
+    steps = level[3:-1] - level[1:-3]  # over two pictures: one may have seen both, light and dark
+    at = int(np.argmax(abs(steps))) + 2
+    step = float(level[at + 1] - level[at - 1])
+    beside = max(abs(level[at - 1] - level[at - 2]), abs(level[at + 2] - level[at + 1]))
+    at_ns = clip.clock_ns[numbers.start : numbers.stop][at - 1 : at + 2]
+    period_ns = int(at_ns[2] - at_ns[0]) // 2
+    if abs(step) < LEAST_STEP or beside > FLAT * abs(step) or period_ns > LONGEST_PERIOD_NS:
+        return None
+    share = float(level[at] - level[at - 1]) / step
+    if DONE < share < 1 - DONE:  # it saw both: that was within its exposure, which is no longer than its time
+        low_ns, high_ns = at_ns[1] - period_ns // 2, at_ns[1] + period_ns // 2
     else:
-        low_ns, high_ns = at_ns[changed - 1], at_ns[changed]
+        low_ns, high_ns = at_ns[:2] if share > DONE else at_ns[1:]
     slack_ns = period_ns // (2 * PARTS)  # the rows of the middle part, however slowly they are read
-    return Jump(int(low_ns) - slack_ns, int(high_ns) + slack_ns, bool(level[-1] > level[0]))
+    return Jump(int(low_ns) - slack_ns, int(high_ns) + slack_ns, step > 0)
 
 
 def _levels(clip: Clip, numbers: Sequence[int]) -> Iterator[tuple[int, float]]:
