@@ -57,11 +57,11 @@ class Delay:
                 "at both ends nobody can say how much of it is the camera's clock"
             )
         elif self.is_growing:
-            text = "{camera}: the delay grows ({growth} ms an hour); the camera's clock drifts {drift} ppm"
+            text = "{camera}: the delay grows ({growth} ms an hour); the camera's clock is slow by {drift} ppm"
         else:
             text = (
                 "{camera}: the delay does not grow measurably ({growth} ms an hour); "
-                "the camera's clock drifts {drift} ppm"
+                "the camera's clock is slow by {drift} ppm"
             )
         return phrase(text, camera=self.camera, **figures)
 
@@ -250,7 +250,14 @@ def _write_series(path: Path, found: Sequence[Series]) -> None:
 
 
 def _table(figures: Sequence[Delay]) -> Table:
-    headings = ("camera", "arrival - PTS ms/h", "clock ppm", "delay grows ms/h", "delay ms at codes", "jitter p95 ms")
+    headings = (
+        "camera",
+        "arrival - PTS ms/h",
+        "clock slow by ppm",
+        "delay grows ms/h",
+        "delay ms at codes",
+        "jitter p95 ms",
+    )
     return Table(
         headings,
         tuple(

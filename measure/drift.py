@@ -59,7 +59,8 @@ class Drift:
     def verdict(self) -> Phrase:
         """The answer in a sentence."""
         return phrase(
-            "{camera} and {other}: {drift} ppm, {apart} ms over the recording; they began {skew} ms apart",
+            "the clock of {other} gains {drift} ppm on that of {camera}, {apart} ms over the recording; "
+            "it began {skew} ms later",
             camera=self.camera,
             other=self.other,
             drift=self.drift_ppm,
@@ -208,7 +209,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _table(drifts: Sequence[Drift]) -> Table:
-    headings = ("cameras", "drift ppm", "middle ms", "end ms", "began apart ms")
+    headings = ("cameras", "gains ppm", "by the middle ms", "by the end ms", "began later by ms")
     rows = (
         (f"{d.camera}, {d.other}", str(d.drift_ppm), str(d.apart_ms[1]), str(d.apart_ms[2]), str(d.start_skew_ms))
         for d in drifts

@@ -220,7 +220,7 @@ def _write_late(answers: threading.Event, write: Callable[[int, Any], int], desc
 class Loss:
     """What a stall cost: the buffers' room until the first datagram was lost, and what the recording lacks."""
 
-    held_s: Bar
+    held_s: Bar  # at the stream's pace
     held_bytes: Bar
     missing_s: float  # from the last whole picture to the next key picture
 
@@ -241,15 +241,19 @@ def loss_of(lines: Sequence[Line], hold: Hold) -> Loss | None:
     position = positions_of(lines)
     largest = float(np.diff(position).max())
     before = max(0, first - 1)
-    # The datagram may have been one of the line's own picture, of the one before, or the first of the next.
+    # The datagram was one of the picture before, or of the line's own where that came next, or the first of the next.
     is_near = arrival[first] - arrival[before] < STEP * period_ns
-    last_ns = float(arrival[first] if is_near else arrival[before]) + 2 * period_ns
+    last = first if is_near else before
     begin = float(np.interp(hold.begin_ns, arrival, position))
     after = first + 1 if is_near and first + 1 < len(lines) else first
     keys = [number for number in range(first + 1, len(lines)) if lines[number].key]
     whole = keys[0] if keys else len(lines) - 1
     return Loss(
-        held_s=_between((arrival[before] - hold.begin_ns) / NS_PER_S, (last_ns - hold.begin_ns) / NS_PER_S),
+        # Pictures come at once and the stall begins anywhere between two: at an even pace it is up to one more or less.
+        held_s=_between(
+            (arrival[before] - hold.begin_ns - period_ns) / NS_PER_S,
+            (arrival[last] - hold.begin_ns + period_ns) / NS_PER_S,
+        ),
         held_bytes=_between(position[before] - begin - largest, position[after] - begin + largest),
         missing_s=pts_after(lines[whole].pts_90khz, lines[before].pts_90khz) / PTS_HZ,
     )
