@@ -15,7 +15,8 @@ SCRIPT = Path(__file__).resolve().parent.parent / "web" / "report" / "language.j
 STYLE = """
 :root { color-scheme: light dark; --quiet: #6b7280; --line: #d5d9df; --good: #1a7f4b; --bad: #b3261e }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 900px; padding: 16px }
-h1 { font-size: 1.4rem; line-height: 1.25; margin: 8px 0 } #language { float: right; font: inherit; padding: 6px 12px }
+h1 { font-size: 1.4rem; line-height: 1.25; margin: 8px 0 }
+#language { float: right; font: inherit; margin: 0 0 8px 12px; padding: 6px 12px }
 figure { margin: 24px 0 } figcaption span { margin-left: 12px; white-space: nowrap }
 .chart { width: 100%; height: auto; font: 12px system-ui, sans-serif } .chart text { fill: currentColor }
 .grid { stroke: var(--line); stroke-width: 0.6 } .axis { fill: none; stroke: var(--quiet) }
@@ -24,7 +25,7 @@ th, td { border-bottom: 1px solid var(--line); padding: 6px 0 6px 14px; text-ali
 th { vertical-align: bottom; line-height: 1.25 } td { white-space: nowrap }
 th:first-child, td:first-child { text-align: left; padding-left: 0 } .quiet { color: var(--quiet) }
 .verdict { border-left: 6px solid var(--good); padding: 4px 12px; margin: 8px 0 } .bad { border-color: var(--bad) }
-@media (max-width: 600px) { .chart { font-size: 20px } }
+@media (max-width: 600px) { .chart { font-size: 17px } }
 :root[lang=en] main:lang(fr), :root[lang=fr] main:lang(en) { display: none }
 """
 TEXT = re.compile(r">[^<]+<")
