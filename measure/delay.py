@@ -2,7 +2,7 @@
 
 import argparse
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from measure.words import Phrase, phrase
 from rig import charts, cli
 from rig.clock import NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, ClockCurve
 from rig.errors import NoCalibrationError, UnreadableError
-from rig.footage.video import Video, index_of, videos_of
+from rig.footage.video import MPEG_TS_CLOCK_HZ, Video, index_of, videos_of
 from rig.timing import arrival, calibration
 from rig.timing.arrival import FASTEST_PICTURES, Envelope
 from rig.timing.calibration import Context
@@ -28,6 +28,7 @@ Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
 NEAR_CODE_NS = 20 * NS_PER_S  # pictures on both sides of a film of the code that tell the delay there
+NONE = np.zeros(0, dtype=np.int64)
 BY_CODES = ("qr", "qr+arrival")
 TIED_WINDOWS = 3  # the receiver's clock bends over 20 s: so many windows of 15 s share one error
 APART_NS = 120 * NS_PER_S  # films nearer than this tell no drift
@@ -73,11 +74,12 @@ class Delay:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The lower edge of arrival minus PTS in each 15 s, from its first value on."""
+    """The lower edge of arrival minus PTS in each 15 s, from its first value on, and what was lost until then."""
 
     camera: str
     at_s: Float64
     edge_ms: Float64
+    lost: Int64
 
 
 def measure_recording(folder: Path, settings: Settings) -> list[tuple[Delay, Series]]:
@@ -90,18 +92,23 @@ def measure_recording(folder: Path, settings: Settings) -> list[tuple[Delay, Ser
         pts, came = arrival.arrivals(item)
         edge = arrival.edges(pts, (utc.utc_ns(came) if utc else came) - pts, FASTEST_PICTURES) if len(pts) else None
         if edge is not None:
-            found.append(measure_stream(item.camera, pts, came, utc, _clock(item, context, settings), _lost(item)))
+            found.append(measure_stream(item.camera, pts, came, utc, _clock(item, context, settings), _lost_ns(item)))
     if not found:
         raise UnreadableError(f"{folder} holds no stream of two minutes or more", cure="record longer, in mode video")
     return found
 
 
 def measure_stream(
-    camera: str, pts_ns: Int64, came_ns: Int64, utc: ClockCurve | None, clock: CameraClock | None, lost: int = 0
+    camera: str,
+    pts_ns: Int64,
+    came_ns: Int64,
+    utc: ClockCurve | None,
+    clock: CameraClock | None,
+    lost_ns: Int64 = NONE,
 ) -> tuple[Delay, Series]:
     """From pictures' PTS and arrival (CLOCK_MONOTONIC) and, where there are, the receiver's clock and filmed codes.
 
-    Raises UnreadableError for less than two minutes.
+    `lost_ns` has the PTS of each break of continuity, ascending. Raises UnreadableError for less than two minutes.
     """
     came = utc.utc_ns(came_ns) if utc else came_ns
     delay = came - pts_ns
@@ -127,10 +134,11 @@ def measure_stream(
         growth_ms_per_h=growth,
         delays_ms=tuple(round(film.delay_ns / NS_PER_MS, 2) for film in at_codes),
         jitter_p95_ms=_jitter_ms(pts_ns, delay, edge),
-        lost=lost,
+        lost=len(lost_ns),
     )
     since_s = (edge.at_ns - edge.at_ns[0]) / NS_PER_S
-    return figures, Series(camera, since_s, (edge.delay_ns - edge.delay_ns[0]) / NS_PER_MS)
+    lost = np.searchsorted(lost_ns, edge.at_ns)
+    return figures, Series(camera, since_s, (edge.delay_ns - edge.delay_ns[0]) / NS_PER_MS, lost)
 
 
 def clock_drift(clock: CameraClock) -> Bar:
@@ -192,9 +200,14 @@ def _clock(item: Video, context: Context, settings: Settings) -> CameraClock | N
         return None
 
 
-def _lost(item: Video) -> int:
-    indexes = (index_of(clip) for clip in item.clips)
-    return sum(int(index.continuity_errors.sum()) for index in indexes if index is not None)
+def _lost_ns(item: Video) -> Int64:
+    pts_ns = [NONE]
+    for clip in item.clips:
+        index = index_of(clip)
+        if index is not None:
+            at_ns = index.pts * NS_PER_S // MPEG_TS_CLOCK_HZ + clip.clock_offset_ns
+            pts_ns.append(np.repeat(at_ns, index.continuity_errors))
+    return np.sort(np.concatenate(pts_ns))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -229,7 +242,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
             hours=figures[0].hours,
         ),
         verdicts,
-        [_table(figures), _chart([series for _, series in found]), *usage_content(output / SAMPLES)],
+        [_table(figures), *_charts([series for _, series in found]), *usage_content(output / SAMPLES)],
     )
     return {
         "recording": str(folder),
@@ -243,10 +256,10 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
 def _write_series(path: Path, found: Sequence[Series]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(("camera", "since_s", "edge_ms"))
+        table.writerow(("camera", "since_s", "edge_ms", "lost"))
         for item in found:
-            rows = zip(item.at_s, item.edge_ms, strict=True)
-            table.writerows((item.camera, round(float(at), 1), round(float(edge), 4)) for at, edge in rows)
+            rows = zip(item.at_s.tolist(), item.edge_ms.tolist(), item.lost.tolist(), strict=True)
+            table.writerows((item.camera, round(at, 1), round(edge, 4), lost) for at, edge, lost in rows)
 
 
 def _table(figures: Sequence[Delay]) -> Table:
@@ -274,6 +287,9 @@ def _table(figures: Sequence[Delay]) -> Table:
     )
 
 
-def _chart(found: Sequence[Series]) -> Chart:
-    series = [charts.Series(item.camera, item.at_s / 60, item.edge_ms) for item in found]
-    return Chart("Arrival minus the picture's own time, fastest pictures", "minutes", "ms", series)
+def _charts(found: Sequence[Series]) -> Iterator[Chart]:
+    edges = [charts.Series(item.camera, item.at_s / 60, item.edge_ms) for item in found]
+    yield Chart("Arrival minus the picture's own time, fastest pictures", "minutes", "ms", edges)
+    if any(item.lost.any() for item in found):
+        lost = [charts.Series(item.camera, item.at_s / 60, item.lost.astype(np.float64)) for item in found]
+        yield Chart("Packets lost so far", "minutes", "packets", lost)

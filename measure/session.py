@@ -225,7 +225,7 @@ def usage_verdicts(usage: Sequence[Usage], seconds: float) -> list[Verdict]:
 
 
 def usage_content(samples: Path) -> list[Table | Chart]:
-    """Table and chart of what the processes used; nothing without samples."""
+    """Table and charts of what the processes used; nothing without samples."""
     usage = read_usage(samples)
     if not usage:
         return []
@@ -240,13 +240,16 @@ def usage_content(samples: Path) -> list[Table | Chart]:
         for item in usage
     )
     headings = ("process", "memory MB", "MB/h", "of a core", "open files")
-    return [Table(headings, rows), Chart("Memory", "minutes", "MB", _memory_series(samples))]
-
-
-def _memory_series(samples: Path) -> list[Series]:
+    memory, processor = [], []
+    for pid, mine in _by_process(samples).items():
+        name = f"{mine[0]['process']} {pid}"
+        at, megabytes, cpu_s = (_column(mine, key) for key in ("elapsed_s", "memory_mb", "cpu_s"))
+        memory.append(Series(name, at / 60, megabytes))
+        processor.append(Series(name, at[1:] / 60, 100 * np.diff(cpu_s) / np.diff(at)))
     return [
-        Series(f"{rows[0]['process']} {pid}", _column(rows, "elapsed_s") / 60, _column(rows, "memory_mb"))
-        for pid, rows in _by_process(samples).items()
+        Table(headings, rows),
+        Chart("Memory", "minutes", "MB", memory),
+        Chart("Processor", "minutes", "% of a core", processor),
     ]
 
 

@@ -12,7 +12,7 @@ from measure import delay, drift
 from measure.delay import measure_stream
 from measure.drift import Run, compare
 from measure.report import NAME, Chart, Table, Verdict, write_report
-from measure.session import SAMPLE_COLUMNS, read_usage, usage_verdicts
+from measure.session import SAMPLE_COLUMNS, read_usage, usage_content, usage_verdicts
 from measure.words import FRENCH, phrase
 from rig.charts import Series, chart, ticks
 from rig.clock import NS_PER_MS, NS_PER_S, ClockCurve, fit_clock
@@ -85,6 +85,14 @@ def test_growth_and_drift_are_found_within_their_bars_in_20_of_20_drives(
         assert fps > 25 or seed >= RUNS // 2 or found.is_growing, "5 ms/h are seen"
 
 
+def test_losses_are_told_over_time() -> None:
+    drive = Drive(6, 0.0, 0.0, hours=0.2)
+    lost_ns = np.array([100, 100, 400], dtype=np.int64) * NS_PER_S
+    found, series = measure_stream("left", drive.pts, drive.came, None, None, lost_ns)
+    assert found.lost == 3
+    assert [series.lost[int(np.searchsorted(series.at_s, second))] for second in (50, 200, 500)] == [0, 2, 3]
+
+
 def test_without_codes_at_both_ends_drift_and_growth_are_not_told_apart() -> None:
     drive = Drive(3, 10.0, 4.0, hours=0.2)
     for clock in (None, drive.clock(places=(0.01,))):
@@ -154,6 +162,11 @@ def test_usage_tells_a_leak_from_a_warm_up(tmp_path: Path) -> None:
     assert steady.memory_mb_per_hour == pytest.approx(0, abs=0.01)
     assert steady.cpu_share == pytest.approx(0.02)
     assert leaking.memory_mb_per_hour == pytest.approx(3, abs=0.01)
+    table, _, processor = usage_content(samples)
+    assert isinstance(table, Table)
+    assert isinstance(processor, Chart)
+    assert [row[3] for row in table.rows] == ["2.0%", "50.0%"]
+    assert processor.series[1].y == pytest.approx(np.full(719, 50.0))
     memory, files = usage_verdicts([steady, leaking], 7200)
     assert not memory.good
     assert "leaking" in str(memory.text)
