@@ -19,6 +19,8 @@ PARTS = 9  # of a picture's rows; those of the middle one are exposed when its t
 LEAST_STEP = 12.0  # of luma
 DONE = 0.15  # of a step: what nearer to either side counts as there
 FLAT = 0.25  # of a step: the most that the pictures beside it may change
+LEAST_PICTURES = 5  # two before a step, the one in its middle, two after
+LEAST_JUMPS = 4  # of an event
 LONGEST_PERIOD_NS = NS_PER_S // 20  # between pictures that are taken for neighbours
 SAME_NS = NS_PER_S // 2  # jumps of two streams that came within are one: between two there is a second
 MOST_DRIFT = 150e-6  # of two clocks against each other
@@ -48,11 +50,11 @@ class Event:
 def find_jumps(item: Video) -> list[Jump]:
     """All switches of a lamp in a stream; of a video that nobody saw arrive none."""
     pts_ns, came_ns = arrival.arrivals(item)
-    found = []
-    for jump in (jump for clip in item.clips for jump in _jumps_of(clip)) if len(pts_ns) else ():
-        number = min(int(np.searchsorted(pts_ns, jump.high_ns)), len(pts_ns) - 1)
-        found.append(replace(jump, came_ns=int(came_ns[number])))
-    return found
+    if not len(pts_ns):
+        return []
+    jumps = [jump for clip in item.clips for jump in _jumps_of(clip)]
+    places = np.searchsorted(pts_ns[:-1], [jump.high_ns for jump in jumps])
+    return [replace(jump, came_ns=int(came_ns[place])) for jump, place in zip(jumps, places, strict=True)]
 
 
 def common_events(one: Sequence[Jump], other: Sequence[Jump]) -> list[Event]:
@@ -68,13 +70,15 @@ def _is_same(jump: Jump, other: Jump) -> bool:
 
 
 def _event(pairs: Sequence[tuple[Jump, Jump]]) -> Event | None:
-    """Each pair says between which limits the clocks differ; all say it of the same difference, within seconds."""
+    """Each pair says between which limits the clocks differ, all of the same difference; None when they disagree."""
+    if len(pairs) < LEAST_JUMPS:
+        return None  # by chance, in the scenery
     middle_ns = (pairs[0][0].low_ns + pairs[-1][0].high_ns) // 2
     away_ns = [MOST_DRIFT * abs(one.low_ns - middle_ns) for one, _ in pairs]
     low = max(other.low_ns - one.high_ns - away for (one, other), away in zip(pairs, away_ns, strict=True))
     high = min(other.high_ns - one.low_ns + away for (one, other), away in zip(pairs, away_ns, strict=True))
     if low > high:
-        return None  # they were not the same
+        return None
     return Event(middle_ns, (low + high) / 2, (high - low) / 2, len(pairs))
 
 
@@ -93,7 +97,7 @@ def _jumps_of(clip: Clip) -> Iterator[Jump]:
 def _locate(clip: Clip, numbers: range) -> Jump | None:
     """The largest step among these pictures, when it is one: high enough, and flat before and after."""
     level = np.array([value for _, value in _levels(clip, numbers)])
-    if len(level) < len(numbers):
+    if len(level) < max(LEAST_PICTURES, len(numbers)):
         return None  # some cannot be decoded
     steps = level[3:-1] - level[1:-3]  # over two pictures: one may have seen both, light and dark
     at = int(np.argmax(abs(steps))) + 2

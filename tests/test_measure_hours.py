@@ -107,16 +107,15 @@ def test_many_jumps_hold_the_truth_closer_than_one() -> None:
         assert abs(event.ahead_ns - ahead_s * NS_PER_S) <= event.error_ns + 1
         assert event.error_ns < 1.1 * PERIOD_NS
         errors.append(event.error_ns)
-        (single,) = common_events(seen[0][:1], seen[1][:1])
-        assert single.error_ns == pytest.approx(PERIOD_NS, rel=1e-3)
+        assert common_events(seen[0][:3], seen[1][:3]) == [], "so few may be the scenery's"
     assert np.median(errors) < 0.55 * PERIOD_NS
 
 
 def test_jumps_that_contradict_each_other_are_no_event() -> None:
-    one = jumps_at([1.0, 2.5], 0.0, 0.0)
+    one = jumps_at([1.0, 2.5, 4.0, 5.5], 0.0, 0.0)
     other = [
         Jump(jump.low_ns + shift, jump.high_ns + shift, jump.is_on, jump.came_ns)
-        for jump, shift in zip(one, (0, 10**9), strict=True)
+        for jump, shift in zip(one, (0, 0, 0, 10**9), strict=True)
     ]
     assert common_events(one, other) == []
     assert common_events(one, []) == []
