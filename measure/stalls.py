@@ -232,8 +232,8 @@ def loss_of(lines: Sequence[Line], hold: Hold) -> Loss | None:
     """
     arrival = np.array([line.arrival_monotonic_ns for line in lines], dtype=np.int64)
     errors = np.array([line.errors for line in lines])
-    period_ns = period_s(lines) * NS_PER_S
-    skips = np.diff(ticks_of(lines), prepend=0) * NS_PER_S > STEP * period_ns * PTS_HZ
+    ticks, period = ticks_of(lines), period_s(lines)
+    skips = np.diff(ticks, prepend=0) > STEP * period * PTS_HZ
     around = (arrival > hold.begin_ns) & (arrival < hold.end_ns + CALM_S * NS_PER_S) & ((errors > 0) | skips)
     if not around.any():
         return None
@@ -241,19 +241,16 @@ def loss_of(lines: Sequence[Line], hold: Hold) -> Loss | None:
     position = positions_of(lines)
     largest = float(np.diff(position).max())
     before = max(0, first - 1)
-    # The datagram was one of the picture before, or of the line's own where that came next, or the first of the next.
-    is_near = arrival[first] - arrival[before] < STEP * period_ns
-    last = first if is_near else before
     begin = float(np.interp(hold.begin_ns, arrival, position))
+    is_near = arrival[first] - arrival[before] < STEP * period * NS_PER_S
     after = first + 1 if is_near and first + 1 < len(lines) else first
+    since = max(0, int(np.searchsorted(arrival, hold.begin_ns)) - 1)
     keys = [number for number in range(first + 1, len(lines)) if lines[number].key]
     whole = keys[0] if keys else len(lines) - 1
     return Loss(
-        # Pictures come at once and the stall begins anywhere between two: at an even pace it is up to one more or less.
-        held_s=_between(
-            (arrival[before] - hold.begin_ns - period_ns) / NS_PER_S,
-            (arrival[last] - hold.begin_ns + period_ns) / NS_PER_S,
-        ),
+        # By the pictures' own time: they may come unevenly. The datagram was one of the picture before, of the line's
+        # own where that came next, or the first of the next.
+        held_s=Bar(float(ticks[before] - ticks[since]) / PTS_HZ, period),
         held_bytes=_between(position[before] - begin - largest, position[after] - begin + largest),
         missing_s=pts_after(lines[whole].pts_90khz, lines[before].pts_90khz) / PTS_HZ,
     )
