@@ -41,7 +41,7 @@ def write(folder: Path, collection: Collection, settings: Settings, messages: Se
     page = (SOURCE / "report.html").read_text(encoding="utf-8")
     parts = {
         "@STYLE@": (SOURCE / "report.css").read_text(encoding="utf-8"),
-        "@SCRIPT@": (SOURCE / "report.js").read_text(encoding="utf-8"),
+        "@SCRIPT@": "".join((SOURCE / name).read_text(encoding="utf-8") for name in ("language.js", "report.js")),
         "@DATA@": data.replace("<", "\\u003c"),  # so that no text in it ends the script
     }
     for mark, text in parts.items():

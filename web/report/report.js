@@ -1,5 +1,4 @@
-'use strict';
-// Draws what report.html's data say: no network, no libraries, two languages.
+// Draws what report.html's data say, after language.js: no network, no libraries, two languages.
 
 const DATA = JSON.parse(document.getElementById('data').textContent);
 const PHOTOS = DATA.photos;
@@ -10,7 +9,7 @@ const FAR = 1; // pixels a metre: from further away they stand on the track
 const CLOSE = 12; // pixels a metre: nearer, photos are drawn where they were taken
 const WORDS = {
   en: {
-    other: 'Français', photos: 'Photos', timeline: 'Time and position errors', clock: 'Camera clocks', sharpness: 'Sharpness',
+    photos: 'Photos', timeline: 'Time and position errors', clock: 'Camera clocks', sharpness: 'Sharpness',
     gaps: 'Breaks in the track', losses: 'Losses of the streams',
     fixed: 'RTK fixed', float: 'RTK float', dgnss: 'DGNSS', single: 'single', none: 'no fix',
     located: 'have a place', rtk: 'at RTK fixed', timeError: 'time, half of them within', sigma: 'position (1 sigma), half of them within',
@@ -34,7 +33,7 @@ const WORDS = {
     made: 'Made by edenCar. Errors: the time within its ± in 99 % of cases; the position is one sigma, the time’s share included.', thumbs: 'Every photo that is drawn small here can be chosen on the map, too.',
   },
   fr: {
-    other: 'English', photos: 'Photos', timeline: 'Erreurs de temps et de position', clock: 'Horloges des caméras', sharpness: 'Netteté',
+    photos: 'Photos', timeline: 'Erreurs de temps et de position', clock: 'Horloges des caméras', sharpness: 'Netteté',
     gaps: 'Coupures de la trace', losses: 'Pertes des flux',
     fixed: 'RTK fixé', float: 'RTK flottant', dgnss: 'DGNSS', single: 'autonome', none: 'sans position',
     located: 'ont une position', rtk: 'en RTK fixé', timeError: 'temps, la moitié à mieux que', sigma: 'position (1 sigma), la moitié à mieux que',
@@ -59,8 +58,6 @@ const WORDS = {
   },
 };
 
-let language = (navigator.language || 'en').startsWith('fr') ? 'fr' : 'en';
-try { language = localStorage.getItem('edencar-language') || language; } catch { /* a file may have no storage */ }
 let chosen = PHOTOS.findIndex((photo) => photo.x !== undefined);
 if (chosen < 0) chosen = 0;
 const view = {x: 0, y: 0, scale: 1};
@@ -708,12 +705,9 @@ function tellSharpness() {
 // ---- all together ------------------------------------------------------------------------------------------------
 
 function tell() {
-  document.documentElement.lang = language;
   document.title = `${DATA.name} – edenCar`;
   byId('title').textContent = DATA.name === DATA.id ? DATA.id : `${DATA.name} (${DATA.id})`;
   byId('subtitle').textContent = PHOTOS.length ? `${new Date(PHOTOS[0].t).toLocaleDateString(language, {timeZone: 'UTC', weekday: 'long', year: 'numeric', month: 'long', day: 'numeric'})}, ${clock(PHOTOS[0].t)} – ${clock(PHOTOS[PHOTOS.length - 1].t)} UTC` : '';
-  byId('language').textContent = say('other');
-  byId('language').lang = language === 'en' ? 'fr' : 'en';
   document.querySelectorAll('[data-word]').forEach((node) => { node.textContent = say(node.dataset.word); });
   for (const id of ['in', 'out', 'fit', 'before', 'after']) byId(id).setAttribute('aria-label', say(id));
   byId('map').setAttribute('aria-label', say('map'));
@@ -722,11 +716,6 @@ function tell() {
   for (const step of [tellNotes, tellFigures, tellLegend, tellStrip, tellPhoto, tellGaps, tellClocks, tellSharpness, drawMap, drawTimes]) step();
 }
 
-byId('language').onclick = () => {
-  language = language === 'en' ? 'fr' : 'en';
-  try { localStorage.setItem('edencar-language', language); } catch { /* a file may have no storage */ }
-  tell();
-};
 byId('in').onclick = () => zoomOnChosen(1.6);
 byId('out').onclick = () => zoomOnChosen(0.625);
 byId('fit').onclick = () => { fit(); drawMap(); };
@@ -747,6 +736,6 @@ new ResizeObserver(() => {
 }).observe(byId('map'));
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => { colours.clear(); drawMap(); drawTimes(); });
 fit();
-tell();
+speak(tell);
 watchMap();
 watchTimes();
