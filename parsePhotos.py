@@ -5,7 +5,6 @@ each photo, files for maps and for other tools, and a report.
 """
 
 import argparse
-import errno
 import math
 import os
 import re
@@ -18,6 +17,7 @@ from configs import Settings
 from rig import cli
 from rig.clock import iso_utc, parse_utc
 from rig.errors import NoPositionError, NoSpaceError, UnreadableError, UsageError
+from rig.files import is_full
 from rig.gnss.positions import Track
 from rig.photo import album, exports, photos, tagging
 from rig.photo.collection import Collection
@@ -237,7 +237,7 @@ def _nowhere(rows: Sequence[Photo], track: Track, settings: Settings, output: Pa
 
 
 def _unwritable(error: OSError, output: Path) -> Exception:
-    if error.errno == errno.ENOSPC:
+    if is_full(error):
         return NoSpaceError(f"no room for the photos in {output}", cure="make room or name another --output")
     return UnreadableError(f"{output} cannot be written ({error})", cure="name another --output")
 

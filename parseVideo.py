@@ -5,7 +5,6 @@ neighbours. SOURCE is a recording's folder, or video files from anywhere.
 """
 
 import argparse
-import errno
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +26,7 @@ from rig.errors import (
     UnreadableError,
     UsageError,
 )
-from rig.files import write_atomically
+from rig.files import is_full, write_atomically
 from rig.footage import video
 from rig.footage.video import Video
 from rig.gnss import gpmf
@@ -41,8 +40,8 @@ from rig.photo.photos import Photo
 from rig.photo.spacing import Every
 from rig.timing import calibration
 from rig.timing.calibration import Context
+from rig.timing.cameraclock import CameraClock
 from rig.timing.dating import Dated, Given, check_drives, find_clocks, known_clocks
-from rig.timing.timeline import CameraClock
 
 PART = "photos.part"  # what a run has made so far
 FORMATS = ("csv", *exports.FORMATS)
@@ -326,7 +325,7 @@ def _export(works: Sequence[Work], output: Path, settings: Settings, wish: Wish)
 
 
 def _unwritable(error: OSError, journal: Journal, output: Path) -> EdencarError:
-    if error.errno == errno.ENOSPC:
+    if is_full(error):
         journal.remove()  # a recording may need the room
         return NoSpaceError(f"no room for the photos in {output}", cure="delete recordings or name another --output")
     return UnreadableError(f"{output} cannot be written ({error})", cure="name another --output")

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TOP = {"server", "car", "jobs", "gopro", "capturePositions", "parseVideo", "parsePhotos"}
 MAY_IMPORT = {
     "server": {"car", "jobs", "gopro", "capturePositions", "parseVideo", "parsePhotos", "rig", "configs"},
     "car": {"gopro", "capturePositions", "rig", "configs"},

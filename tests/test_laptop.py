@@ -13,7 +13,7 @@ from tests.films import BEGIN_NS, steady, write_film
 
 ROOT = Path(__file__).parent.parent
 # What a server, a car and its receiver need: a laptop that makes photos has none of it.
-CAR_ONLY = ("flask", "waitress", "werkzeug", "serial", "pynmea2", "zeroconf", "requests", "urllib3", "ifaddr", "psutil")
+CAR_ONLY = ("flask", "waitress", "werkzeug", "serial", "zeroconf", "requests", "urllib3", "ifaddr", "psutil")
 # No other system is here to run on; this one says that it is another and hides what that one lacks. Libraries of others
 # and Python's own are loaded before: they are made for the system that they find.
 MODULES = {"win32": ("fcntl", "termios", "resource", "pwd", "grp"), "darwin": ()}

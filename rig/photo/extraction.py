@@ -27,7 +27,7 @@ from rig.photo.locate import Rule, direction_of, locate, tags_of
 from rig.photo.photos import Photo
 from rig.photo.privacy import PrivacyError, make_private
 from rig.photo.sampling import Pick
-from rig.timing.timeline import CameraClock
+from rig.timing.cameraclock import CameraClock
 
 PICKS_PER_TASK = 60
 HELD_PICTURES = 12  # by a decoder and what follows it

@@ -127,8 +127,8 @@ def direction_of(row: Photo, name: str, directions: Sequence[str]) -> float | No
     """Where the camera called `name` looks, in degrees, from the heading; `directions` as in configs.py."""
     if row.heading_deg is None:
         return None
-    turns = dict(entry.split("=", 1) for entry in directions)
-    return (row.heading_deg + float(turns.get(name, turns.get(row.camera, 0.0)))) % 360
+    turns = dict(entry.casefold().split("=", 1) for entry in directions)  # phones begin a name with a capital
+    return (row.heading_deg + float(turns.get(name.casefold(), turns.get(row.camera.casefold(), 0.0)))) % 360
 
 
 def tags_of(row: Photo, width: int, height: int, direction_deg: float | None = None, **more: Any) -> PhotoTags:

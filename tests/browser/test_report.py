@@ -13,7 +13,7 @@ from rig.clock import NS_PER_S, iso_utc
 from rig.photo import photos
 from rig.photo.photos import Photo
 from tests.albums import picture
-from tests.browser.chromium import browsing, complaints
+from tests.browser.chromium import complaints
 from tests.test_parse_photos import BEGIN_NS, log_positions
 
 INSTANTS = [BEGIN_NS + 500_000_000 * number for number in range(1, 31)]
@@ -66,12 +66,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "videos" / "left" / "stream-001.idx").write_text(index)
     assert parsePhotos.main([str(folder)]) == 0
     return folder / "report.html"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsing() as started:
-        yield started
 
 
 @pytest.fixture(params=[(390, 844, "light", "en-GB"), (1280, 900, "dark", "fr-FR")], ids=["phone", "desktop"])

@@ -30,7 +30,7 @@ const WORDS = {
     blurred: (n) => `${n} photo${n > 1 ? 's are' : ' is'} blurred.`, dark: (n) => `${n} photo${n > 1 ? 's are' : ' is'} dark: was the lens covered?`, bright: (n) => `${n} photo${n > 1 ? 's are' : ' is'} over-exposed.`, damagedPhotos: (n) => `${n} photo${n > 1 ? 's are' : ' is'} damaged by losses of the stream.`,
     notRtk: (p) => `${p} of the photos were taken without RTK fixed.`, wideTime: (ms) => `The time is only known within ± ${ms} ms. Show the code longer, at the start and at the end; measure the phone's display.`,
     longGap: (s, t) => `The receiver said nothing for ${s} s at ${t}.`, lossNote: (n, c) => `${c}: ${n} pictures of the stream are damaged.`,
-    made: 'Made by edenCar. Errors: the time within its ± in 99 % of cases; the position is one sigma, the time’s share included.', thumbs: 'Every photo that is drawn small here can be chosen on the map, too.',
+    made: 'Made by edenCar. Errors: the time within its ± in 99 % of cases; the position is one sigma, the time’s share included.',
   },
   fr: {
     photos: 'Photos', timeline: 'Erreurs de temps et de position', clock: 'Horloges des caméras', sharpness: 'Netteté',
@@ -54,7 +54,7 @@ const WORDS = {
     blurred: (n) => `${n} photo${n > 1 ? 's sont floues' : ' est floue'}.`, dark: (n) => `${n} photo${n > 1 ? 's sont sombres' : ' est sombre'} : l’objectif était-il couvert ?`, bright: (n) => `${n} photo${n > 1 ? 's sont surexposées' : ' est surexposée'}.`, damagedPhotos: (n) => `${n} photo${n > 1 ? 's sont abîmées' : ' est abîmée'} par des pertes du flux.`,
     notRtk: (p) => `${p} des photos ont été prises sans RTK fixé.`, wideTime: (ms) => `L’heure n’est connue qu’à ± ${ms} ms. Montrez le code plus longtemps, au début et à la fin ; mesurez l’écran du téléphone.`,
     longGap: (s, t) => `Le récepteur n’a rien dit pendant ${s} s à ${t}.`, lossNote: (n, c) => `${c} : ${n} images du flux sont abîmées.`,
-    made: 'Fait par edenCar. Erreurs : l’heure tient dans son ± dans 99 % des cas ; la position est à un sigma, part du temps comprise.', thumbs: 'Chaque photo se choisit aussi sur la carte.',
+    made: 'Fait par edenCar. Erreurs : l’heure tient dans son ± dans 99 % des cas ; la position est à un sigma, part du temps comprise.',
   },
 };
 
