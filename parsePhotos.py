@@ -315,11 +315,14 @@ class PhotoSteps:
         positions = [place.luggage / name for name in self.positions]
         summary = asdict(associate(place.output, settings, positions, wish=self.wish))
         rows = photos.read_table(place.output)
-        for path, stamp in _stamps(place.output).items():
+        after = _stamps(place.output)
+        for path, stamp in after.items():
             if before.get(path) == stamp:
                 path.unlink()
         told = {name: [place.told(text) for text in summary[name]] for name in ("warnings", "failed")}
-        return Result({"photos": summary["photos"], **told}, frozenset(row.photo for row in rows), way_of(rows))
+        names = (path.relative_to(place.output).as_posix() for path in after)
+        there = frozenset(name for name in names if name.startswith("photos/"))
+        return Result({"photos": summary["photos"], **told}, there, way_of(rows))
 
     def _copy(self, place: Place) -> None:
         """By links where that is possible: whatever changes is written anew."""

@@ -22,7 +22,7 @@ from rig.camera.camerabook import CameraBook
 from rig.clock import iso_utc
 from rig.cluster import options as fleet
 from rig.cluster.steps import Place, Plan, Result, Share
-from rig.drive.checksums import RAW
+from rig.drive import checksums
 from rig.errors import (
     EdencarError,
     NoPositionError,
@@ -376,9 +376,10 @@ class VideoSteps:
     kind: str = "photos"
 
     def inputs(self, names: Sequence[str]) -> list[str]:
-        """What was recorded; nothing where there are no videos."""
-        known = [name for name in names if name.startswith(RAW) or name == MANIFEST]
-        return known if any(Path(name).suffix.lower() in video.VIDEO_SUFFIXES for name in known) else []
+        """What was recorded; nothing where there are no videos, or where they are still on their way."""
+        known = [name for name in names if name.startswith(checksums.RAW) or name == MANIFEST]
+        films = any(Path(name).suffix.lower() in video.VIDEO_SUFFIXES for name in known)
+        return known if films and {MANIFEST, checksums.NAME} & set(names) else []
 
     def needs(self, names: Sequence[str]) -> list[str]:
         """All of it."""
@@ -438,7 +439,8 @@ class VideoSteps:
         _export(place.output, self.settings, self.wish, head.labels, head.track)
         summary = asdict(_with_made(head.summary, made))
         del summary["output"]
-        return Result(summary, frozenset(row.photo for row in rows), way_of(rows))
+        tables = (path.relative_to(place.output).as_posix() for path in place.output.glob("photos/**/*"))
+        return Result(summary, frozenset([*tables, *(row.photo for row in rows)]), way_of(rows))
 
 
 def _share(part: Part, place: Place) -> Share:

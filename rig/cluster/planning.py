@@ -56,10 +56,10 @@ class Order:
         return store.join(self.root, FOLDER, PARTS, self.key)
 
 
-def key_of(files: Mapping[str, Entry], steps: Steps, luggage: Luggage) -> str:
-    """The same for the same files, wishes and settings."""
-    inputs = [(name, files[name].size, files[name].stamp) for name in sorted(steps.inputs(list(files)))]
-    return hashlib.sha256(repr((steps, inputs, luggage)).encode()).hexdigest()[:KEY_LENGTH]
+def key_of(name: str, files: Mapping[str, Entry], steps: Steps, luggage: Luggage) -> str:
+    """The same for the same recording, files, wishes and settings."""
+    inputs = [(path, files[path].size, files[path].stamp) for path in sorted(steps.inputs(list(files)))]
+    return hashlib.sha256(repr((name, steps, inputs, luggage)).encode()).hexdigest()[:KEY_LENGTH]
 
 
 def find(sources: Iterable[str], output: str, steps: Steps, luggage: Luggage) -> list[Order]:
@@ -69,7 +69,7 @@ def find(sources: Iterable[str], output: str, steps: Steps, luggage: Luggage) ->
         base = _base(source)
         for recording in _recordings(source, base, steps):
             target = store.join(output, recording.name) if output else recording.url
-            key = key_of(recording.files, steps, luggage)
+            key = key_of(recording.name, recording.files, steps, luggage)
             orders[recording.url] = Order(recording, target, output or base, key, steps, luggage)
     if not orders:
         raise UsageError(f"no recording matches {' '.join(sources)}", cure="look at the addresses")

@@ -39,7 +39,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a recording. `photos` are all that shall be there; others go."""
+    """What came of a recording. `photos` are all files that shall be in its folder of that name; others go."""
 
     summary: dict[str, Any]
     photos: frozenset[str]
@@ -49,7 +49,9 @@ class Result:
 class Steps(Protocol):
     """A kind of work; it goes to other machines, so all that it holds must be small and picklable."""
 
-    kind: str
+    @property
+    def kind(self) -> str:
+        """A word for file names."""
 
     def inputs(self, names: Sequence[str]) -> list[str]:
         """Of a recording's files those on which the result depends; none: it is no recording for this work."""

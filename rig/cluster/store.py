@@ -1,12 +1,13 @@
 """Files in any store that fsspec knows: S3 and the like, or folders. What fails on the way is tried again."""
 
+import errno
 import os
 import posixpath
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -62,13 +63,14 @@ def tried(what: str, do: Callable[[], T]) -> T:
             raise UnreadableError(f"{what}: {_said(error)}", cure="check its name and who may read it") from error
         except Exception as error:  # each store has errors of its own
             if not left:
-                raise _final(what, error) from error
+                raise final(what, error) from error
             time.sleep(FIRST_PAUSE_S * 2 ** (TRIES - 1 - left))
     raise AssertionError("there is a last try")
 
 
-def _final(what: str, error: Exception) -> EdencarError:
-    if isinstance(error, OSError) and error.errno == 28:
+def final(what: str, error: Exception) -> EdencarError:
+    """What to say when no try has helped."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return NoSpaceError(f"{what}: {_said(error)}", cure="make room")
     return DeviceError(f"{what}: {_said(error)} ({TRIES} tries)", cure="run it again when the store answers")
 
@@ -78,7 +80,7 @@ def _said(error: Exception) -> str:
 
 
 @lru_cache(maxsize=32)
-def _opened(scheme: str, pid: int) -> Any:
+def _filesystem(scheme: str, pid: int) -> Any:
     del pid  # a connection is not for the children of the process that made it
     try:
         return fsspec.filesystem(scheme, **OPTIONS.get(scheme, {}))
@@ -88,21 +90,21 @@ def _opened(scheme: str, pid: int) -> Any:
         ) from error
 
 
-def _at(url: str) -> tuple[Any, str]:
-    """The store and the path in it."""
+def opened(url: str) -> tuple[Any, str]:
+    """The store and the path in it. Raises UsageError."""
     scheme, _, path = url.partition("://") if is_url(url) else ("file", "", str(Path(url).resolve()))
-    return _opened(scheme, os.getpid()), path.rstrip("/")
+    return _filesystem(scheme, os.getpid()), path.rstrip("/")
 
 
 def local(url: str) -> Path | None:
     """The folder or file itself where it needs no copy."""
-    store, path = _at(url)
+    store, path = opened(url)
     return Path(path) if isinstance(store, LocalFileSystem) else None
 
 
 def listing(url: str) -> dict[str, Entry]:
     """All files below an address, by their names from there on; none when there is nothing."""
-    store, root = _at(url)
+    store, root = opened(url)
 
     def find() -> dict[str, Entry]:
         try:
@@ -121,7 +123,7 @@ def _entry(values: dict[str, Any]) -> Entry:
 
 def fetch(url: str, target: Path, size: int) -> None:
     """Copy a file of a store; it is there whole or not at all. Raises EdencarError."""
-    store, path = _at(url)
+    store, path = opened(url)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(target.name + PART_SUFFIX)
 
@@ -134,15 +136,23 @@ def fetch(url: str, target: Path, size: int) -> None:
     temporary.replace(target)
 
 
+def chunks(url: str, size: int) -> Iterator[bytes]:
+    """A file, piece by piece. Raises EdencarError."""
+    store, path = opened(url)
+    whole = int(tried(url, lambda: store.info(path))["size"])
+    for begin in range(0, whole, size):
+        yield bytes(tried(url, partial(store.cat_file, path, start=begin, end=min(whole, begin + size))))
+
+
 def read(url: str) -> bytes:
     """A small file. Raises EdencarError."""
-    store, path = _at(url)
+    store, path = opened(url)
     return tried(url, lambda: bytes(store.cat_file(path)))
 
 
 def read_all(urls: Iterable[str]) -> list[bytes]:
     """Small files of one store, many at once. Raises EdencarError."""
-    places = [_at(url) for url in urls]
+    places = [opened(url) for url in urls]
     if not places:
         return []
     store, paths = places[0][0], [path for _, path in places]
@@ -161,7 +171,7 @@ def write(data: bytes, url: str) -> None:
 
 
 def _put(url: str, send: Callable[[Any, str], None]) -> None:
-    store, path = _at(url)
+    store, path = opened(url)
 
     def do() -> None:
         if OBJECT_STORES.intersection([store.protocol] if isinstance(store.protocol, str) else store.protocol):
@@ -177,10 +187,21 @@ def _put(url: str, send: Callable[[Any, str], None]) -> None:
 def remove(urls: Iterable[str]) -> None:
     """Take files away, as far as they are there. Raises EdencarError."""
     for url in urls:
-        store, path = _at(url)
+        store, path = opened(url)
 
         def take(store: Any = store, path: str = path) -> None:
             with suppress(FileNotFoundError):  # another try may have done it
                 store.rm_file(path)
 
         tried(url, take)
+
+
+def remove_folder(url: str) -> None:
+    """Take away all that lies below an address. Raises EdencarError."""
+    store, path = opened(url)
+
+    def take() -> None:
+        with suppress(FileNotFoundError):
+            store.rm(path, recursive=True)
+
+    tried(url, take)

@@ -72,9 +72,9 @@ def finish(order: Order, head: Any, shares: Sequence[str]) -> dict[str, Any] | F
         summary = {"recording": order.recording.url, "output": order.output, **result.summary, "way": result.way}
         key = ""
         if order.recording.url == order.output:  # then the work may have changed what it depends on
-            key = key_of(store.listing(order.output), order.steps, order.luggage)
+            key = key_of(order.recording.name, store.listing(order.output), order.steps, order.luggage)
         store.write(json.dumps(summary, default=str).encode(), order.marker(key))
-        store.remove(notes)
+        store.remove_folder(order.parts())
         return summary
     except EdencarError as error:
         return Failure(_told(order, error))

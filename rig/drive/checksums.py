@@ -76,16 +76,22 @@ def unsealed(recordings: Recordings) -> Iterator[str]:
             yield manifest.id
 
 
+def named(recording: str) -> Path:
+    """The folder of a recording that is called by its folder or its name. Raises UsageError."""
+    given = Path(recording)
+    folder = given.resolve() if given.is_dir() else configs.load().output.resolve() / given.name
+    if not folder.is_dir():
+        raise UsageError(f"there is no recording {recording}", cure="name its folder")
+    return folder
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Verify one recording; exit code 3 when something is missing or changed."""
     parser = argparse.ArgumentParser(prog="edencar verify", description="Is a recording still what was recorded?")
     parser.add_argument("recording", help="its folder, or its name in the folder of all recordings")
 
     def body(options: argparse.Namespace) -> Verdict:
-        given = Path(options.recording)
-        folder = given.resolve() if given.is_dir() else configs.load().output.resolve() / given.name
-        if not folder.is_dir():
-            raise UsageError(f"there is no recording {options.recording}", cure="name its folder")
+        folder = named(options.recording)
         verdict = verify(Recordings(folder.parent), folder.name, cli.Progress("checking"))
         if not verdict.good:
             print(_say(verdict), file=sys.stderr)
