@@ -52,11 +52,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def process(*words: object, cwd: Path = ROOT, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+def process(*words: object, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
     """A process that is gone afterwards."""
     running = subprocess.Popen(
         [str(word) for word in words],
-        cwd=cwd,
+        cwd=ROOT,
         env=os.environ | environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -129,7 +129,8 @@ def dask_cluster(folder: Path, workers: int, **environment: str) -> Iterator[tup
     quiet = ["--no-dashboard", "--scheduler-file", told]
     with ExitStack() as stack:
         scheduler = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
-        stack.enter_context(process(*scheduler, *quiet))
+        patient = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "20"}  # of the workers that had a task and died
+        stack.enter_context(process(*scheduler, *quiet, **patient))
         await_true("the scheduler says where it is", told.exists)
         one = [sys.executable, "-m", "distributed.cli.dask_worker", "--nworkers", "1", "--nthreads", "1"]
         surroundings = environment | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}

@@ -5,11 +5,14 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import psutil
 import pytest
 
 import parsePhotos
@@ -24,6 +27,7 @@ from rig.photo import photos
 from rig.photo.spacing import Every
 from tests.cluster.parts import ROOT, dask_cluster, run, s3_server, tree, write_recording
 from tests.cluster.proxy import Fate, bad_line
+from tests.cluster.stores import empty, fill
 
 NAMES = ("car1/2026-11-22_14-03-12", "car2/2026-11-22_14-03-12", "car2/2026-11-23_09-00-00")
 PATTERN = "*/2026-11-*"
@@ -71,22 +75,6 @@ def s3(cars: Path) -> Iterator[dict[str, str]]:
     with s3_server() as environment:
         fill("s3://fleet/in", cars, environment)
         yield environment
-
-
-def fill(url: str, folder: Path, environment: dict[str, str]) -> None:
-    """Copy a folder to S3 by s3fs itself."""
-    code = (
-        f"import s3fs; fs = s3fs.S3FileSystem(); fs.mkdirs({url.split('/')[2]!r}, exist_ok=True);"
-        f"fs.put({str(folder) + '/'!r}, {url + '/'!r}, recursive=True)"
-    )
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)
-
-
-def empty(url: str, folder: Path, environment: dict[str, str]) -> Path:
-    """The contrary."""
-    code = f"import s3fs; s3fs.S3FileSystem().get({url + '/'!r}, {str(folder) + '/'!r}, recursive=True)"
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)
-    return folder
 
 
 def fleet(sources: object, output: object, *options: object) -> int:
@@ -291,3 +279,40 @@ def test_a_process_that_is_killed_is_replaced_and_its_step_done_again(cars: Path
     assert isinstance(outcome, dict), outcome
     assert outcome["photos"] == len(list((tmp_path / "out").rglob("*.jpg"))) > 0
     assert (tmp_path / "trap").exists()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_workers_that_are_killed_20_times_lose_and_double_nothing(
+    cars: Path, alone: dict[str, bytes], s3: dict[str, str], tmp_path: Path
+) -> None:
+    dice = np.random.default_rng(1)
+    names = [f"car/2026-11-{day:02d}_10-00-00" for day in range(1, 25)]
+    for name in names:
+        shutil.copytree(cars / NAMES[0], tmp_path / "in" / name)
+    fill("s3://killed/in", tmp_path / "in", s3)
+    kills = 0
+    with dask_cluster(tmp_path, 2, **s3) as (executor, nannies):
+        for round_number in range(20):
+            output = f"s3://killed/out{round_number}"
+            words = ["parseVideo.py", "s3://killed/in/*/2026-*", "--output", output, "--executor", executor, "--json"]
+            command = [sys.executable, *words]
+            with subprocess.Popen(command, cwd=ROOT, env=os.environ | s3, stdout=subprocess.PIPE) as running:
+                while running.poll() is None and kills < 20:
+                    time.sleep(dice.uniform(0.5, 4.0))
+                    victims = psutil.Process(nannies[dice.integers(2)].pid).children()
+                    if victims and running.poll() is None:
+                        victims[-1].kill()
+                        kills += 1
+                said = json.loads(running.communicate()[0])
+            assert running.returncode == 0, said
+            assert said["photos"] == len(names) * sum(name.endswith(".jpg") for name in alone)
+            made = tree(empty(output, tmp_path / f"out{round_number}", s3))
+            for name in names:
+                mine = {path.removeprefix(f"{name}/"): data for path, data in made.items() if path.startswith(name)}
+                assert {path for path in mine if path.endswith(".jpg")} == {p for p in alone if p.endswith(".jpg")}
+                assert all(mine[path] == alone[path] for path in mine if path.endswith(".jpg"))
+            assert not any("/parts/" in path for path in made)
+            if kills >= 20:
+                break
+    assert kills >= 20
