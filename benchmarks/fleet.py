@@ -48,17 +48,22 @@ def main() -> int:
         seconds, cores = {}, {}
         for workers in (1, 2):
             made = folder / f"made{workers}"
-            seconds[workers], cores[workers] = _with_workers(workers, folder, s3)
+            seconds[workers], cores[workers], most_mb = _with_workers(workers, folder, s3)
             empty(f"s3://fleet/out{workers}", made, s3)
             same = _photos(made) == _photos(local)
             print(
                 f"{workers} workers: {seconds[workers]:.1f} s, {cores[workers]:.0f} core-seconds of theirs, "
+                f"at most {most_mb:.0f} MB each, "
                 f"{'the same bytes' if same else 'OTHER BYTES'} as local processes"
             )
             if not same:
                 return 1
         hours = RECORDINGS * FILM_S / 3600
-        print(f"{cores[1] / hours:.0f} core-seconds for an hour of video, photos each 0.5 s")
+        sizes = [len(data) for name, data in _photos(made).items() if name.endswith(".jpg")]
+        print(
+            f"for an hour of video: {cores[1] / hours:.0f} core-seconds, {len(sizes) / hours:.0f} photos"
+            f" of {sum(sizes) / len(sizes) / 1e6:.2f} MB"
+        )
         faster = seconds[1] / seconds[2]
         print(f"two workers are {faster:.2f} times as fast as one (at least {FASTER})")
         plan_s, plan_mb = _plan(s3)
@@ -97,8 +102,8 @@ def _run(words: list[str], s3: dict[str, str]) -> dict[str, object]:
     return said
 
 
-def _with_workers(count: int, folder: Path, s3: dict[str, str]) -> tuple[float, float]:
-    """Wall seconds of the command, and processor seconds of the workers."""
+def _with_workers(count: int, folder: Path, s3: dict[str, str]) -> tuple[float, float, float]:
+    """Wall seconds of the command, processor seconds of the workers, the most memory of one."""
     place = folder / f"cluster{count}"
     place.mkdir()
     with dask_cluster(place, count, **s3) as (executor, nannies):
@@ -107,7 +112,13 @@ def _with_workers(count: int, folder: Path, s3: dict[str, str]) -> tuple[float, 
         begin = time.monotonic()
         _run(["s3://fleet/in/2026-*", "--output", f"s3://fleet/out{count}", "--executor", executor], s3)
         seconds = time.monotonic() - begin
-        return seconds, sum(sum(worker.cpu_times()[:2]) for worker in workers) - before
+        spent = sum(sum(worker.cpu_times()[:2]) for worker in workers) - before
+        return seconds, spent, max(_peak_mb(worker.pid) for worker in workers)
+
+
+def _peak_mb(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return next(int(line.split()[1]) / 1000 for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 def _photos(folder: Path) -> dict[str, bytes]:

@@ -11,6 +11,7 @@ from rig.cluster import store
 
 SOURCE = Path(__file__).resolve().parents[2] / "web" / "report"
 WIDTH = 1000  # of the map's view box
+METRES_PER_DEGREE = 111_195.0
 MOST_REMARKS = 5  # of a recording; all are in its own summary
 
 Summary = Mapping[str, Any]
@@ -97,7 +98,11 @@ def _map(recordings: Sequence[Summary]) -> str:
         f'<path class="way" d="M{"L".join(place(*point) for point in way)}"><title>{escape(name)}</title></path>'
         for name, way in ways
     )
-    box = f"-20 -20 {width + 40:.0f} {height + 40:.0f}"
+    bar_m = 10.0 ** math.floor(math.log10(span * METRES_PER_DEGREE / 2))
+    bar = f"M0 {height + 30:.0f}h{bar_m / METRES_PER_DEGREE * scale:.1f}"
+    words = f"{bar_m / 1000:g} km" if bar_m >= 1000 else f"{bar_m:g} m"
+    paths += f'<path class="bar" d="{bar}"/><text y="{height + 65:.0f}">{words}</text>'
+    box = f"-20 -20 {width + 40:.0f} {height + 100:.0f}"
     return f'<section class="card"><svg viewBox="{box}" role="img" aria-label="Map">{paths}</svg></section>'
 
 
