@@ -320,9 +320,8 @@ class PhotoSteps:
             if before.get(path) == stamp:
                 path.unlink()
         told = {name: [place.told(text) for text in summary[name]] for name in ("warnings", "failed")}
-        names = (path.relative_to(place.output).as_posix() for path in after)
-        there = frozenset(name for name in names if name.startswith("photos/"))
-        return Result({"photos": summary["photos"], **told}, there, way_of(rows))
+        gone = (path.relative_to(place.output).as_posix() for path in before.keys() - after.keys())
+        return Result({"photos": summary["photos"], **told}, tuple(gone), way_of(rows))
 
     def _copy(self, place: Place) -> None:
         """By links where that is possible: whatever changes is written anew."""

@@ -386,8 +386,8 @@ class VideoSteps:
         return self.inputs(names)
 
     def needs_at_end(self, names: Sequence[str]) -> list[str]:
-        """Nothing but what the shares have made."""
-        return []
+        """The table, where the results go into the recording: photos of other cameras stay."""
+        return [name for name in names if name == photos.TABLE_NAME]
 
     def keeps(self, names: Sequence[str]) -> list[str]:
         """What parsePhotos.py wants to see beside the photos."""
@@ -434,13 +434,17 @@ class VideoSteps:
         """The table of all photos, the calibration, the files for others."""
         made = [Made.from_json(line) for line in lines]
         rows = [one.row for one in made if one.row is not None and one.kept]
-        photos.write_table(place.output, rows)
+        cameras = tuple(f"photos/{camera}/" for camera in head.labels)
+        others = photos.read_table(place.folder) if place.is_own and (place.folder / photos.TABLE_NAME).exists() else []
+        photos.write_table(place.output, [*rows, *(row for row in others if row.camera not in head.labels)])
         write_atomically(place.output / calibration.NAME, json.dumps(head.summary.calibration, indent=1).encode())
         _export(place.output, self.settings, self.wish, head.labels, head.track)
         summary = asdict(_with_made(head.summary, made))
         del summary["output"]
-        tables = (path.relative_to(place.output).as_posix() for path in place.output.glob("photos/**/*"))
-        return Result(summary, frozenset([*tables, *(row.photo for row in rows)]), way_of(rows))
+        files = {path.relative_to(place.output).as_posix() for path in place.output.glob("photos/**/*")}
+        stays = files.union(row.photo for row in rows)
+        gone = [name for name in place.there if name.startswith(cameras) and name not in stays]
+        return Result(summary, tuple(gone), way_of(rows))
 
 
 def _share(part: Part, place: Place) -> Share:

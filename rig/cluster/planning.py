@@ -46,6 +46,11 @@ class Order:
         files = self.recording.files
         return sum(files[name].size for name in self.steps.inputs(list(files)))
 
+    @property
+    def is_own(self) -> bool:
+        """Whether the results go into the recording itself."""
+        return self.output == self.recording.url
+
     def marker(self, key: str = "") -> str:
         """What says in the end that this work is done, under its own key or that of files as they have become."""
         flat = self.recording.name.replace("/", "_")

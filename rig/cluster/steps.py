@@ -14,6 +14,8 @@ class Place:
     folder: Path  # holds those of its files that the step needs
     output: Path  # called like the recording
     luggage: Path  # small files that came along from where the work was ordered
+    is_own: bool  # the results go into the recording itself
+    there: tuple[str, ...] = ()  # at the end: what lies in the results' folder `photos` by now
 
     def told(self, text: str) -> str:
         """A message without the path that only this step knows."""
@@ -39,10 +41,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a recording. `photos` are all files that shall be in its folder of that name; others go."""
+    """What came of a recording; `gone` are files of earlier results that no table tells of any more."""
 
     summary: dict[str, Any]
-    photos: frozenset[str]
+    gone: tuple[str, ...] = ()
     way: tuple[tuple[float, float], ...] = ()  # latitude and longitude, coarse: for a map of all
 
 

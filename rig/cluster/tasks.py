@@ -36,8 +36,6 @@ def prepare(order: Order) -> tuple[Plan, frozenset[str]] | Failure:
             plan = order.steps.prepare(place)
         done = {name.removesuffix(".json") for name in store.listing(order.parts())}
         names = frozenset(share.name for share in plan.shares if _flat(share.name) in done)
-        if not done:  # a table must not tell of photos that are about to be others
-            store.remove([store.join(order.output, "photos.csv")] if plan.shares else [])
         return plan, names
     except EdencarError as error:
         return Failure(_told(order, error))
@@ -62,16 +60,17 @@ def finish(order: Order, head: Any, shares: Sequence[str]) -> dict[str, Any] | F
         names = list(order.recording.files)
         notes = [store.join(order.parts(), f"{_flat(name)}.json") for name in shares]
         lines = [line for note in store.read_all(notes) for line in json.loads(note)["lines"]]
-        kept = order.steps.keeps(names) if order.output != order.recording.url else []
-        with _place(order, sorted({*order.steps.needs_at_end(names), *kept})) as place:
+        kept = [] if order.is_own else order.steps.keeps(names)
+        there = tuple(f"photos/{name}" for name in store.listing(store.join(order.output, "photos")))
+        with _place(order, sorted({*order.steps.needs_at_end(names), *kept}), there) as place:
             result = order.steps.finish(head, lines, place)
             for name in kept:
                 store.put(place.folder / name, store.join(order.output, name))
             _put_all(place.output, order.output)
-        _remove_strangers(order.output, result.photos)
+        store.remove(store.join(order.output, name) for name in result.gone)
         summary = {"recording": order.recording.url, "output": order.output, **result.summary, "way": result.way}
         key = ""
-        if order.recording.url == order.output:  # then the work may have changed what it depends on
+        if order.is_own:  # then the work may have changed what it depends on
             key = key_of(order.recording.name, store.listing(order.output), order.steps, order.luggage)
         store.write(json.dumps(summary, default=str).encode(), order.marker(key))
         store.remove_folder(order.parts())
@@ -97,7 +96,7 @@ def _told(order: Order, error: EdencarError) -> str:
 
 
 @contextmanager
-def _place(order: Order, names: Sequence[str]) -> Iterator[Place]:
+def _place(order: Order, names: Sequence[str], there: tuple[str, ...] = ()) -> Iterator[Place]:
     """A folder for one step, with those files of the recording; it is gone afterwards."""
     _sweep()
     scratch = Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-"))
@@ -105,7 +104,14 @@ def _place(order: Order, names: Sequence[str]) -> Iterator[Place]:
         own = store.local(order.recording.url)
         name = order.recording.url.rpartition("/")[2]
         folder = own or scratch / "recording" / name
-        place = Place(order.recording.url, folder, scratch / "output" / name, scratch / "luggage")
+        place = Place(
+            url=order.recording.url,
+            folder=folder,
+            output=scratch / "output" / name,
+            luggage=scratch / "luggage",
+            is_own=order.is_own,
+            there=there,
+        )
         place.output.mkdir(parents=True)
         for name, data in order.luggage:
             (place.luggage / name).parent.mkdir(parents=True, exist_ok=True)
@@ -144,12 +150,6 @@ def _put_all(folder: Path, url: str) -> None:
     files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     for name in sorted(files, key=lambda name: (not name.startswith("photos/"), name == "photos.csv", name)):
         store.put(folder / name, store.join(url, name))
-
-
-def _remove_strangers(url: str, photos: frozenset[str]) -> None:
-    """Photos of earlier runs that no table tells of any more."""
-    there = {f"photos/{name}" for name in store.listing(store.join(url, "photos"))}
-    store.remove(store.join(url, name) for name in sorted(there - photos))
 
 
 def _sweep() -> None:

@@ -24,6 +24,7 @@ from rig.cluster.steps import Place, Share
 from rig.drive import checksums
 from rig.errors import UsageError
 from rig.photo import photos
+from rig.photo.photos import Photo
 from rig.photo.spacing import Every
 from tests.cluster.parts import ROOT, dask_cluster, run, s3_server, tree, write_recording
 from tests.cluster.proxy import Fate, bad_line
@@ -164,6 +165,27 @@ def test_an_interrupted_run_leaves_nothing_half_and_goes_on(
     assert (tmp_path / NAMES[0] / "photos" / "left").is_dir()
     assert {name for name in alone if name.endswith(".jpg")} <= tree(tmp_path / NAMES[0]).keys()
     assert not list((tmp_path / "fleet").rglob("parts/*/*.json"))
+
+
+def test_in_place_photos_of_other_cameras_stay_and_the_recording_is_as_it_was(cars: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "car1" / NAMES[0].rpartition("/")[2]
+    shutil.copytree(cars / NAMES[0], folder)
+    recorded = tree(folder)
+    other = Photo(photo="photos/right/a.jpg", camera="right", utc="2026-11-22T14:03:12.000Z")
+    stale = Photo(photo="photos/left/stale.jpg", camera="left", utc="2026-11-22T14:03:12.001Z")
+    for row in (other, stale):
+        (folder / row.photo).parent.mkdir(parents=True)
+        (folder / row.photo).write_bytes(b"jpeg")
+    photos.write_table(folder, [other, stale])
+    words = [str(tmp_path / PATTERN), "--executor", "local", "--jobs", "1"]
+    assert parseVideo.main(words) == 0
+    rows = photos.read_table(folder)
+    assert other in rows
+    assert stale not in rows
+    assert (folder / other.photo).exists()
+    assert not (folder / stale.photo).exists()
+    assert len(rows) > 5
+    assert recorded.items() <= tree(folder).items()
 
 
 def test_a_spoilt_recording_costs_only_itself(cars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
