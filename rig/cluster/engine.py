@@ -125,6 +125,7 @@ class _Going:
     order: Order
     plan: Plan = field(default_factory=Plan)
     left: int = 0
+    told: int = 0  # bytes of it that the progress counts
     failure: Failure | None = None
 
 
@@ -161,7 +162,6 @@ class Run:
                 while self._waiting and self._under_way < AHEAD * self._pool.width:
                     self._begin(self._waiting.popleft())
                 self._settle(*self._ended.get())
-                self._progress(self._done / self._total)
         finally:
             self._pool.close()
 
@@ -184,7 +184,7 @@ class Run:
                 return
             why = " ".join(f"{type(error).__name__} {error}".split())
             result = Failure(f"{step.going.order.recording.url}: {step.do.__name__} failed {TRIES} times ({why})")
-        self._done += step.size
+        self._tell(step.going, step.size)
         step.then(step.going, result)
 
     def _share_out(self, going: _Going, found: tuple[Plan, frozenset[str]] | Failure) -> None:
@@ -194,7 +194,7 @@ class Run:
         going.plan, done = found
         files = going.order.recording.files
         left = [share for share in going.plan.shares if share.name not in done]
-        self._done += sum(files[share.file].size for share in going.plan.shares if share.name in done)
+        self._tell(going, sum(files[share.file].size for share in going.plan.shares if share.name in done))
         going.left = len(left)
         for share in left:
             self._submit(_Step(going, tasks.make, (going.order, share), self._count, size=files[share.file].size))
@@ -215,4 +215,10 @@ class Run:
 
     def _end(self, going: _Going, outcome: dict[str, Any] | Failure) -> None:
         self._under_way -= 1
+        self._tell(going, going.order.size - going.told)
         self.outcomes.append((going.order, outcome))
+
+    def _tell(self, going: _Going, size: int) -> None:
+        going.told += size
+        self._done += size
+        self._progress(self._done / self._total)

@@ -295,8 +295,11 @@ def test_a_recording_that_is_still_being_uploaded_is_none(cars: Path, tmp_path: 
 def test_a_process_that_is_killed_is_replaced_and_its_step_done_again(cars: Path, tmp_path: Path) -> None:
     steps = Suicidal(Settings(), WISH, trap=tmp_path / "trap")
     orders = planning.find([str(cars / "car1" / "2026-*")], str(tmp_path / "out"), steps, ())
-    going = engine.Run(orders, engine.LocalPool(1), lambda share: None)
+    told: list[float] = []
+    going = engine.Run(orders, engine.LocalPool(1), told.append)
     going.run()
+    assert (told[0], told[-1]) == (0.0, 1.0)
+    assert told == sorted(told)
     ((_, outcome),) = going.outcomes
     assert isinstance(outcome, dict), outcome
     assert outcome["photos"] == len(list((tmp_path / "out").rglob("*.jpg"))) > 0
