@@ -5,8 +5,7 @@ import os
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,9 @@ from rig.drive import checksums
 from rig.recordings import FINISHED, VIDEO, RecordedCamera, Recordings
 from simulator.phone import Phone
 from tests.films import BEGIN_NS, TICKS_PER_FRAME, steady, write_film, write_index
+from tests.machine import free_port, wait_for
 
 ROOT = Path(__file__).parents[2]
-START_S = 40.0  # of a process, on a busy machine
 FIRST, SECOND = 75, 45  # pictures of the two files
 PHONE = Phone(shown=((BEGIN_NS, BEGIN_NS + 2_000_000_000),))
 
@@ -44,13 +43,6 @@ def write_recording(output: Path, size: tuple[int, int] = (320, 180)) -> Path:
     return folder
 
 
-def free_port() -> int:
-    """A TCP port that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def process(*words: object, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
     """A process that is gone afterwards."""
@@ -70,14 +62,6 @@ def process(*words: object, **environment: str) -> Iterator[subprocess.Popen[byt
         except subprocess.TimeoutExpired:
             running.kill()
             running.wait()
-
-
-def await_true(what: str, is_so: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + START_S
-    while not is_so():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
 
 
 def answers(port: int) -> bool:
@@ -113,7 +97,7 @@ def s3_server() -> Iterator[dict[str, str]]:
     """An S3 server of others on loopback; the environment in which it is found."""
     port = free_port()
     with process(sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", port):
-        await_true("the S3 server answers", lambda: answers(port))
+        wait_for(lambda: answers(port))
         yield {
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
             "AWS_ACCESS_KEY_ID": "key",
@@ -131,7 +115,7 @@ def dask_cluster(folder: Path, workers: int, **environment: str) -> Iterator[tup
         scheduler = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
         patient = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "20"}  # of the workers that had a task and died
         stack.enter_context(process(*scheduler, *quiet, **patient))
-        await_true("the scheduler says where it is", told.exists)
+        wait_for(told.exists)
         one = [sys.executable, "-m", "distributed.cli.dask_worker", "--nworkers", "1", "--nthreads", "1"]
         surroundings = environment | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
         started = [
@@ -139,7 +123,7 @@ def dask_cluster(folder: Path, workers: int, **environment: str) -> Iterator[tup
             for _ in range(workers)
         ]
         address = json.loads(told.read_text())["address"].removeprefix("tcp://")
-        await_true("the workers are there", lambda: workers_at(address) == workers)
+        wait_for(lambda: workers_at(address) == workers)
         yield f"dask://{address}", started
 
 
