@@ -9,10 +9,12 @@ import socket
 import struct
 import threading
 import time
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 from rig.errors import DeviceError, EdencarError
@@ -199,12 +201,12 @@ class StreamRecorder:
     def _keep(self, datagrams: _Batch) -> None:
         self._datagrams += len(datagrams)
         self._last_arrival_ns = datagrams[-1].arrival_monotonic_ns
-        size = sum(len(datagram.data) for datagram in datagrams)
-        if self._bytes + size - self._taken_bytes > self._queue_bytes:
-            self._overflow += len(datagrams)
-        else:
-            self._bytes += size
-            self._queue.append(datagrams)
+        ends = list(accumulate(len(datagram.data) for datagram in datagrams))
+        kept = bisect_right(ends, self._queue_bytes + self._taken_bytes - self._bytes)
+        self._overflow += len(datagrams) - kept
+        if kept:
+            self._bytes += ends[kept - 1]
+            self._queue.append(datagrams[:kept])
             self._filled.set()
 
     def _read_stamp(self, ancillary: list[tuple[int, int, bytes]]) -> int | None:

@@ -72,6 +72,8 @@ def content(collection: Collection) -> bytes:
         _add_layer(database, "photos", "POINT", PHOTO_FIELDS, [_photo(photo) for photo in located], _extent(located))
         tracks = list(_tracks(collection))
         _add_layer(database, "track", "LINESTRING", TRACK_FIELDS, tracks, _track_extent(collection))
+        if located:  # not the time of writing: the same photos give the same bytes
+            database.execute("UPDATE gpkg_contents SET last_change = ?", (max(photo.row.utc for photo in located),))
         database.commit()
         return database.serialize()
     finally:

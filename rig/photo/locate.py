@@ -23,6 +23,7 @@ SINGLE_SIGMA_M = 5.0  # of a receiver that does not say how exact it is
 EARTH_RADIUS_M = 6_371_000.0
 QUARTER_HOUR_S = 900  # zones are whole multiples of it
 MOST = 0.9
+MOST_OF_WAY = 200  # points
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,14 @@ def place_of(row: Photo) -> tuple[float, float, float | None] | None:
     if row.latitude is not None and row.longitude is not None:
         return row.latitude, row.longitude, row.altitude_m
     return None
+
+
+def way_of(rows: Sequence[Photo]) -> tuple[tuple[float, float], ...]:
+    """Latitude and longitude of some of the photos in the order of time: enough for a map of many drives."""
+    found = [place for row in sorted(rows, key=lambda row: row.utc) if (place := place_of(row)) is not None]
+    step = max(1, -(-len(found) // MOST_OF_WAY))
+    kept = [*found[::step], *found[-1:]]
+    return tuple((round(latitude, 6), round(longitude, 6)) for latitude, longitude, _ in kept)
 
 
 def direction_of(row: Photo, name: str, directions: Sequence[str]) -> float | None:

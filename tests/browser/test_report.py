@@ -116,6 +116,26 @@ def test_it_is_walked_through_by_keys_and_buttons(page: tuple[Page, list[str]]) 
     assert found == []
 
 
+def test_flags_are_words_of_the_language(page: tuple[Page, list[str]]) -> None:
+    opened, _ = page
+    opened.locator(".strip button").nth(3).click()
+    words = {"en": ("Notes", "dark"), "fr": ("Remarques", "sombre")}
+    name, value = words[opened.get_attribute("html", "lang") or ""]
+    assert opened.locator(f"#facts dt:text-is('{name}') + dd").inner_text() == value
+
+
+def test_photos_lie_on_the_side_that_their_camera_sees(page: tuple[Page, list[str]]) -> None:
+    opened, _ = page
+    aside = """direction => {
+        view.scale = 6;
+        const canvas = document.getElementById('map');
+        const [, across] = placeOnMap(canvas, {x: 0, y: 0, heading: 90, direction, camera: 0});
+        return Math.sign(across - toMap(canvas, 0, 0)[1]);
+    }"""
+    assert opened.evaluate(aside, 180) == 1, "to the right of a car that drives east lies south: lower on the page"
+    assert opened.evaluate(aside, 0) == -1
+
+
 def test_it_changes_its_language(page: tuple[Page, list[str]]) -> None:
     opened, _ = page
     words = {"en": "Time and position errors", "fr": "Erreurs de temps et de position"}
