@@ -452,7 +452,7 @@ def read_camera(path: Path) -> Camera:
     """What the file's header says of the camera. Raises UnreadableError for a file that cannot be read."""
     try:
         with path.open("rb") as file:
-            header = _box(file, ("moov", "udta", "GPMF"))
+            header = read_box(file, ("moov", "udta", "GPMF"))
     except OSError as error:
         raise UnreadableError(f"{path} cannot be read ({error.strerror})") from error
     found: Stream = {}
@@ -468,7 +468,7 @@ def read_camera(path: Path) -> Camera:
     )
 
 
-def _box(file: BinaryIO, names: Sequence[str]) -> bytes:
+def read_box(file: BinaryIO, names: Sequence[str]) -> bytes:
     """The content of a box inside boxes of an MP4, empty when it is not there."""
     end = file.seek(0, 2)
     file.seek(0)
