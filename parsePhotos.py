@@ -5,7 +5,6 @@ each photo, files for maps and for other tools, and a report.
 """
 
 import argparse
-import errno
 import math
 import os
 import re
@@ -17,10 +16,10 @@ import configs
 from configs import Settings
 from rig import cli
 from rig.clock import iso_utc, parse_utc
-from rig.errors import NoPositionError, NoSpaceError, UnreadableError, UsageError
+from rig.errors import NoPositionError, UnreadableError, UsageError
 from rig.gnss.positions import Track
 from rig.photo import album, exports, photos, tagging
-from rig.photo.collection import Collection
+from rig.photo.collection import Collection, read_manifest
 from rig.photo.locate import Rule, direction_of, load_track, locate, shift_onto
 from rig.photo.photos import Photo
 from rig.photo.tagging import CHUNK, Item
@@ -82,7 +81,10 @@ def associate(
 
     Raises UnreadableError without a table or a readable log, NoPositionError when no photo has a fix near enough.
     """
-    wish = replace(wish or Wish(formats=_formats(",".join(settings.photo_formats))), positions=tuple(positions))
+    wish = replace(
+        wish or Wish(formats=exports.parse_formats(",".join(settings.photo_formats), FORMATS)),
+        positions=tuple(positions),
+    )
     items = tuple(Item(row, folder / row.photo) for row in photos.read_table(folder))
     return _place(_Photos(folder, items), settings, wish, _own_logs(folder), progress)
 
@@ -205,7 +207,7 @@ def _place(
         doubts = [*summary.warnings, *summary.failed]
         files = _describe(made, [*made.others, *rows], track, settings, wish, doubts)
     except OSError as error:
-        raise _unwritable(error, made.output) from error
+        raise photos.unwritable(error, made.output) from error
     progress(1.0)
     return replace(summary, files=tuple(map(str, files)))
 
@@ -236,17 +238,11 @@ def _nowhere(rows: Sequence[Photo], track: Track, settings: Settings, output: Pa
     )
 
 
-def _unwritable(error: OSError, output: Path) -> Exception:
-    if error.errno == errno.ENOSPC:
-        return NoSpaceError(f"no room for the photos in {output}", cure="make room or name another --output")
-    return UnreadableError(f"{output} cannot be written ({error})", cure="name another --output")
-
-
 def _describe(
     made: _Photos, rows: Sequence[Photo], track: Track | None, settings: Settings, wish: Wish, doubts: Sequence[str]
 ) -> list[Path]:
     """Write the files for others and the report."""
-    cameras = tagging.cameras_of(made.output, settings)
+    cameras = tagging.cameras_of(read_manifest(made.output), settings)
     ordered = sorted(rows, key=lambda row: (row.utc, row.camera))
     names = {camera: name for camera, (name, _) in cameras.items()}
     directions = [direction_of(row, names.get(row.camera, ""), settings.camera_directions) for row in ordered]
@@ -328,15 +324,6 @@ def _offset(text: str) -> tuple[float, float] | None:
     return float(match[1]), float(match[2] or GIVEN_OFFSET_ERROR_S)
 
 
-def _formats(text: str) -> tuple[str, ...]:
-    named = [name.strip().lower() for name in text.split(",") if name.strip()]
-    if "all" in named:
-        return FORMATS
-    if unknown := sorted(set(named) - {*FORMATS, "none"}):
-        raise UsageError(f"--format knows no {unknown[0]!r}", cure=f"say some of {', '.join(FORMATS)}, all or none")
-    return tuple(dict.fromkeys(name for name in named if name != "none"))
-
-
 def _run(options: argparse.Namespace) -> PhotoSummary:
     settings = configs.load()
     if options.max_gap:
@@ -344,7 +331,7 @@ def _run(options: argparse.Namespace) -> PhotoSummary:
     if options.lever_arm:
         settings = replace(settings, lever_arm_m=_metres(options.lever_arm))
     wish = Wish(
-        formats=_formats(options.format or ",".join(settings.photo_formats)),
+        formats=exports.parse_formats(options.format or ",".join(settings.photo_formats), FORMATS),
         positions=tuple(options.positions),
         method=options.method,
         camera_offset=_offset(options.camera_offset),

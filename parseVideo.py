@@ -18,12 +18,10 @@ import numpy as np
 import configs
 from configs import Settings
 from rig import cli
-from rig.camera.camerabook import CameraBook
 from rig.clock import iso_utc
 from rig.errors import (
     EdencarError,
     NoPositionError,
-    NoSpaceError,
     UnreadableError,
     UsageError,
 )
@@ -32,7 +30,7 @@ from rig.footage import video
 from rig.footage.video import Video
 from rig.gnss import gpmf
 from rig.gnss.positions import Track
-from rig.photo import exports, extraction, photos, sampling
+from rig.photo import exports, extraction, photos, sampling, tagging
 from rig.photo.collection import Collection
 from rig.photo.extraction import Made, Manner, Work
 from rig.photo.journal import Journal
@@ -153,7 +151,9 @@ def parse_videos(
     except OSError as error:
         if isinstance(error, EdencarError):
             raise
-        raise _unwritable(error, journal, output) from error
+        if error.errno == errno.ENOSPC:
+            journal.remove()  # a recording may need the room
+        raise photos.unwritable(error, output) from error
     calibration.learn(clocks, found.context, settings)
     flags = [word for row in rows for word in row.flags.split()]
     return replace(
@@ -251,12 +251,10 @@ def _own_track(item: Video, clock: CameraClock) -> Track | None:
 
 def _camera(item: Video, context: Context, settings: Settings) -> tuple[str, dict[str, Any]]:
     """What the crew calls the camera, and what goes into its photos."""
-    for camera in context.manifest.cameras if context.manifest else ():
-        if camera.folder == item.camera:
-            label = CameraBook(settings.output).label(camera.serial) or item.camera
-            return label, {"make": "GoPro", "model": camera.model, "serial": camera.serial}
+    if known := tagging.cameras_of(context.manifest, settings).get(item.camera):
+        return known
     said = gpmf.read_camera(item.clips[0].path)
-    return item.camera, {"make": "GoPro", "model": said.model, "serial": said.serial or ""} if said.model else {}
+    return item.camera, {"make": tagging.MAKE, "model": said.model, "serial": said.serial or ""} if said.model else {}
 
 
 def _told(work: Work) -> dict[str, Any]:
@@ -325,13 +323,6 @@ def _export(works: Sequence[Work], output: Path, settings: Settings, wish: Wish)
         exports.write(output, Collection(output.resolve().name, rows, track, directions), formats)
 
 
-def _unwritable(error: OSError, journal: Journal, output: Path) -> EdencarError:
-    if error.errno == errno.ENOSPC:
-        journal.remove()  # a recording may need the room
-        return NoSpaceError(f"no room for the photos in {output}", cure="delete recordings or name another --output")
-    return UnreadableError(f"{output} cannot be written ({error})", cure="name another --output")
-
-
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
@@ -367,7 +358,7 @@ def _parser(settings: Settings) -> argparse.ArgumentParser:
     add("--min-sharpness", type=float, default=0.0, metavar="X", help="drop photos below this and say how many")
     add("--quality", type=int, default=settings.jpeg_quality, help="of the JPEG files, 1 to 100 (default: %(default)s)")
     add("--jobs", type=int, default=0, metavar="N", help="parts of videos at once (default: one for each core)")
-    add("--format", default="csv", metavar="NAME,...", help=f"of {', '.join(FORMATS)}; csv is always written")
+    add("--format", default="csv", metavar="NAME,...", help=f"of {', '.join(FORMATS)}, or all; csv is always written")
     add("--dry-run", action="store_true", help="only say what would come out")
     return parser
 
@@ -396,9 +387,6 @@ def _run(options: argparse.Namespace) -> VideoSummary:
     ):
         if not low <= value <= high:
             raise UsageError(f"{name} {value} is out of range", cure=f"say {low} to {high}")
-    formats = tuple(filter(None, options.format.split(",")))
-    if unknown := set(formats) - set(FORMATS):
-        raise UsageError(f"--format knows no {', '.join(sorted(unknown))}", cure=f"say some of {', '.join(FORMATS)}")
     wish = Wish(
         every=sampling.parse_every(options.every),
         sharpest_of=options.sharpest_of,
@@ -407,7 +395,7 @@ def _run(options: argparse.Namespace) -> VideoSummary:
         calibration=None if options.calibration == "auto" else Path(options.calibration),
         start_utc=options.start_utc,
         positions=tuple(options.positions),
-        formats=formats,
+        formats=exports.parse_formats(options.format, FORMATS),
         jobs=options.jobs,
         dry_run=options.dry_run,
     )
