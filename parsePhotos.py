@@ -20,7 +20,7 @@ from rig.errors import NoPositionError, UnreadableError, UsageError
 from rig.gnss.positions import Track
 from rig.photo import album, exports, photos, tagging
 from rig.photo.collection import Collection, read_manifest
-from rig.photo.locate import Rule, direction_of, load_track, locate, shift_onto
+from rig.photo.locate import Rule, load_track, locate, shift_onto
 from rig.photo.photos import Photo
 from rig.photo.tagging import CHUNK, Item
 
@@ -244,9 +244,8 @@ def _describe(
     """Write the files for others and the report."""
     cameras = tagging.cameras_of(read_manifest(made.output), settings)
     ordered = sorted(rows, key=lambda row: (row.utc, row.camera))
-    names = {camera: name for camera, (name, _) in cameras.items()}
-    directions = [direction_of(row, names.get(row.camera, ""), settings.camera_directions) for row in ordered]
-    collection = Collection(made.output.resolve().name, ordered, track, directions, names)
+    labels = {camera: label for camera, (label, _) in cameras.items()}
+    collection = Collection.of(made.output, ordered, track, labels, settings.camera_directions)
     files = exports.write(made.output, collection, wish.formats)
     if "report" in wish.formats:
         from rig.photo import report  # it looks at pixels: tags alone need no OpenCV

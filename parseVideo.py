@@ -34,7 +34,7 @@ from rig.photo import exports, extraction, photos, sampling, tagging
 from rig.photo.collection import Collection
 from rig.photo.extraction import Made, Manner, Work
 from rig.photo.journal import Journal
-from rig.photo.locate import Rule, direction_of
+from rig.photo.locate import Rule
 from rig.photo.photos import Photo
 from rig.photo.spacing import Every
 from rig.timing import calibration
@@ -318,9 +318,8 @@ def _export(works: Sequence[Work], output: Path, settings: Settings, wish: Wish)
     if formats:
         rows = photos.read_table(output)
         labels = {work.video.camera: work.label for work in works}
-        directions = [direction_of(row, labels.get(row.camera, ""), settings.camera_directions) for row in rows]
         track = next((work.track for work in works if work.track is not None), None)
-        exports.write(output, Collection(output.resolve().name, rows, track, directions), formats)
+        exports.write(output, Collection.of(output, rows, track, labels, settings.camera_directions), formats)
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
