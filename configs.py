@@ -172,6 +172,13 @@ def load(environ: Mapping[str, str] = os.environ, file: Path = Path(FILE_NAME)) 
     return settings
 
 
+def of_photos(settings: Settings) -> Settings:
+    """With the usual values of all that makes no difference to photos: where things are, and how they are recorded."""
+    names = [item.name for item in fields(Settings)]
+    matter = names[names.index("receiver_latency_ms") : names.index("segment_s")]  # sections Time and Photos
+    return Settings(**{name: getattr(settings, name) for name in matter})
+
+
 def _check(settings: Settings) -> None:
     """Refuse what no device and no clock can do, before a day is driven with it."""
     for name in (item.name for item in fields(settings)):

@@ -271,6 +271,7 @@ class PhotoSteps:
     wish: Wish
     positions: tuple[str, ...] = ()  # names in the luggage; none: the recording's own
     kind: str = "places"
+    wanted: str = f"a recording's photos have a {photos.TABLE_NAME}"
 
     def inputs(self, names: Sequence[str]) -> list[str]:
         """What goes into the results; nothing where there is no table of photos."""
@@ -343,7 +344,7 @@ def _run_fleet(options: argparse.Namespace, settings: Settings, wish: Wish) -> o
         )
     positions = [(f"positions/{number}-{path.name}", path) for number, path in enumerate(wish.positions)]
     bare = replace(wish, positions=(), dry_run=False)
-    steps = PhotoSteps(replace(settings, output=Path()), bare, tuple(name for name, _ in positions))
+    steps = PhotoSteps(configs.of_photos(settings), bare, tuple(name for name, _ in positions))
     command = fleet.command()
     luggage = command.pack(settings, positions)
     executor = options.executor or "local"

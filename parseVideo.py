@@ -363,12 +363,13 @@ class VideoSteps:
     positions: tuple[str, ...] = ()  # names in the luggage; none: the recording's own
     calibration: str = ""
     kind: str = "photos"
+    wanted: str = f"a recording has videos and {MANIFEST}"
 
     def inputs(self, names: Sequence[str]) -> list[str]:
         """What was recorded; nothing where there are no videos, or where they are still on their way."""
         known = [name for name in names if name.startswith(checksums.RAW) or name == MANIFEST]
         films = any(Path(name).suffix.lower() in video.VIDEO_SUFFIXES for name in known)
-        return known if films and {MANIFEST, checksums.NAME} & set(names) else []
+        return known if films and MANIFEST in names else []
 
     def needs(self, names: Sequence[str]) -> list[str]:
         """All of it."""
@@ -438,7 +439,8 @@ class VideoSteps:
 
 def _share(part: Part, place: Place) -> Share:
     file = part.clip.path.relative_to(place.folder)
-    return Share(f"{part.camera}/{file.name}", file.as_posix(), replace(part, clip=replace(part.clip, path=file)))
+    work = replace(part, clip=replace(part.clip, path=file))
+    return Share(f"{part.camera}/{file.name}", file.as_posix(), part.clip.path.stat().st_size, work)
 
 
 def _run_fleet(options: argparse.Namespace, settings: Settings, wish: Wish) -> object:
@@ -448,7 +450,7 @@ def _run_fleet(options: argparse.Namespace, settings: Settings, wish: Wish) -> o
     given = [("given/calibration.json", wish.calibration)] if wish.calibration else []
     bare = replace(wish, positions=(), calibration=None, jobs=0, dry_run=False)
     steps = VideoSteps(
-        replace(settings, output=Path()),
+        configs.of_photos(settings),
         bare,
         positions=tuple(name for name, _ in positions),
         calibration=given[0][0] if given else "",

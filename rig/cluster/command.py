@@ -1,17 +1,18 @@
 """What `parseVideo.py` and `parsePhotos.py` do when they are given addresses or an `--executor`."""
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from configs import Settings
 from rig import cli
 from rig.cluster import engine, overview, planning, store
-from rig.cluster.planning import Luggage
+from rig.cluster.options import SCHEME
+from rig.cluster.planning import Luggage, Order
 from rig.cluster.steps import Steps
-from rig.cluster.tasks import Failure
-from rig.errors import UnreadableError
+from rig.cluster.tasks import Failure, Summary
+from rig.errors import UnreadableError, UsageError
 
 BOOKS = "*.json"  # what is remembered of cameras and screens lies beside the recordings
 
@@ -30,11 +31,11 @@ class FleetSummary:
     failed: tuple[str, ...] = ()
 
 
-def pack(settings: Settings, files: Iterable[tuple[str, Path]]) -> Luggage:
+def pack(settings: Settings, files: Iterable[tuple[str, Path]]) -> dict[str, bytes]:
     """The small files that the work needs from here, with what is known of cameras. Raises UnreadableError."""
     books = [(path.name, path) for path in sorted(settings.output.glob(BOOKS))]
     try:
-        return tuple((name, path.read_bytes()) for name, path in [*books, *files])
+        return {name: path.read_bytes() for name, path in [*books, *files]}
     except OSError as error:
         raise UnreadableError(f"{error.filename} cannot be read ({error.strerror})", cure="name another") from error
 
@@ -44,35 +45,46 @@ def run(
 ) -> FleetSummary:
     """Do the work on all recordings that match; those that are done already stay as they are.
 
+    Of the luggage, files in folders are part of what is asked for; others, what is known of cameras, are not: it grows.
     Raises UsageError, DeviceNotFoundError, DeviceError when there is nothing to begin with.
     """
-    orders = planning.find(
-        [_absolute(source) for source in sources], _absolute(output) if output else "", steps, luggage
-    )
-    left, markers = planning.without_done(orders)
+    counted = sorted(name for name in luggage if "/" in name)
+    orders = planning.find([_absolute(one) for one in sources], _absolute(output), steps, luggage, counted)
+    left, done = planning.without_done(orders)
     if dry_run:
         size = sum(order.size for order in left)
-        return FleetSummary(recordings=len(orders), done_before=len(markers), left=len(left), bytes_left=size, photos=0)
-    outcomes: list[tuple[str, dict[str, Any] | Failure]] = []
-    if left:
-        going = engine.Run(left, engine.open_pool(executor, jobs), cli.Progress("recordings"))
-        going.run()
-        outcomes = [(order.recording.url, outcome) for order, outcome in going.outcomes]
+        return FleetSummary(recordings=len(orders), done_before=done, left=len(left), bytes_left=size, photos=0)
+    outcomes = _do(left, luggage, executor, jobs) if left else []
     summaries = [outcome for _, outcome in outcomes if isinstance(outcome, dict)]
-    failures = {url: outcome.message for url, outcome in outcomes if isinstance(outcome, Failure)}
-    known = overview.read(markers) + summaries
-    folder = store.join(orders[0].root, planning.FOLDER)
-    report = overview.write(folder, steps.kind, known, failures)
+    failures = {order.recording.url: outcome.message for order, outcome in outcomes if isinstance(outcome, Failure)}
     return FleetSummary(
         recordings=len(orders),
-        done_before=len(markers),
+        done_before=done,
         left=0,
         bytes_left=0,
         photos=sum(summary["photos"] for summary in summaries),
-        report=report,
+        report=overview.write(store.join(orders[0].root, planning.FOLDER), steps.kind, summaries, failures),
         warnings=tuple(text for summary in summaries for text in summary.get("warnings", ())),
         failed=(*failures.values(), *(text for summary in summaries for text in summary.get("failed", ()))),
     )
+
+
+def _do(orders: Sequence[Order], luggage: Luggage, executor: str, jobs: int) -> list[tuple[Order, Summary | Failure]]:
+    """All steps of all orders; the luggage goes ahead, which also shows whether results can be written at all."""
+    pool = engine.open_pool(executor, jobs)
+    try:
+        for root in {order.root: order for order in orders}.values():
+            store.write(b"", store.join(root.packed_at(), "packed"))
+            for name, data in luggage.items():
+                store.write(data, store.join(root.packed_at(), name))
+        going = engine.Run(orders, pool, cli.Progress("recordings"))
+    except BaseException:
+        pool.close()
+        raise
+    going.run()
+    for root in {order.root: order for order in orders}.values():
+        store.remove_folder(root.packed_at())
+    return going.outcomes
 
 
 def say(summary: FleetSummary) -> str:
@@ -86,5 +98,9 @@ def say(summary: FleetSummary) -> str:
 
 
 def _absolute(address: str) -> str:
-    """Folders as other processes find them."""
-    return address if store.is_url(address) else str(Path(address).absolute())
+    """Folders as other processes find them. Raises UsageError."""
+    if not address or store.is_url(address):
+        return address.rstrip("/")
+    if SCHEME.match(address):
+        raise UsageError(f"{address} is no address", cure=f"say {address.replace(':/', '://', 1)}")
+    return os.path.normpath(Path(address).absolute())

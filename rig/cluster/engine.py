@@ -1,25 +1,34 @@
 """Many recordings on many processes: of this machine, or of a Dask cluster. One way through for both."""
 
 import logging
+import multiprocessing
+import os
 import signal
+import socket
+import threading
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
-from multiprocessing import get_context
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from rig.cluster import tasks
 from rig.cluster.planning import Order
 from rig.cluster.steps import Plan
-from rig.cluster.tasks import Failure
-from rig.errors import DeviceNotFoundError, UsageError
+from rig.cluster.tasks import Failure, Prepared, Summary
+from rig.errors import DeviceError, DeviceNotFoundError, UsageError
 
-TRIES = 3  # of a step whose process dies
+TRIES = 3  # of a step that fails without saying why, or whose process dies
 AHEAD = 2  # recordings under way for each process: their plans are in this process's memory
-CONNECT_S = 10
+CONNECT_S = 10.0
+WORKERS_S = 60.0  # until a scheduler has its first worker
+GONE_S = 30.0  # a scheduler that is away for so long does not come back
+LOOK_S = 2.0
 DASK = "dask://"
 
 log = logging.getLogger(__name__)
@@ -33,52 +42,143 @@ class Pool(Protocol):
     def submit(self, do: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Begin, sooner or later."""
 
+    def check(self) -> None:
+        """Raises DeviceError when nothing will come any more."""
+
     def close(self) -> None:
         """Drop what has not begun, await the rest."""
+
+
+@dataclass(slots=True)
+class _Task:
+    do: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    future: Future[Any] = field(default_factory=Future)
+    deaths: int = 0  # of its process
 
 
 class LocalPool:
-    """Processes of this machine; Ctrl-C lets them end the step that they are at."""
+    """Processes of this machine; Ctrl-C lets them end the step that they are at, a second one does not.
+
+    When one dies, nobody knows whose step killed it: all that were under way are done again, one at a time.
+    """
 
     def __init__(self, jobs: int) -> None:
         self.width = jobs
+        self._waiting: deque[_Task] = deque()
+        self._suspects: deque[_Task] = deque()
+        self._under_way = 0
+        self._closed = False
+        self._lock = threading.RLock()
         self._pool = self._fresh()
 
     def submit(self, do: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """Begin, sooner or later; in new processes if one of the old ones was killed."""
-        try:
-            return self._pool.submit(do, *arguments)
-        except BrokenExecutor:
-            self._pool = self._fresh()
-            return self._pool.submit(do, *arguments)
+        """Begin, sooner or later."""
+        task = _Task(do, arguments)
+        with self._lock:
+            self._waiting.append(task)
+            self._begin()
+        return task.future
+
+    def check(self) -> None:
+        """Processes of this machine are replaced when they die."""
 
     def close(self) -> None:
         """Drop what has not begun, await the rest."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        with self._lock:
+            self._closed = True
+            pool = self._pool
+        try:
+            pool.shutdown(wait=True, cancel_futures=True)
+        except KeyboardInterrupt:
+            for child in multiprocessing.active_children():
+                child.kill()
+            pool.shutdown(wait=True)
+
+    def _begin(self) -> None:
+        """As many as there are processes; a suspect only alone."""
+        while not self._closed and self._under_way < (1 if self._suspects else self.width):
+            queue = self._suspects or self._waiting
+            if not queue:
+                return
+            task = queue.popleft()
+            self._under_way += 1
+            try:
+                with _undisturbed():
+                    inner = self._pool.submit(task.do, *task.arguments)
+            except BrokenExecutor:
+                self._pool = self._fresh()
+                with _undisturbed():
+                    inner = self._pool.submit(task.do, *task.arguments)
+            inner.add_done_callback(partial(self._end, task))
+
+    def _end(self, task: _Task, ended: Future[Any]) -> None:
+        with self._lock:
+            self._under_way -= 1
+            if ended.cancelled():
+                task.future.cancel()
+                return
+            error = ended.exception()
+            if isinstance(error, BrokenExecutor) and task.deaths + 1 < TRIES:
+                task.deaths += 1
+                self._suspects.append(task)
+            elif error is not None:
+                task.future.set_exception(error)
+            else:
+                task.future.set_result(ended.result())
+            self._begin()
 
     def _fresh(self) -> ProcessPoolExecutor:
-        ignore = (signal.SIGINT, signal.SIG_IGN)
-        return ProcessPoolExecutor(
-            self.width, mp_context=get_context("spawn"), initializer=signal.signal, initargs=ignore
-        )
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(self.width, mp_context=context, initializer=_live, initargs=(os.getpid(),))
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Children that are started now do not hear of Ctrl-C, from their first moment on."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _live(parent: int) -> None:
+    """A process of the pool: deaf to Ctrl-C, and not alive for longer than whoever gives it work."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class DaskPool:
     """The workers of a Dask scheduler at HOST:PORT. Raises DeviceNotFoundError, UsageError."""
 
     def __init__(self, address: str) -> None:
+        _knock(address)
         try:
             distributed: Any = import_module("distributed")
         except ImportError as error:
             raise UsageError("dask is not installed", cure="pip install -r requirements-fleet.txt") from error
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # this program says itself what is wrong
+        encrypted = import_module("dask").config.get("distributed.comm.require-encryption")
+        self._client = _within(
+            lambda: distributed.Client(
+                f"{'tls' if encrypted else 'tcp'}://{address}", timeout=CONNECT_S, set_as_default=False
+            ),
+            DeviceNotFoundError(f"what answers at {address} is no Dask scheduler", cure="look at host and port"),
+        )
+        self._seen_s = time.monotonic()
         try:
-            self._client = distributed.Client(f"tcp://{address}", timeout=CONNECT_S, set_as_default=False)
-        except (OSError, ValueError) as error:
-            raise DeviceNotFoundError(
-                f"no Dask scheduler answers at {address}", cure="start one: dask scheduler"
-            ) from error
-        try:
-            self._check()
+            self._await_workers(address)
+            self._check_versions()
         except BaseException:
             self._client.close()
             raise
@@ -89,12 +189,28 @@ class DaskPool:
         """Begin, sooner or later."""
         return self._executor.submit(do, *arguments)
 
-    def close(self) -> None:
-        """Drop what has not begun, await the rest."""
-        self._executor.shutdown(wait=False)
-        self._client.close()
+    def check(self) -> None:
+        """Raises DeviceError when the scheduler is gone."""
+        if self._client.status == "running":
+            self._seen_s = time.monotonic()
+        elif time.monotonic() - self._seen_s > GONE_S:
+            raise DeviceError("the Dask scheduler is gone", cure="start it, then run this again: what is done stays")
 
-    def _check(self) -> None:
+    def close(self) -> None:
+        """Drop what has not begun."""
+        if self._client.status == "running":
+            self._executor.shutdown(wait=False)
+        self._client.close(timeout=LOOK_S)
+
+    def _await_workers(self, address: str) -> None:
+        if not self._client.nthreads():
+            log.warning("the Dask scheduler has no workers yet: waiting for %d s", WORKERS_S)
+        try:
+            self._client.wait_for_workers(1, timeout=WORKERS_S)
+        except TimeoutError as error:
+            raise DeviceNotFoundError(f"the Dask scheduler at {address} has no workers", cure="start some") from error
+
+    def _check_versions(self) -> None:
         """Whoever runs another version would make other photos."""
         try:
             found = self._client.run(tasks.fingerprint)
@@ -107,6 +223,39 @@ class DaskPool:
                 f"{len(strangers)} of {len(found)} workers run another version, the first {strangers[0]}",
                 cure="install the same on all",
             )
+
+
+def _knock(address: str) -> None:
+    """Raises UsageError for what is no address, DeviceNotFoundError where nobody answers."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or "/" in host:
+        raise UsageError(f"{address!r} is no HOST:PORT", cure="say for instance dask://127.0.0.1:8786")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise DeviceNotFoundError(
+            f"no Dask scheduler answers at {address}", cure="start one: dask scheduler"
+        ) from error
+
+
+def _within(do: Callable[[], Any], late: Exception) -> Any:
+    """The result of `do`, or `late` when there is none in time: some servers take a greeting and never answer."""
+    result: SimpleQueue[Any] = SimpleQueue()
+
+    def work() -> None:
+        try:
+            result.put(do())
+        except Exception as error:
+            result.put(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        found = result.get(timeout=3 * CONNECT_S)
+    except Empty:
+        raise late from None
+    if isinstance(found, Exception):
+        raise late from found
+    return found
 
 
 def open_pool(executor: str, jobs: int) -> Pool:
@@ -145,7 +294,7 @@ class Run:
     """All steps of all orders on a pool; `outcomes` holds a summary or a failure for each that has ended."""
 
     def __init__(self, orders: Sequence[Order], pool: Pool, progress: Callable[[float], None]) -> None:
-        self.outcomes: list[tuple[Order, dict[str, Any] | Failure]] = []
+        self.outcomes: list[tuple[Order, Summary | Failure]] = []
         self._waiting = deque(orders)
         self._pool = pool
         self._progress = progress
@@ -161,7 +310,9 @@ class Run:
             while self._waiting or self._under_way:
                 while self._waiting and self._under_way < AHEAD * self._pool.width:
                     self._begin(self._waiting.popleft())
-                self._settle(*self._ended.get())
+                with suppress(Empty):
+                    self._settle(*self._ended.get(timeout=LOOK_S))
+                self._pool.check()
         finally:
             self._pool.close()
 
@@ -177,8 +328,8 @@ class Run:
         try:
             result = future.result()
         except Exception as error:  # a process that was killed, a worker that is gone, a defect
-            if step.tries < TRIES:
-                log.warning("%s is done again: %s", step.going.order.recording.url, error)
+            if step.tries < TRIES and not isinstance(error, BrokenExecutor):
+                log.info("%s is done again: %s", step.going.order.recording.url, error)
                 step.tries += 1
                 self._submit(step)
                 return
@@ -187,17 +338,16 @@ class Run:
         self._tell(step.going, step.size)
         step.then(step.going, result)
 
-    def _share_out(self, going: _Going, found: tuple[Plan, frozenset[str]] | Failure) -> None:
-        if isinstance(found, Failure):
+    def _share_out(self, going: _Going, found: Prepared | Summary | Failure) -> None:
+        if not isinstance(found, Prepared):
             self._end(going, found)
             return
-        going.plan, done = found
-        files = going.order.recording.files
+        going.plan, done = found.plan, found.done
         left = [share for share in going.plan.shares if share.name not in done]
-        self._tell(going, sum(files[share.file].size for share in going.plan.shares if share.name in done))
+        self._tell(going, sum(share.size for share in going.plan.shares if share.name in done))
         going.left = len(left)
         for share in left:
-            self._submit(_Step(going, tasks.make, (going.order, share), self._count, size=files[share.file].size))
+            self._submit(_Step(going, tasks.make, (going.order, share), self._count, size=share.size))
         if not left:
             self._finish(going)
 
@@ -213,7 +363,7 @@ class Run:
         names = [share.name for share in going.plan.shares]
         self._submit(_Step(going, tasks.finish, (going.order, going.plan.head, names), self._end))
 
-    def _end(self, going: _Going, outcome: dict[str, Any] | Failure) -> None:
+    def _end(self, going: _Going, outcome: Summary | Failure) -> None:
         self._under_way -= 1
         self._tell(going, going.order.size - going.told)
         self.outcomes.append((going.order, outcome))

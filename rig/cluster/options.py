@@ -1,9 +1,12 @@
 """What a command takes for more than one recording; nothing of it is loaded before it is asked for."""
 
 import argparse
+import re
 from types import ModuleType
 
 from rig.errors import UsageError
+
+SCHEME = re.compile(r"[a-z0-9+]{2,}:/")  # a drive of Windows has one letter
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +21,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def is_meant(options: argparse.Namespace) -> bool:
     """Whether a command was given something else than files and one recording's folder on this machine."""
-    return options.executor is not None or any("://" in text for text in (*options.sources, options.output or ""))
+    addresses = (*options.sources, options.output or "")
+    return options.executor is not None or any(SCHEME.match(text) for text in addresses)
 
 
 def command() -> ModuleType:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -17,14 +18,16 @@ MOST_REMARKS = 5  # of a recording; all are in its own summary
 Summary = Mapping[str, Any]
 
 
-def read(markers: Sequence[str]) -> list[dict[str, Any]]:
-    """The summaries of recordings that were done before."""
-    return [json.loads(data) for data in store.read_all(markers)]
+def write(folder: str, kind: str, made: Sequence[Summary], failures: Mapping[str, str]) -> str:
+    """Write `<kind>.html` and `<kind>.json` into a fleet's folder; the address of the first. Raises EdencarError.
 
-
-def write(folder: str, kind: str, known: Sequence[Summary], failures: Mapping[str, str]) -> str:
-    """Write `<kind>.html` and `<kind>.json` into a folder of a store; the address of the first. Raises EdencarError."""
-    recordings = sorted(known, key=lambda summary: str(summary["recording"]))
+    They tell of what was made now and of all that was done there before.
+    """
+    marker = re.compile(re.escape(kind) + r"-.*-[0-9a-f]+\.json")
+    names = sorted(name for name in store.listing(folder, deep=False) if marker.fullmatch(name))
+    before = [json.loads(data) for data in store.read_all([store.join(folder, name) for name in names])]
+    known = {summary["recording"]: summary for summary in [*before, *made] if summary["recording"] not in failures}
+    recordings = [known[name] for name in sorted(known)]
     totals = {
         "recordings": len(recordings) + len(failures),
         "done": len(recordings),
@@ -113,13 +116,9 @@ def _row(summary: Summary) -> str:
     ]
     remarks = [*summary.get("failed", ()), *summary.get("warnings", ())]
     more = [f"… {len(remarks) - MOST_REMARKS} +"] if len(remarks) > MOST_REMARKS else []
-    cells = (
-        escape(str(summary["recording"])),
-        str(summary["photos"]),
-        str(_doubtful(summary) or ""),
-        "<br>".join(times),
-        "<br>".join(escape(text) for text in [*remarks[:MOST_REMARKS], *more]),
-    )
+    told = "".join(f'<p class="soft">{escape(text)}</p>' for text in [*remarks[:MOST_REMARKS], *more])
+    name = escape(str(summary["recording"])).replace("/", "/<wbr>").replace("_", "_<wbr>")
+    cells = (name + told, str(summary["photos"]), str(_doubtful(summary) or ""), "<br>".join(times))
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>\n"
 
 

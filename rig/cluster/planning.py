@@ -4,100 +4,109 @@ import fnmatch
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import groupby
 
 from rig.cluster import store
 from rig.cluster.steps import Steps
 from rig.cluster.store import Entry
 from rig.errors import UsageError
+from rig.photo.photos import TABLE_NAME
 
 FOLDER = "fleet"  # beside the results: what was done, and what of it already
-PARTS = "parts"
+PARTS, LUGGAGE = "parts", "luggage"
 WILD = re.compile(r"[*?\[]")
 KEY_LENGTH = 20
 
-Luggage = tuple[tuple[str, bytes], ...]
+Luggage = Mapping[str, bytes]  # small files that come along from where the work is ordered, by name
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """Where it lies, what it is called below the part of its address without wildcards, and its files."""
+    """Where it lies, and what it is called below the part of its address without wildcards."""
 
     url: str
     name: str
-    files: Mapping[str, Entry]
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """All that a process needs to know for any step on one recording."""
+    """All that a process needs to know for any step on one recording; small, as it goes along with each."""
 
     recording: Recording
+    size: int  # bytes of all that the result depends on
     output: str  # where its results go
     root: str  # holds FOLDER
     key: str  # of this work on these very files
     steps: Steps
-    luggage: Luggage = field(repr=False)
-
-    @property
-    def size(self) -> int:
-        """Bytes of all that the result depends on."""
-        files = self.recording.files
-        return sum(files[name].size for name in self.steps.inputs(list(files)))
+    wishes: str  # of the command that ordered it: a part of the key
+    packed: tuple[tuple[str, int], ...]  # luggage: names and sizes
 
     @property
     def is_own(self) -> bool:
         """Whether the results go into the recording itself."""
         return self.output == self.recording.url
 
+    @property
+    def label(self) -> str:
+        """What its notes are called: of all keys."""
+        return f"{self.steps.kind}-{self.recording.name.replace('/', '_')}"
+
     def marker(self, key: str = "") -> str:
         """What says in the end that this work is done, under its own key or that of files as they have become."""
-        flat = self.recording.name.replace("/", "_")
-        return store.join(self.root, FOLDER, f"{self.steps.kind}-{flat}-{key or self.key}.json")
+        return store.join(self.root, FOLDER, f"{self.label}-{key or self.key}.json")
 
     def parts(self) -> str:
         """Where notes lie of shares that are done while others are not."""
         return store.join(self.root, FOLDER, PARTS, self.key)
 
+    def packed_at(self) -> str:
+        """Where the luggage lies."""
+        return store.join(self.root, FOLDER, LUGGAGE, self.wishes)
 
-def key_of(name: str, files: Mapping[str, Entry], steps: Steps, luggage: Luggage) -> str:
+
+def key_of(name: str, files: Mapping[str, Entry], steps: Steps, wishes: str) -> str:
     """The same for the same recording, files, wishes and settings."""
     inputs = [(path, files[path].size, files[path].stamp) for path in sorted(steps.inputs(list(files)))]
-    return hashlib.sha256(repr((name, steps, inputs, luggage)).encode()).hexdigest()[:KEY_LENGTH]
+    return hashlib.sha256(repr((name, wishes, inputs)).encode()).hexdigest()[:KEY_LENGTH]
 
 
-def find(sources: Iterable[str], output: str, steps: Steps, luggage: Luggage) -> list[Order]:
-    """The work that there is, in the order of the recordings' names. Raises UsageError when there is none."""
+def find(sources: Sequence[str], output: str, steps: Steps, luggage: Luggage, counted: Iterable[str]) -> list[Order]:
+    """The work that there is, in the order of the recordings' names. Raises UsageError when there is none.
+
+    `counted` are the names in the luggage that make it other work when they change.
+    """
+    given = [(name, hashlib.sha256(luggage[name]).hexdigest()) for name in counted]
+    wishes = hashlib.sha256(repr((steps, given)).encode()).hexdigest()[:KEY_LENGTH]
+    packed = tuple((name, len(data)) for name, data in luggage.items())
     orders: dict[str, Order] = {}
     for source in sources:
         base = _base(source)
-        for recording in _recordings(source, base, steps):
+        for recording, files in _recordings(source, base, steps):
             target = store.join(output, recording.name) if output else recording.url
-            key = key_of(recording.name, recording.files, steps, luggage)
-            orders[recording.url] = Order(recording, target, output or base, key, steps, luggage)
+            key = key_of(recording.name, files, steps, wishes)
+            size = sum(files[name].size for name in steps.inputs(list(files)))
+            orders[recording.url] = Order(recording, size, target, output or base, key, steps, wishes, packed)
     if not orders:
-        raise UsageError(f"no recording matches {' '.join(sources)}", cure="look at the addresses")
+        raise UsageError(f"no recording matches {' '.join(sources)}", cure=f"look at the addresses: {steps.wanted}")
     targets = [order.output for order in orders.values()]
     if len(set(targets)) < len(targets):
         raise UsageError("two recordings would have the same results' folder", cure="name one source above both")
     return [orders[url] for url in sorted(orders)]
 
 
-def without_done(orders: Sequence[Order]) -> tuple[list[Order], list[str]]:
-    """The orders that are left, and the markers of the others."""
+def without_done(orders: Sequence[Order]) -> tuple[list[Order], int]:
+    """The orders that are left, and how many others are done and their results are there."""
     there: dict[str, set[str]] = {}
     for root in {order.root for order in orders}:
         folder = store.join(root, FOLDER)
-        there[root] = {store.join(folder, name) for name in store.listing(folder)}
-    left, done = [], []
-    for order in orders:
-        marker = order.marker()
-        if marker in there[order.root]:
-            done.append(marker)
-        else:
-            left.append(order)
-    return left, done
+        there[root] = {store.join(folder, name) for name in store.listing(folder, deep=False)}
+    marked = [order for order in orders if order.marker() in there[order.root]]
+    with ThreadPoolExecutor(store.AT_ONCE) as pool:
+        present = list(pool.map(lambda order: store.exists(store.join(order.output, TABLE_NAME)), marked))
+    done = {order.recording.url for order, is_there in zip(marked, present, strict=True) if is_there}
+    return [order for order in orders if order.recording.url not in done], len(done)
 
 
 def _base(source: str) -> str:
@@ -106,11 +115,11 @@ def _base(source: str) -> str:
     wild = next((number for number, step in enumerate(steps) if WILD.search(step)), len(steps) - 1)
     base = "/".join(steps[:wild])
     if base.endswith(":/") or (not base and store.is_url(source)):
-        raise UsageError(f"{source} has no fixed part", cure="name at least the bucket")
+        raise UsageError(f"{source} has no part without wildcards", cure="say for instance s3://bucket/cars/*")
     return base or ("/" if source.startswith("/") else ".")
 
 
-def _recordings(source: str, base: str, steps: Steps) -> Iterable[Recording]:
+def _recordings(source: str, base: str, steps: Steps) -> Iterable[tuple[Recording, Mapping[str, Entry]]]:
     """Those below `base` that match, each with its files: one listing tells all of them."""
     pattern = source.rstrip("/")[len(base) :].strip("/") if source.startswith(base) else source.rstrip("/")
     depth = pattern.count("/") + 1
@@ -122,4 +131,4 @@ def _recordings(source: str, base: str, steps: Steps) -> Iterable[Recording]:
         if all(fnmatch.fnmatchcase(*pair) for pair in zip(name.split("/"), pattern.split("/"), strict=True)):
             files = {path[len(name) + 1 :]: found[path[len(fixed) + 1 :] if fixed else path] for path in group}
             if steps.inputs(list(files)):
-                yield Recording(store.join(base, name), name, files)
+                yield Recording(store.join(base, name), name), files

@@ -19,7 +19,9 @@ class Place:
 
     def told(self, text: str) -> str:
         """A message without the path that only this step knows."""
-        return text.replace(str(self.folder), self.url)
+        for path, name in ((self.folder, self.url), (self.output, self.url), (self.luggage, "luggage")):
+            text = text.replace(str(path), name)
+        return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class Share:
 
     name: str  # unlike all others of the recording
     file: str
+    size: int  # of that file, bytes
     work: Any
 
 
@@ -54,6 +57,10 @@ class Steps(Protocol):
     @property
     def kind(self) -> str:
         """A word for file names."""
+
+    @property
+    def wanted(self) -> str:
+        """In words: what makes a folder a recording for it."""
 
     def inputs(self, names: Sequence[str]) -> list[str]:
         """Of a recording's files those on which the result depends; none: it is no recording for this work."""

@@ -2,8 +2,10 @@
 
 import os
 import posixpath
+import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -20,9 +22,9 @@ TRIES = 4
 FIRST_PAUSE_S = 0.5  # doubled after each try
 PART_SUFFIX = ".part"
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"}  # an object is there whole or not at all
-OPTIONS = {  # of stores: the tries here are enough, and listings must not be of yesterday
+AT_ONCE = 32
+OPTIONS: dict[str, dict[str, Any]] = {  # of stores: the tries here are enough
     "s3": {
-        "use_listings_cache": False,
         "config_kwargs": {
             "retries": {"max_attempts": 2, "mode": "standard"},
             "connect_timeout": 10,
@@ -62,6 +64,8 @@ def tried(what: str, do: Callable[[], T]) -> T:
         except (FileNotFoundError, PermissionError) as error:
             raise UnreadableError(f"{what}: {_said(error)}", cure="check its name and who may read it") from error
         except Exception as error:  # each store has errors of its own
+            if "credentials" in type(error).__name__.lower():
+                raise UsageError(f"{what}: {_said(error)}", cure="set AWS_ACCESS_KEY_ID or the like") from error
             if not left:
                 raise final(what, error) from error
             time.sleep(FIRST_PAUSE_S * 2 ** (TRIES - 1 - left))
@@ -83,7 +87,8 @@ def _said(error: Exception) -> str:
 def _filesystem(scheme: str, pid: int) -> Any:
     del pid  # a connection is not for the children of the process that made it
     try:
-        return fsspec.filesystem(scheme, **OPTIONS.get(scheme, {}))
+        # Without their cache: listings must not be of yesterday.
+        return fsspec.filesystem(scheme, use_listings_cache=False, **OPTIONS.get(scheme, {}))
     except (ImportError, ValueError) as error:
         raise UsageError(
             f"no store is called {scheme}:// ({_said(error)})", cure="install what fsspec asks for"
@@ -102,13 +107,13 @@ def local(url: str) -> Path | None:
     return Path(path) if isinstance(store, LocalFileSystem) else None
 
 
-def listing(url: str) -> dict[str, Entry]:
-    """All files below an address, by their names from there on; none when there is nothing."""
+def listing(url: str, *, deep: bool = True) -> dict[str, Entry]:
+    """All files below an address, or only those in that very folder, by their names from there on."""
     store, root = opened(url)
 
     def find() -> dict[str, Entry]:
         try:
-            found = store.find(root, detail=True)
+            found = store.find(root, maxdepth=None if deep else 1, detail=True)
         except FileNotFoundError:
             return {}
         return {path[len(root) + 1 :]: _entry(values) for path, values in found.items() if path.startswith(root + "/")}
@@ -119,6 +124,24 @@ def listing(url: str) -> dict[str, Entry]:
 def _entry(values: dict[str, Any]) -> Entry:
     stamp = values.get("ETag") or values.get("etag") or values.get("mtime") or values.get("created") or ""
     return Entry(int(values["size"] or 0), str(stamp))
+
+
+def size_of(url: str) -> int | None:
+    """The size of a file, None where there is none. Raises EdencarError."""
+    store, path = opened(url)
+
+    def ask() -> int | None:
+        try:
+            return int(store.info(path)["size"])
+        except FileNotFoundError:
+            return None
+
+    return tried(url, ask)
+
+
+def exists(url: str) -> bool:
+    """Whether a file is there. Raises EdencarError."""
+    return size_of(url) is not None
 
 
 def fetch(url: str, target: Path, size: int) -> None:
@@ -150,14 +173,10 @@ def read(url: str) -> bytes:
     return tried(url, lambda: bytes(store.cat_file(path)))
 
 
-def read_all(urls: Iterable[str]) -> list[bytes]:
-    """Small files of one store, many at once. Raises EdencarError."""
-    places = [opened(url) for url in urls]
-    if not places:
-        return []
-    store, paths = places[0][0], [path for _, path in places]
-    found = tried("reading results", lambda: store.cat(paths, on_error="raise"))
-    return [bytes(found[path]) for path in paths] if isinstance(found, dict) else [bytes(found)]
+def read_all(urls: Sequence[str]) -> list[bytes]:
+    """Small files, many at once. Raises EdencarError."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(read, urls))
 
 
 def put(source: Path, url: str) -> None:
@@ -178,8 +197,9 @@ def _put(url: str, send: Callable[[Any, str], None]) -> None:
             send(store, path)
             return
         store.makedirs(posixpath.dirname(path), exist_ok=True)
-        send(store, path + PART_SUFFIX)
-        store.mv(path + PART_SUFFIX, path)
+        temporary = f"{path}.{secrets.token_hex(4)}{PART_SUFFIX}"  # another client may write the same
+        send(store, temporary)
+        store.mv(temporary, path)
 
     tried(url, do)
 

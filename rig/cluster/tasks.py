@@ -1,10 +1,15 @@
-"""The steps of one recording where they run: fetch what is needed, work, put the results where they belong."""
+"""The steps of one recording where they run: fetch what is needed, work, put the results where they belong.
+
+Whatever another client of the same work has done meanwhile is taken as it is.
+"""
 
 import json
 import os
+import re
 import shutil
+import socket
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -14,12 +19,15 @@ from typing import Any
 import psutil
 
 from rig.cluster import store
-from rig.cluster.planning import Order, key_of
+from rig.cluster.planning import FOLDER, Order, key_of
 from rig.cluster.steps import Place, Plan, Share
+from rig.cluster.store import Entry
 from rig.drive import checksums
-from rig.errors import EdencarError, UnreadableError
+from rig.errors import EdencarError, NoSpaceError, UnreadableError
+from rig.files import is_full
 
-SCRATCH = "edencar-"  # and the number of its process
+# Of another machine, or of another container that shares this folder, the number of a process says nothing here.
+SCRATCH = f"edencar-{re.sub(r'[^A-Za-z0-9]', '_', socket.gethostname())}-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +37,28 @@ class Failure:
     message: str
 
 
-def prepare(order: Order) -> tuple[Plan, frozenset[str]] | Failure:
+@dataclass(frozen=True, slots=True)
+class Prepared:
     """What is to be done, and the names of the shares that an earlier run has done."""
+
+    plan: Plan
+    done: frozenset[str]
+
+
+Summary = dict[str, Any]  # what a person and the overview want to know of a recording
+
+
+def prepare(order: Order) -> Prepared | Summary | Failure:
+    """Look at the recording; its summary when another client has done all meanwhile."""
     try:
-        with _place(order, order.steps.needs(list(order.recording.files))) as place:
+        if (known := _done(order)) is not None:
+            return known
+        files = store.listing(order.recording.url)
+        with _place(order, files, order.steps.needs(list(files))) as place:
             plan = order.steps.prepare(place)
+        _forget(order)
         done = {name.removesuffix(".json") for name in store.listing(order.parts())}
-        names = frozenset(share.name for share in plan.shares if _flat(share.name) in done)
-        return plan, names
+        return Prepared(plan, frozenset(share.name for share in plan.shares if _flat(share.name) in done))
     except EdencarError as error:
         return Failure(_told(order, error))
 
@@ -44,7 +66,10 @@ def prepare(order: Order) -> tuple[Plan, frozenset[str]] | Failure:
 def make(order: Order, share: Share) -> Failure | None:
     """Do one share: its files first, then the note that it is done."""
     try:
-        with _place(order, [share.file]) as place:
+        names = {share.file: Entry(share.size, "")}
+        if (seal := store.size_of(store.join(order.recording.url, checksums.NAME))) is not None:
+            names[checksums.NAME] = Entry(seal, "")
+        with _place(order, names, [share.file]) as place:
             lines = order.steps.make(share, place)
             _put_all(place.output, order.output)
         note = json.dumps({"share": share.name, "lines": lines})
@@ -54,25 +79,31 @@ def make(order: Order, share: Share) -> Failure | None:
         return Failure(_told(order, error))
 
 
-def finish(order: Order, head: Any, shares: Sequence[str]) -> dict[str, Any] | Failure:
-    """Put all together; the marker comes last. What a person and the overview want to know of the recording."""
+def finish(order: Order, head: Any, shares: Sequence[str]) -> Summary | Failure:
+    """Put all together; the marker comes last, and not where something failed: then it is to be done again."""
     try:
-        names = list(order.recording.files)
         notes = [store.join(order.parts(), f"{_flat(name)}.json") for name in shares]
-        lines = [line for note in store.read_all(notes) for line in json.loads(note)["lines"]]
-        kept = [] if order.is_own else order.steps.keeps(names)
+        try:
+            lines = [line for note in store.read_all(notes) for line in json.loads(note)["lines"]]
+        except UnreadableError:
+            if (known := _done(order)) is not None:
+                return known
+            raise
+        files = store.listing(order.recording.url)
+        kept = [] if order.is_own else order.steps.keeps(list(files))
         there = tuple(f"photos/{name}" for name in store.listing(store.join(order.output, "photos")))
-        with _place(order, sorted({*order.steps.needs_at_end(names), *kept}), there) as place:
+        with _place(order, files, sorted({*order.steps.needs_at_end(list(files)), *kept}), there) as place:
             result = order.steps.finish(head, lines, place)
             for name in kept:
                 store.put(place.folder / name, store.join(order.output, name))
             _put_all(place.output, order.output)
         store.remove(store.join(order.output, name) for name in result.gone)
         summary = {"recording": order.recording.url, "output": order.output, **result.summary, "way": result.way}
-        key = ""
-        if order.is_own:  # then the work may have changed what it depends on
-            key = key_of(order.recording.name, store.listing(order.output), order.steps, order.luggage)
-        store.write(json.dumps(summary, default=str).encode(), order.marker(key))
+        if not summary.get("failed"):
+            key = ""
+            if order.is_own:  # then the work may have changed what it depends on
+                key = key_of(order.recording.name, store.listing(order.output), order.steps, order.wishes)
+            store.write(json.dumps(summary, default=str).encode(), order.marker(key))
         store.remove_folder(order.parts())
         return summary
     except EdencarError as error:
@@ -86,6 +117,22 @@ def fingerprint() -> str:
     return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
+def _done(order: Order) -> Summary | None:
+    """What the marker says, while the results are there."""
+    if not (store.exists(order.marker()) and store.exists(store.join(order.output, "photos.csv"))):
+        return None
+    known: Summary = json.loads(store.read(order.marker()))
+    return known
+
+
+def _forget(order: Order) -> None:
+    """Other work on this recording counts no longer: its photos are about to be replaced."""
+    folder = store.join(order.root, FOLDER)
+    names = store.listing(folder, deep=False)
+    ours = re.compile(re.escape(order.label) + r"-[0-9a-f]+\.json")
+    store.remove(store.join(folder, name) for name in names if ours.fullmatch(name))
+
+
 def _flat(name: str) -> str:
     return name.replace("/", "_")
 
@@ -96,30 +143,33 @@ def _told(order: Order, error: EdencarError) -> str:
 
 
 @contextmanager
-def _place(order: Order, names: Sequence[str], there: tuple[str, ...] = ()) -> Iterator[Place]:
+def _place(
+    order: Order, files: Mapping[str, Entry], names: Sequence[str], there: tuple[str, ...] = ()
+) -> Iterator[Place]:
     """A folder for one step, with those files of the recording; it is gone afterwards."""
     _sweep()
-    scratch = Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-"))
     try:
-        own = store.local(order.recording.url)
+        scratch = Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-"))
+    except OSError as error:
+        raise UnreadableError(f"no scratch folder ({error})", cure="look at the machine's disk, or TMPDIR") from error
+    try:
         name = order.recording.url.rpartition("/")[2]
-        folder = own or scratch / "recording" / name
+        own = store.local(order.recording.url)
         place = Place(
             url=order.recording.url,
-            folder=folder,
+            folder=own or scratch / "recording" / name,
             output=scratch / "output" / name,
             luggage=scratch / "luggage",
             is_own=order.is_own,
             there=there,
         )
         place.output.mkdir(parents=True)
-        for name, data in order.luggage:
-            (place.luggage / name).parent.mkdir(parents=True, exist_ok=True)
-            (place.luggage / name).write_bytes(data)
-        place.luggage.mkdir(exist_ok=True)
+        place.luggage.mkdir()
+        for packed, size in order.packed:
+            store.fetch(store.join(order.packed_at(), packed), place.luggage / packed, size)
         if own is None:
             place.folder.mkdir(parents=True)
-            _fetch(order, names, place.folder)
+            _fetch(order.recording.url, files, names, place.folder)
         try:
             yield place
         except EdencarError as error:
@@ -127,14 +177,15 @@ def _place(order: Order, names: Sequence[str], there: tuple[str, ...] = ()) -> I
     except OSError as error:
         if isinstance(error, EdencarError):
             raise
+        if is_full(error):
+            raise NoSpaceError(f"no room in {tempfile.gettempdir()}", cure="make room, or set TMPDIR") from error
         raise UnreadableError(f"{scratch} cannot be used ({error})", cure="look at the machine's disk") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _fetch(order: Order, names: Sequence[str], folder: Path) -> None:
+def _fetch(url: str, files: Mapping[str, Entry], names: Sequence[str], folder: Path) -> None:
     """Copy files, and check those that have a checksum. Raises EdencarError."""
-    url, files = order.recording.url, order.recording.files
     sums = {}
     if checksums.NAME in files:
         store.fetch(store.join(url, checksums.NAME), folder / checksums.NAME, files[checksums.NAME].size)

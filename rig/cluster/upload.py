@@ -6,8 +6,10 @@ count as being there.
 
 import argparse
 import base64
+import filecmp
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,8 +19,9 @@ from typing import IO, Any
 
 from rig import cli
 from rig.cluster import store
+from rig.cluster.options import SCHEME
 from rig.drive import checksums
-from rig.errors import ConflictError, UnreadableError
+from rig.errors import ConflictError, UnreadableError, UsageError
 from rig.files import sync_data
 from rig.recordings import MANIFEST, RECORDING, Recordings
 
@@ -40,25 +43,51 @@ class Uploaded:
 
 
 def upload(folder: Path, url: str, progress: Callable[[float], None] = lambda share: None) -> Uploaded:
-    """Copy a recording's folder to `url/<its name>`. Raises ConflictError while it runs, DeviceError."""
+    """Copy a recording's folder to `url/<its name>`. Raises ConflictError while it runs, UsageError, DeviceError."""
     recordings = Recordings(folder.parent)
     if recordings.get(folder.name).state == RECORDING:
         raise ConflictError(f"{folder.name} still runs", cure="stop it first")
     if not (folder / checksums.NAME).exists():
         checksums.seal(recordings, folder.name)
-    target = store.join(url, folder.name)
+    target = _target(folder, url)
     there = store.listing(target)
+    sums = checksums.read(folder)
     names = sorted((file.path for file in recordings.files(folder.name)), key=lambda name: (name in LAST, name))
     sizes = {name: (folder / name).stat().st_size for name in names}
     total, done, sent, before = max(1, sum(sizes.values())), 0, 0, 0
     for name in names:
-        if name not in LAST and name in there and there[name].size == sizes[name]:
+        path, at = folder / name, store.join(target, name)
+        if (
+            name not in LAST
+            and name in there
+            and there[name].size == sizes[name]
+            and (name in sums or _is_same(path, at, there[name].stamp))
+        ):
             before += 1
         else:
-            sent += _send(folder / name, store.join(target, name), partial(_tell, progress, done, total))
+            sent += _send(path, at, partial(_tell, progress, done, total))
         done += sizes[name]
         progress(done / total)
     return Uploaded(recording=folder.name, url=target, files=len(names), bytes_sent=sent, files_before=before)
+
+
+def _target(folder: Path, url: str) -> str:
+    """Where the recording goes. Raises UsageError."""
+    if not url.strip("/") or (SCHEME.match(url) and not re.match(r"[a-z0-9+]+://[^/]", url)):
+        raise UsageError(f"{url!r} is no place for recordings", cure="say for instance s3://bucket/cars/one")
+    target = store.join(url, folder.name)
+    own = store.local(target)
+    if own is not None and own.is_relative_to(folder.resolve()):
+        raise UsageError(f"{url} lies in the recording itself", cure="name another place")
+    return target
+
+
+def _is_same(path: Path, url: str, stamp: str) -> bool:
+    """Whether a file that is no raw data, and may have been made anew, is there as it is here."""
+    own = store.local(url)
+    if own is not None:
+        return filecmp.cmp(path, own, shallow=False)
+    return stamp.strip('"') == hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
 def _tell(progress: Callable[[float], None], done: int, total: int, size: int) -> None:
@@ -68,7 +97,7 @@ def _tell(progress: Callable[[float], None], done: int, total: int, size: int) -
 def check(folder: Path, url: str, progress: Callable[[float], None] = lambda share: None) -> None:
     """Read back what was recorded and compare its checksums. Raises UnreadableError."""
     sums = checksums.read(folder)
-    target = store.join(url, folder.name)
+    target = _target(folder, url)
     for number, (name, known) in enumerate(sorted(sums.items()), start=1):
         digest = hashlib.sha256()
         for chunk in store.chunks(store.join(target, name), CHUNK_BYTES):

@@ -20,8 +20,7 @@ import parseVideo
 from configs import Settings
 from parseVideo import VideoSteps, Wish
 from rig.cluster import engine, planning, store, tasks
-from rig.cluster.steps import Place, Share
-from rig.drive import checksums
+from rig.cluster.steps import Place, Plan, Share
 from rig.errors import UsageError
 from rig.photo import photos
 from rig.photo.photos import Photo
@@ -29,6 +28,7 @@ from rig.photo.spacing import Every
 from tests.cluster.parts import ROOT, dask_cluster, run, s3_server, tree, write_recording
 from tests.cluster.proxy import Fate, bad_line
 from tests.cluster.stores import empty, fill
+from tests.machine import wait_for
 
 NAMES = ("car1/2026-11-22_14-03-12", "car2/2026-11-22_14-03-12", "car2/2026-11-23_09-00-00")
 PATTERN = "*/2026-11-*"
@@ -46,6 +46,16 @@ class Suicidal(VideoSteps):
             self.trap.touch()
             os._exit(1)
         return VideoSteps.make(self, share, place)
+
+
+@dataclass(frozen=True, slots=True)
+class Poisonous(VideoSteps):
+    """Ends whatever process looks at a recording with poison in it."""
+
+    def prepare(self, place: Place) -> Plan:
+        if (place.folder / "videos" / "left" / "poison.txt").exists():
+            os._exit(1)
+        return VideoSteps.prepare(self, place)
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +198,72 @@ def test_in_place_photos_of_other_cameras_stay_and_the_recording_is_as_it_was(ca
     assert recorded.items() <= tree(folder).items()
 
 
+def test_what_was_done_counts_no_longer_once_other_photos_were_begun_or_results_are_gone(
+    cars: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fleet(cars / PATTERN, tmp_path) == 0
+    wanted = tree(tmp_path / NAMES[0])
+    monkeypatch.setattr(engine.Run, "_count", interrupt)  # after the first share
+    assert fleet(cars / PATTERN, tmp_path, "--every", "1s") == 130
+    monkeypatch.undo()
+    shutil.rmtree(tmp_path / NAMES[2])
+    capsys.readouterr()
+    assert fleet(cars / PATTERN, tmp_path) == 0
+    assert "3 of them done" not in capsys.readouterr().out
+    for name in NAMES:
+        made = tree(tmp_path / name)
+        assert {path for path in made if path.endswith(".jpg")} == {path for path in wanted if path.endswith(".jpg")}
+        assert made["photos.csv"] == wanted["photos.csv"]
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_recording_of_which_something_failed_is_not_done(
+    cars: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDENCAR_PRIVACY_COMMAND", "false")
+    for _ in range(2):
+        assert fleet(cars / "car1" / "2026-*", tmp_path) == 3
+        assert "left out" in capsys.readouterr().err
+    monkeypatch.setenv("EDENCAR_PRIVACY_COMMAND", "")
+    assert fleet(cars / "car1" / "2026-*", tmp_path) == 0
+    assert photos.read_table(tmp_path / NAMES[0].rpartition("/")[2])
+
+
+def test_two_clients_of_the_same_work_do_not_harm_each_other(cars: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "parseVideo.py", str(cars / PATTERN), "--executor", "local", "--jobs", "1"]
+    both = [subprocess.Popen([*words, "--output", str(tmp_path)], cwd=ROOT) for _ in range(2)]
+    assert [one.wait(100) for one in both] == [0, 0]
+    for name in NAMES:
+        rows = photos.read_table(tmp_path / name)
+        there = {path.relative_to(tmp_path / name).as_posix() for path in (tmp_path / name).rglob("*.jpg")}
+        assert {row.photo for row in rows} == there
+    assert not list(tmp_path.rglob(f"*{store.PART_SUFFIX}"))
+
+
+def test_a_recording_that_kills_every_process_costs_only_itself(cars: Path, tmp_path: Path) -> None:
+    shutil.copytree(cars, tmp_path / "in")
+    (tmp_path / "in" / NAMES[1] / "videos" / "left" / "poison.txt").touch()
+    steps = Poisonous(Settings(), WISH)
+    orders = planning.find([str(tmp_path / "in" / PATTERN)], str(tmp_path / "out"), steps, {}, ())
+    going = engine.Run(orders, engine.LocalPool(2), lambda share: None)
+    going.run()
+    failed = [order.recording.name for order, outcome in going.outcomes if not isinstance(outcome, dict)]
+    assert failed == [NAMES[1]]
+    assert len(going.outcomes) == 3
+
+
+def test_processes_end_with_the_client(cars: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "parseVideo.py", str(cars / PATTERN), "--executor", "local", "--output", str(tmp_path)]
+    with subprocess.Popen(words, cwd=ROOT) as client:
+        wait_for(lambda: len(psutil.Process(client.pid).children(recursive=True)) > 1)
+        children = psutil.Process(client.pid).children(recursive=True)
+        client.kill()
+        wait_for(lambda: not any(child.is_running() for child in children))
+
+
 def test_a_spoilt_recording_costs_only_itself(cars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(cars, tmp_path / "in")
     for path in (tmp_path / "in" / NAMES[1]).rglob("*.ts"):
@@ -247,7 +323,9 @@ def test_a_store_that_always_fails_is_told_in_one_line(s3: dict[str, str], tmp_p
         (["nowhere/*", "--executor", "spark://x"], 2, "no recording matches"),
         (["CARS/*/2026-*", "--executor", "spark://x"], 2, "say local, or dask://HOST:PORT"),
         (["CARS/*/2026-*", "--executor", "dask://127.0.0.1:1"], 6, "no Dask scheduler answers"),
-        (["s3://*"], 2, "name at least the bucket"),
+        (["s3://*"], 2, "no part without wildcards"),
+        (["s3:/bucket/*"], 2, "say s3://bucket"),
+        (["CARS/*/2026-*", "--executor", "dask://127.0.0.1"], 2, "no HOST:PORT"),
         (["nosuch://bucket/*"], 2, "no store is called nosuch://"),
         (["CARS/*/2026-*", "--executor", "local", "--start-utc", "2026-11-22T14:03:12Z"], 2, "many recordings"),
         (["CARS/car1/2026-*", "CARS/car2/2026-11-22*", "--executor", "local", "--output", "OUT"], 2, "same results"),
@@ -286,15 +364,14 @@ def test_without_its_packages_a_fleet_is_refused_and_nothing_else_changes(cars: 
 def test_a_recording_that_is_still_being_uploaded_is_none(cars: Path, tmp_path: Path) -> None:
     shutil.copytree(cars / NAMES[0], tmp_path / "2026-11-22_14-03-12")
     (tmp_path / "2026-11-22_14-03-12" / "recording.json").unlink()
-    (tmp_path / "2026-11-22_14-03-12" / checksums.NAME).unlink()
     steps = VideoSteps(Settings(), WISH)
     with pytest.raises(UsageError, match="no recording matches"):
-        planning.find([str(tmp_path / "2026-*")], "", steps, ())
+        planning.find([str(tmp_path / "2026-*")], "", steps, {}, ())
 
 
 def test_a_process_that_is_killed_is_replaced_and_its_step_done_again(cars: Path, tmp_path: Path) -> None:
     steps = Suicidal(Settings(), WISH, trap=tmp_path / "trap")
-    orders = planning.find([str(cars / "car1" / "2026-*")], str(tmp_path / "out"), steps, ())
+    orders = planning.find([str(cars / "car1" / "2026-*")], str(tmp_path / "out"), steps, {}, ())
     told: list[float] = []
     going = engine.Run(orders, engine.LocalPool(1), told.append)
     going.run()

@@ -46,6 +46,16 @@ def test_all_files_go_and_a_second_time_only_what_is_new(recording: Path, tmp_pa
     assert again.bytes_sent < 5_000
 
 
+def test_what_was_made_anew_goes_again(recording: Path, tmp_path: Path) -> None:
+    shutil.copytree(recording, tmp_path / "output" / recording.name)
+    table = tmp_path / "output" / recording.name / "photos.csv"
+    table.write_text("one")
+    upload.upload(table.parent, str(tmp_path / "depot"))
+    table.write_text("two")
+    upload.upload(table.parent, str(tmp_path / "depot"))
+    assert (tmp_path / "depot" / recording.name / "photos.csv").read_text() == "two"
+
+
 def test_a_broken_upload_to_a_folder_goes_on_after_what_is_the_same(recording: Path, tmp_path: Path) -> None:
     source = recording / "videos" / "left" / "GX010001.MP4"
     begun = tmp_path / recording.name / "videos" / "left" / "GX010001.MP4.part"
@@ -101,6 +111,10 @@ def test_a_depot_that_cannot_be_written_is_told(recording: Path, tmp_path: Path)
     [
         (["nowhere", "s3://depot"], 2, "there is no recording nowhere"),
         (["RECORDING", "nosuch://depot"], 2, "no store is called nosuch://"),
+        (["RECORDING", "s3:/depot"], 2, "no place for recordings"),
+        (["RECORDING", "s3://"], 2, "no place for recordings"),
+        (["RECORDING", ""], 2, "no place for recordings"),
+        (["RECORDING", "RECORDING"], 2, "lies in the recording itself"),
     ],
 )
 def test_bad_input_is_told_in_one_line(
