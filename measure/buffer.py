@@ -15,10 +15,11 @@ import numpy as np
 from configs import Settings
 from configs import load as load_settings
 from measure import fifos
-from measure.fifos import Fifo, Read
-from measure.report import Bar, Table, Verdict, write_report
+from measure.fifos import Fifo, Read, said
+from measure.report import Bar, Chart, Table, Verdict, write_report
 from measure.session import USUAL_OUTPUT, tell
 from measure.stalls import Age, HeldRecorder, Hold, Loss, Opening, What, loss_of, open_camera, period_s, shift_ms
+from measure.words import phrase
 from rig import charts, cli
 from rig.camera.finding import discover
 from rig.camera.opengopro import TROUBLE, GoPro
@@ -44,7 +45,7 @@ class Stall:
     what: What
     seconds: float
     lost_datagrams: int
-    held_s: Bar | None  # None: nothing was lost
+    held_s: Bar | None  # until the first loss; None: there was none, or the index does not show where
     held_bytes: Bar | None
     missing_s: float
     shift_ms: float
@@ -67,7 +68,7 @@ class Buffers:
 
     def longest_kept(self, what: What) -> float:
         """Seconds of the longest stall of a kind that cost nothing."""
-        return max((stall.seconds for stall in self.stalls if stall.what == what and not stall.held_s), default=0.0)
+        return max((s.seconds for s in self.stalls if s.what == what and not s.lost_datagrams), default=0.0)
 
 
 def measure_buffers(
@@ -82,7 +83,7 @@ def measure_buffers(
 
     Raises DeviceError when no stream comes.
     """
-    holds: list[Hold] = []
+    stalls: list[Stall] = []
     with HeldRecorder(opening, folder, settings, nudge) as recorder:
         recorder.watch(FIRST_S)
         pace = recorder.bytes_per_s()
@@ -90,15 +91,13 @@ def measure_buffers(
             for share in SHARES:
                 seconds = share * room / pace
                 say(f"{HELD[what]} for {seconds:.1f} s")
-                holds.append(recorder.hold(what, seconds))
-                if holds[-1].lost_datagrams:
+                stalls.append(_stall(recorder.hold(what, seconds), recorder.lines))
+                if stalls[-1].held_s:
                     break
         pace = recorder.bytes_per_s()
         lost = recorder.lost()
-    lines = recorder.lines
-    stalls = tuple(_stall(hold, lines) for hold in holds)
     peace = lost - sum(stall.lost_datagrams for stall in stalls)
-    return Buffers(pace, len(lines), stalls, tuple(recorder.ages), peace), lines
+    return Buffers(pace, len(recorder.lines), tuple(stalls), tuple(recorder.ages), peace), recorder.lines
 
 
 def _stall(hold: Hold, lines: Sequence[Line]) -> Stall:
@@ -164,17 +163,22 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     libraries, reads = measure_libraries(lines, found.bytes_per_s) if "libraries" in parts else ([], [])
     _write_csv(output, found, reads)
     verdicts = [*_verdicts(found, free_s), *map(_judge_library, libraries)]
-    pace = f"{found.bytes_per_s * 8 / 1e6:.2f} Mbit/s"
     report = write_report(
         output,
         "How long the buffers hold",
-        f"{camera.model} {camera.serial}, {pace}, {found.pictures} pictures; bars hold the first lost datagram",
+        phrase(
+            "{model} {serial}, {pace:.2f} Mbit/s, {pictures} pictures; bars hold the first lost datagram",
+            model=camera.model,
+            serial=camera.serial,
+            pace=found.bytes_per_s * 8 / 1e6,
+            pictures=found.pictures,
+        ),
         verdicts,
-        [_table(found), _library_table(libraries), *_charts(found, reads)],
+        [_table(found), *_library_tables(libraries), *_charts(found, reads)],
     )
     return {
         "report": str(report),
-        "verdicts": [item.text for item in verdicts],
+        "verdicts": [str(item.text) for item in verdicts],
         "bytes_per_s": round(found.bytes_per_s),
         "disk_holds_s": round(free_s),
         "lost_in_peace": found.lost_in_peace,
@@ -192,12 +196,15 @@ def _verdicts(found: Buffers, free_s: float) -> list[Verdict]:
     verdicts = [_judge(found, what) for what in dict.fromkeys(stall.what for stall in found.stalls)]
     shift = max((abs(stall.shift_ms) for stall in found.stalls), default=0.0)
     verdicts += [
-        Verdict(f"the disk has room for {free_s / 3600:.1f} h of this stream", free_s > 3600),
-        Verdict(f"what was kept bears the times at which it came: {shift:.1f} ms off at most", shift < MOST_SHIFT_MS),
+        Verdict(phrase("the disk has room for {hours:.1f} h of this stream", hours=free_s / 3600), free_s > 3600),
+        Verdict(
+            phrase("what was kept bears the times at which it came: {shift:.1f} ms off at most", shift=shift),
+            shift < MOST_SHIFT_MS,
+        ),
     ]
     if found.lost_in_peace:
-        text = f"{found.lost_in_peace} datagrams were lost while nothing was held up: look at cable and load"
-        verdicts.append(Verdict(text, good=False))
+        text = "{lost} datagrams were lost while nothing was held up: look at cable and load"
+        verdicts.append(Verdict(phrase(text, lost=found.lost_in_peace), good=False))
     return verdicts
 
 
@@ -205,21 +212,38 @@ def _judge(found: Buffers, what: What) -> Verdict:
     loss = found.first_loss(what)
     kept = found.longest_kept(what)
     if loss is None or loss.held_s is None or loss.held_bytes is None:
-        return Verdict(f"{HELD[what]}: {kept:.1f} s cost nothing, the longest that was tried", good=True)
+        text = "{held}: {kept:.1f} s cost nothing, the longest that was tried"
+        return Verdict(phrase(text, held=HELD[what], kept=kept), good=True)
     return Verdict(
-        f"{HELD[what]}: {WORDS[what]} keeps {loss.held_s.value:.2f} ± {loss.held_s.error:.2f} s "
-        f"({loss.held_bytes.value / 1e6:.2f} MB); beyond, datagrams vanish ({loss.lost_datagrams} counted, "
-        f"{loss.missing_s:.1f} s of pictures) and the recording goes on {loss.recovered_s:.1f} s after the stall",
+        phrase(
+            "{held}: {buffer} keeps {seconds:.2f} ± {error:.2f} s ({megabytes:.2f} MB); beyond, datagrams vanish "
+            "({lost} counted, {missing:.1f} s of pictures) and the recording goes on {recovered:.1f} s after the stall",
+            held=HELD[what],
+            buffer=WORDS[what],
+            seconds=loss.held_s.value,
+            error=loss.held_s.error,
+            megabytes=loss.held_bytes.value / 1e6,
+            lost=loss.lost_datagrams,
+            missing=loss.missing_s,
+            recovered=loss.recovered_s,
+        ),
         good=loss.held_s.value > RATE_S,
     )
 
 
 def _judge_library(item: Fifo) -> Verdict:
     if item.lost_after_s is None or item.held_s is None:
-        return Verdict(f"{item.reader}: nothing was lost, {item.most_late_s:.1f} s late at most", good=True)
+        text = "{reader}: nothing was lost, {late:.1f} s late at most"
+        return Verdict(phrase(text, reader=item.reader, late=item.most_late_s), good=True)
     return Verdict(
-        f"{item.reader}: up to {item.most_late_s:.1f} s late; after a pause of {item.lost_after_s:.1f} s it had kept "
-        f"{item.held_s.value:.1f} s and {item.said}",
+        phrase(
+            "{reader}: up to {late:.1f} s late; after a pause of {pause:.1f} s it had kept {kept:.1f} s and {said}",
+            reader=item.reader,
+            late=item.most_late_s,
+            pause=item.lost_after_s,
+            kept=item.held_s.value,
+            said=said(item),
+        ),
         good=False,
     )
 
@@ -240,8 +264,8 @@ def _table(found: Buffers) -> Table:
             stall.what,
             f"{stall.seconds:.2f}",
             str(stall.lost_datagrams),
-            f"{stall.held_s.value:.2f} ± {stall.held_s.error:.2f}" if stall.held_s else "all",
-            f"{stall.held_bytes.value / 1e6:.2f} ± {stall.held_bytes.error / 1e6:.2f}" if stall.held_bytes else "all",
+            _kept(stall, stall.held_s, 1.0),
+            _kept(stall, stall.held_bytes, 1e6),
             f"{stall.missing_s:.2f}",
             f"{stall.shift_ms:+.2f}",
             f"{stall.recovered_s:.2f}",
@@ -251,9 +275,15 @@ def _table(found: Buffers) -> Table:
     return Table(headings, tuple(rows))
 
 
-def _library_table(libraries: Sequence[Fifo]) -> Table | str:
+def _kept(stall: Stall, kept: Bar | None, unit: float) -> str:
+    if kept is None:
+        return "unknown" if stall.lost_datagrams else "all"
+    return f"{kept.value / unit:.2f} ± {kept.error / unit:.2f}"
+
+
+def _library_tables(libraries: Sequence[Fifo]) -> list[Table]:
     if not libraries:
-        return ""
+        return []
     headings = ("library", "pictures", "missing", "lost after a pause of s", "kept s", "most late s", "what it did")
     rows = (
         (
@@ -263,21 +293,21 @@ def _library_table(libraries: Sequence[Fifo]) -> Table | str:
             "–" if item.lost_after_s is None else f"{item.lost_after_s:.1f}",
             "all" if item.held_s is None else f"{item.held_s.value:.2f} ± {item.held_s.error:.2f}",
             f"{item.most_late_s:.2f}",
-            item.said,
+            said(item),
         )
         for item in libraries
     )
-    return Table(headings, tuple(rows))
+    return [Table(headings, tuple(rows))]
 
 
-def _charts(found: Buffers, reads: Sequence[Read]) -> list[str]:
+def _charts(found: Buffers, reads: Sequence[Read]) -> list[Chart]:
     at = np.array([age.at_ns for age in found.ages], dtype=np.float64)
     age = charts.Series("", (at - at[0]) / NS_PER_S, np.array([age.seconds for age in found.ages]))
     begin = min((float(read.at_s[0]) for read in reads if len(read.at_s)), default=0.0)
     late = [charts.Series(read.reader, read.at_s - begin, read.late_s()) for read in reads if len(read.at_s)]
     return [
-        charts.chart("Ours: age of the newest picture on disk", "seconds", "s", [age]),
-        charts.chart("Libraries: how late each picture is, until it stays away", "seconds", "s", late),
+        Chart("Ours: age of the newest picture on disk", "seconds", "s", [age]),
+        Chart("Libraries: how late each picture is, until it stays away", "seconds", "s", late),
     ]
 
 

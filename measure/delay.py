@@ -2,7 +2,7 @@
 
 import argparse
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,23 @@ import numpy.typing as npt
 
 from configs import Settings
 from configs import load as load_settings
-from measure.report import Bar, Table, Verdict, write_report
+from measure.report import Bar, Chart, Table, Verdict, write_report
 from measure.session import SAMPLES, add_session_options, read_usage, recorded, usage_content, usage_verdicts
+from measure.words import Phrase, phrase
 from rig import charts, cli
 from rig.clock import NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, ClockCurve
 from rig.errors import NoCalibrationError, UnreadableError
-from rig.footage.video import Video, index_of, videos_of
+from rig.footage.video import MPEG_TS_CLOCK_HZ, Video, index_of, videos_of
 from rig.timing import arrival, calibration
 from rig.timing.arrival import FASTEST_PICTURES, Envelope
 from rig.timing.calibration import Context
-from rig.timing.timeline import CameraClock, combined
+from rig.timing.cameraclock import CameraClock, combined
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
 NEAR_CODE_NS = 20 * NS_PER_S  # pictures on both sides of a film of the code that tell the delay there
+NONE = np.zeros(0, dtype=np.int64)
 BY_CODES = ("qr", "qr+arrival")
 TIED_WINDOWS = 3  # the receiver's clock bends over 20 s: so many windows of 15 s share one error
 APART_NS = 120 * NS_PER_S  # films nearer than this tell no drift
@@ -47,18 +49,22 @@ class Delay:
     lost: int  # continuity errors in the stream
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Phrase:
         """The answer in a sentence."""
-        if self.growth_ms_per_h is None or self.drift_ppm is None:
-            return (
-                f"{self.camera}: arrival moves {self.slope_ms_per_h} ms an hour against the picture's own time; "
-                "without the code filmed at both ends nobody can say how much of it is the camera's clock"
+        figures = {"growth": self.growth_ms_per_h, "drift": self.drift_ppm, "slope": self.slope_ms_per_h}
+        if self.growth_ms_per_h is None:
+            text = (
+                "{camera}: arrival moves {slope} ms an hour against the picture's own time; without the code filmed "
+                "at both ends nobody can say how much of it is the camera's clock"
             )
-        grows = "grows" if self.is_growing else "does not grow measurably"
-        return (
-            f"{self.camera}: the delay {grows} ({self.growth_ms_per_h} ms an hour); "
-            f"the camera's clock drifts {self.drift_ppm} ppm"
-        )
+        elif self.is_growing:
+            text = "{camera}: the delay grows ({growth} ms an hour); the camera's clock is slow by {drift} ppm"
+        else:
+            text = (
+                "{camera}: the delay does not grow measurably ({growth} ms an hour); "
+                "the camera's clock is slow by {drift} ppm"
+            )
+        return phrase(text, camera=self.camera, **figures)
 
     @property
     def is_growing(self) -> bool:
@@ -68,11 +74,12 @@ class Delay:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The lower edge of arrival minus PTS in each 15 s, from its first value on."""
+    """The lower edge of arrival minus PTS in each 15 s, from its first value on, and what was lost until then."""
 
     camera: str
     at_s: Float64
     edge_ms: Float64
+    lost: Int64
 
 
 def measure_recording(folder: Path, settings: Settings) -> list[tuple[Delay, Series]]:
@@ -85,18 +92,23 @@ def measure_recording(folder: Path, settings: Settings) -> list[tuple[Delay, Ser
         pts, came = arrival.arrivals(item)
         edge = arrival.edges(pts, (utc.utc_ns(came) if utc else came) - pts, FASTEST_PICTURES) if len(pts) else None
         if edge is not None:
-            found.append(measure_stream(item.camera, pts, came, utc, _clock(item, context, settings), _lost(item)))
+            found.append(measure_stream(item.camera, pts, came, utc, _clock(item, context, settings), _lost_ns(item)))
     if not found:
         raise UnreadableError(f"{folder} holds no stream of two minutes or more", cure="record longer, in mode video")
     return found
 
 
 def measure_stream(
-    camera: str, pts_ns: Int64, came_ns: Int64, utc: ClockCurve | None, clock: CameraClock | None, lost: int = 0
+    camera: str,
+    pts_ns: Int64,
+    came_ns: Int64,
+    utc: ClockCurve | None,
+    clock: CameraClock | None,
+    lost_ns: Int64 = NONE,
 ) -> tuple[Delay, Series]:
     """From pictures' PTS and arrival (CLOCK_MONOTONIC) and, where there are, the receiver's clock and filmed codes.
 
-    Raises UnreadableError for less than two minutes.
+    `lost_ns` has the PTS of each break of continuity, ascending. Raises UnreadableError for less than two minutes.
     """
     came = utc.utc_ns(came_ns) if utc else came_ns
     delay = came - pts_ns
@@ -122,10 +134,11 @@ def measure_stream(
         growth_ms_per_h=growth,
         delays_ms=tuple(round(film.delay_ns / NS_PER_MS, 2) for film in at_codes),
         jitter_p95_ms=_jitter_ms(pts_ns, delay, edge),
-        lost=lost,
+        lost=len(lost_ns),
     )
     since_s = (edge.at_ns - edge.at_ns[0]) / NS_PER_S
-    return figures, Series(camera, since_s, (edge.delay_ns - edge.delay_ns[0]) / NS_PER_MS)
+    lost = np.searchsorted(lost_ns, edge.at_ns)
+    return figures, Series(camera, since_s, (edge.delay_ns - edge.delay_ns[0]) / NS_PER_MS, lost)
 
 
 def clock_drift(clock: CameraClock) -> Bar:
@@ -187,9 +200,14 @@ def _clock(item: Video, context: Context, settings: Settings) -> CameraClock | N
         return None
 
 
-def _lost(item: Video) -> int:
-    indexes = (index_of(clip) for clip in item.clips)
-    return sum(int(index.continuity_errors.sum()) for index in indexes if index is not None)
+def _lost_ns(item: Video) -> Int64:
+    pts_ns = [NONE]
+    for clip in item.clips:
+        index = index_of(clip)
+        if index is not None:
+            at_ns = index.pts * NS_PER_S // MPEG_TS_CLOCK_HZ + clip.clock_offset_ns
+            pts_ns.append(np.repeat(at_ns, index.continuity_errors))
+    return np.sort(np.concatenate(pts_ns))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -210,19 +228,26 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     _write_series(output / "delay.csv", [series for _, series in found])
     figures = [figures for figures, _ in found]
     verdicts = [Verdict(item.verdict, not item.is_growing) for item in figures]
-    verdicts += [Verdict(f"{item.camera}: {item.lost} packets lost", not item.lost) for item in figures]
+    verdicts += [
+        Verdict(phrase("{camera}: {lost} packets lost", camera=item.camera, lost=item.lost), not item.lost)
+        for item in figures
+    ]
     verdicts += usage_verdicts(usage, 3600 * figures[0].hours)
     report = write_report(
         output,
         "How late the stream comes",
-        f"recording {folder.name}, {figures[0].hours:.2f} h; every window is 15 s, bars hold 99 %",
+        phrase(
+            "recording {recording}, {hours:.2f} h; every window is 15 s, bars hold 99 %",
+            recording=folder.name,
+            hours=figures[0].hours,
+        ),
         verdicts,
-        [_table(figures), _chart([series for _, series in found]), *usage_content(output / SAMPLES)],
+        [_table(figures), *_charts([series for _, series in found]), *usage_content(output / SAMPLES)],
     )
     return {
         "recording": str(folder),
         "report": str(report),
-        "verdicts": [item.text for item in verdicts],
+        "verdicts": [str(item.text) for item in verdicts],
         "cameras": [asdict(item) for item in figures],
         "processes": [asdict(item) for item in usage],
     }
@@ -231,14 +256,21 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
 def _write_series(path: Path, found: Sequence[Series]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(("camera", "since_s", "edge_ms"))
+        table.writerow(("camera", "since_s", "edge_ms", "lost"))
         for item in found:
-            rows = zip(item.at_s, item.edge_ms, strict=True)
-            table.writerows((item.camera, round(float(at), 1), round(float(edge), 4)) for at, edge in rows)
+            rows = zip(item.at_s.tolist(), item.edge_ms.tolist(), item.lost.tolist(), strict=True)
+            table.writerows((item.camera, round(at, 1), round(edge, 4), lost) for at, edge, lost in rows)
 
 
 def _table(figures: Sequence[Delay]) -> Table:
-    headings = ("camera", "arrival - PTS ms/h", "clock ppm", "delay grows ms/h", "delay ms at codes", "jitter p95 ms")
+    headings = (
+        "camera",
+        "arrival - PTS ms/h",
+        "clock slow by ppm",
+        "delay grows ms/h",
+        "delay ms at codes",
+        "jitter p95 ms",
+    )
     return Table(
         headings,
         tuple(
@@ -255,6 +287,9 @@ def _table(figures: Sequence[Delay]) -> Table:
     )
 
 
-def _chart(found: Sequence[Series]) -> str:
-    series = [charts.Series(item.camera, item.at_s / 60, item.edge_ms) for item in found]
-    return charts.chart("Arrival minus the picture's own time, fastest pictures", "minutes", "ms", series)
+def _charts(found: Sequence[Series]) -> Iterator[Chart]:
+    edges = [charts.Series(item.camera, item.at_s / 60, item.edge_ms) for item in found]
+    yield Chart("Arrival minus the picture's own time, fastest pictures", "minutes", "ms", edges)
+    if any(item.lost.any() for item in found):
+        lost = [charts.Series(item.camera, item.at_s / 60, item.lost.astype(np.float64)) for item in found]
+        yield Chart("Packets lost so far", "minutes", "packets", lost)

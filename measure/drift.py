@@ -1,4 +1,4 @@
-"""How the clocks of several cameras drift against each other, from one code that all of them filmed."""
+"""How the clocks of several cameras drift against each other, from one code or one lamp that all of them filmed."""
 
 import argparse
 from collections.abc import Sequence
@@ -13,15 +13,17 @@ import numpy.typing as npt
 from configs import Settings
 from configs import load as load_settings
 from measure.delay import BY_CODES, clock_drift
-from measure.report import Bar, Table, Verdict, write_report
-from measure.session import add_session_options, recorded
+from measure.light import Event, common_events, find_jumps
+from measure.report import Bar, Chart, Table, Verdict, write_report
+from measure.session import CODE, LAMP, add_session_options, recorded
+from measure.words import Phrase, phrase
 from rig import charts, cli
 from rig.clock import NS_PER_MS, NS_PER_S
 from rig.errors import NoCalibrationError, UnreadableError
-from rig.footage.video import videos_of
+from rig.footage.video import Video, videos_of
 from rig.timing import calibration
 from rig.timing.calibration import Context
-from rig.timing.timeline import CameraClock, combined
+from rig.timing.cameraclock import CameraClock, combined
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
@@ -31,12 +33,11 @@ CHART_STEP_NS = 10 * NS_PER_S
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One camera's stream or file: its clock by the codes, and between which PTS it has pictures."""
+    """One camera's stream or file: its clock by the codes, and the PTS of its first picture."""
 
     camera: str
     clock: CameraClock
     first_ns: int
-    last_ns: int
 
     @property
     def first_utc_ns(self) -> int:
@@ -55,25 +56,73 @@ class Drift:
     apart_ms: tuple[Bar, ...]  # at start, middle and end of what both filmed: how far its PTS has run ahead since then
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Phrase:
         """The answer in a sentence."""
-        return (
-            f"{self.camera} and {self.other}: {self.drift_ppm} ppm, {self.apart_ms[-1]} ms over the recording; "
-            f"they began {self.start_skew_ms} ms apart"
+        return phrase(
+            "the clock of {other} gains {drift} ppm on that of {camera}, {apart} ms over the recording; "
+            "it began {skew} ms later",
+            camera=self.camera,
+            other=self.other,
+            drift=self.drift_ppm,
+            apart=self.apart_ms[-1],
+            skew=self.start_skew_ms,
         )
 
 
-def measure_recording(folder: Path, settings: Settings) -> tuple[list[Run], list[Drift]]:
+def measure_recording(folder: Path, settings: Settings) -> tuple[list[Drift], Chart]:
     """All pairs of cameras. Raises UnreadableError for one camera only, NoCalibrationError where a code is missing."""
     context = Context.of(folder)
-    runs: list[Run] = []
-    for item in videos_of(folder):
-        if item.camera in [run.camera for run in runs]:
-            continue  # a stream that was started anew has another clock
-        runs.append(Run(item.camera, calibration.camera_clock(item, context, settings), item.first_ns, item.last_ns))
-    if len(runs) < 2:
+    runs = [
+        Run(item.camera, calibration.camera_clock(item, context, settings), item.first_ns) for item in _firsts(folder)
+    ]
+    return [compare(one, other) for one, other in combinations(runs, 2)], _chart(runs)
+
+
+def measure_lamp(folder: Path) -> tuple[list[Drift], Chart]:
+    """The same by a lamp that all cameras saw, switched at the start and at the end."""
+    seen = [(item, find_jumps(item)) for item in _firsts(folder)]
+    drifts, series = [], []
+    for (one, jumps), (other, others) in combinations(seen, 2):
+        events = common_events(jumps, others)
+        drifts.append(compare_events(one, other, events))
+        at = np.array([event.at_ns for event in events], dtype=np.int64)
+        ahead = np.array([event.ahead_ns - events[0].ahead_ns for event in events])
+        series.append(charts.Series(f"{one.camera}, {other.camera}", _minutes(at), ahead / NS_PER_MS))
+    return drifts, Chart("How far the second camera's clock has run ahead of the first one's", "minutes", "ms", series)
+
+
+def _firsts(folder: Path) -> list[Video]:
+    """The first video of each camera: a stream that was started anew has another clock."""
+    videos = {item.camera: item for item in reversed(videos_of(folder))}
+    if len(videos) < 2:
         raise UnreadableError(f"{folder} has one camera only", cure="record with two or more")
-    return runs, [compare(one, other) for one, other in combinations(runs, 2)]
+    return [videos[camera] for camera in sorted(videos)]
+
+
+def compare_events(one: Video, other: Video, events: Sequence[Event]) -> Drift:
+    """One video against another by what both saw of a lamp. Raises NoCalibrationError where no drift can be told."""
+    if len(events) < 2:
+        raise NoCalibrationError(
+            f"{one.camera} and {other.camera} saw the lamp at {len(events)} places",
+            cure="switch one that both see on and off several times, at the start and at the end",
+        )
+    first, last = events[0], events[-1]
+    at, ahead, error = (np.array([getattr(e, name) for e in events]) for name in ("at_ns", "ahead_ns", "error_ns"))
+    drift = (last.ahead_ns - first.ahead_ns) / (last.at_ns - first.at_ns)
+    drift_error = _error_ms([first.error_ns, last.error_ns]) * NS_PER_MS / (last.at_ns - first.at_ns)
+    before_ns = first.at_ns - one.first_ns
+    skew_ns = other.first_ns - one.first_ns - (first.ahead_ns - drift * before_ns)
+    apart = [Bar(0.0, 0.0)]  # by definition
+    for at_ns in ((first.at_ns + last.at_ns) // 2, last.at_ns):
+        away_ns, away_error_ns = (float(np.interp(at_ns, at, values)) for values in (ahead, error))
+        apart.append(Bar((away_ns - first.ahead_ns) / NS_PER_MS, _error_ms([first.error_ns, away_error_ns])))
+    return Drift(
+        camera=one.camera,
+        other=other.camera,
+        start_skew_ms=Bar(skew_ns / NS_PER_MS, _error_ms([first.error_ns, drift_error * before_ns])),
+        drift_ppm=Bar(drift * 1e6, drift_error * 1e6),
+        apart_ms=tuple(apart),
+    )
 
 
 def compare(one: Run, other: Run) -> Drift:
@@ -133,31 +182,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Tell how the clocks of two or more cameras run apart, from one code shown to all of them.",
     )
     add_session_options(parser)
+    parser.add_argument(
+        "--light", action="store_true", help="by a lamp that all see, switched on and off, instead of the code"
+    )
     return cli.run(parser, _run, lambda result: "\n".join([*result["verdicts"], result["report"]]), argv)
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
     settings = load_settings()
-    folder, output = recorded(options, settings, "drift")
-    runs, drifts = measure_recording(folder, settings)
+    folder, output = recorded(options, settings, "drift", LAMP if options.light else CODE)
+    drifts, curves = measure_lamp(folder) if options.light else measure_recording(folder, settings)
     verdicts = [Verdict(drift.verdict, good=True) for drift in drifts]
     report = write_report(
         output,
         "How the cameras' clocks drift",
-        f"recording {folder.name}; bars hold 99 %",
+        phrase("recording {recording}; bars hold 99 %", recording=folder.name),
         verdicts,
-        [_table(drifts), _chart(runs)],
+        [_table(drifts), curves],
     )
     return {
         "recording": str(folder),
         "report": str(report),
-        "verdicts": [item.text for item in verdicts],
+        "verdicts": [str(item.text) for item in verdicts],
         "pairs": [asdict(drift) for drift in drifts],
     }
 
 
 def _table(drifts: Sequence[Drift]) -> Table:
-    headings = ("cameras", "drift ppm", "middle ms", "end ms", "began apart ms")
+    headings = ("cameras", "gains ppm", "by the middle ms", "by the end ms", "began later by ms")
     rows = (
         (f"{d.camera}, {d.other}", str(d.drift_ppm), str(d.apart_ms[1]), str(d.apart_ms[2]), str(d.start_skew_ms))
         for d in drifts
@@ -165,7 +217,7 @@ def _table(drifts: Sequence[Drift]) -> Table:
     return Table(headings, tuple(rows))
 
 
-def _chart(runs: Sequence[Run]) -> str:
+def _chart(runs: Sequence[Run]) -> Chart:
     """Each camera's own time against UTC, from the first film of the code on, with the films as dots."""
     series = []
     for run in runs:
@@ -175,7 +227,7 @@ def _chart(runs: Sequence[Run]) -> str:
         zero = films[0] - int(run.clock.utc_ns(films[:1])[0])
         series.append(charts.Series(run.camera, _minutes(pts), (pts - run.clock.utc_ns(pts) - zero) / NS_PER_MS))
         series.append(charts.Series("", _minutes(films), (films - utc - zero) / NS_PER_MS, points=True))
-    return charts.chart("The camera's own time ahead of UTC; dots: the films of the code", "minutes", "ms", series)
+    return Chart("The camera's own time ahead of UTC; dots: the films of the code", "minutes", "ms", series)
 
 
 def _minutes(pts_ns: Int64) -> Float64:

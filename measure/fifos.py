@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from measure.report import Bar
-from measure.stalls import KEPT_PACE_S, positions_of
+from measure.stalls import KEPT_PACE_S, STEP, positions_of
+from measure.words import Phrase, phrase
 from rig.clock import NS_PER_S
 from rig.footage.tail import Line
 
@@ -33,7 +34,6 @@ CATCH_UP = 0.5  # of a pause: so long it may take to read what has come meanwhil
 READY_S = 30.0
 LATE_S = 10.0  # what the readers may be behind at the end
 MEET_S = 1.0  # until a reader has opened its port
-STEP = 1.5  # of a picture's time: a longer one between two pictures lacks some
 
 
 class Piece(NamedTuple):
@@ -155,7 +155,6 @@ class Fifo:
     held_s: Bar | None  # of the stream, from the begin of that pause to the first picture that is missing
     most_late_s: float
     has_ended: bool  # it gave up long before the stream ended
-    said: str
 
 
 def needed_s(pauses_s: Sequence[float]) -> float:
@@ -224,14 +223,16 @@ def judge(read: Read, period_s: float, end_s: float) -> Fifo:
         held_s=held,
         most_late_s=float(late.max()) if len(late) else 0.0,
         has_ended=has_ended,
-        said=_say(missing, has_ended),
     )
 
 
-def _say(missing: int, has_ended: bool) -> str:
-    if has_ended:
-        return "gave up"
-    return f"went on, {missing} pictures missing without a word" if missing else "kept all"
+def said(found: Fifo) -> Phrase:
+    """What a reader did, in a few words."""
+    if found.has_ended:
+        return phrase("gave up")
+    if found.missing:
+        return phrase("went on, {missing} pictures missing without a word", missing=found.missing)
+    return phrase("kept all")
 
 
 def _read(pipe: Connection, reader: Reader, port: int, pauses_s: tuple[float, ...]) -> None:

@@ -23,6 +23,7 @@ from configs import load as load_settings
 from measure import chart
 from measure.report import Table, Verdict, write_report
 from measure.session import USUAL_OUTPUT, tell
+from measure.words import Phrase, phrase
 from rig import cli
 from rig.camera.finding import discover
 from rig.camera.opengopro import GoPro
@@ -80,9 +81,9 @@ class Failure:
     reason: str
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Phrase:
         """The failure in a sentence."""
-        return f"{self.camera}, {self.setting}: {self.reason}"
+        return phrase("{camera}, {setting}: {reason}", camera=self.camera, setting=self.setting, reason=self.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,13 +260,15 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
             failures.append(Failure(camera.serial, setting, str(error)))
     output.mkdir(parents=True, exist_ok=True)
     verdicts = [*_recommend(found), *(Verdict(item.verdict, good=False) for item in failures)]
-    about = f"{len(found)} films; a row counts when half of its codes are read in half of the pictures"
+    about = phrase(
+        "{films} films; a row counts when half of its codes are read in half of the pictures", films=len(found)
+    )
     report = write_report(
         output, "Which field of view reads characters best", about, verdicts, [_table(found, failures)]
     )
     return {
         "report": str(report),
-        "verdicts": [item.text for item in verdicts],
+        "verdicts": [str(item.text) for item in verdicts],
         "settings": [asdict(item) for item in sorted(found, key=lambda item: (item.camera, item.rank))],
         "failures": [asdict(item) for item in failures],
     }
@@ -283,11 +286,17 @@ def _recommend(found: Sequence[Sharpness]) -> Iterator[Verdict]:
     for camera in dict.fromkeys(item.camera for item in found):
         best = min((item for item in found if item.camera == camera), key=lambda item: item.rank)
         if best.smallest_module_mm is None:
-            yield Verdict(f"{camera}: no setting read any row; move the chart nearer", good=False)
+            yield Verdict(phrase("{camera}: no setting read any row; move the chart nearer", camera=camera), good=False)
         else:
             yield Verdict(
-                f"{camera}: {best.setting} reads best: modules of {best.smallest_module_mm:g} mm, letters of about "
-                f"{chart.LETTER_MODULES * best.smallest_module_mm:.1f} mm at this distance; wider lenses see more",
+                phrase(
+                    "{camera}: {setting} reads best: modules of {module:g} mm, letters of about {letter:.1f} mm at "
+                    "this distance; wider lenses see more",
+                    camera=camera,
+                    setting=best.setting,
+                    module=best.smallest_module_mm,
+                    letter=chart.LETTER_MODULES * best.smallest_module_mm,
+                ),
                 good=True,
             )
 

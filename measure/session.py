@@ -16,8 +16,9 @@ import psutil
 import requests
 
 from configs import Settings
-from measure.report import Table, Verdict
-from rig.charts import Series, chart
+from measure.report import Chart, Table, Verdict
+from measure.words import phrase
+from rig.charts import Series
 from rig.errors import DeviceError, UnreadableError, UsageError
 
 Float64 = npt.NDArray[np.float64]
@@ -30,13 +31,25 @@ ANSWER_S = 30.0
 POLL_S = 1.0
 SAMPLE_S = 10.0
 SHORTEST_HOURS, LONGEST_HOURS = 0.05, 24.0
-SHOW_AT = (0.0, 0.5, 1.0)  # shares of the time at which the code is to be filmed
-CODE_S = 8.0  # how long the code is to be shown: some 200 pictures
+SHOW_AT = (0.0, 0.5, 1.0)  # shares of the time at which the cameras are shown something
 FETCHING_S = 600.0
 SAMPLE_COLUMNS = ("elapsed_s", "process", "pid", "memory_mb", "cpu_s", "descriptors")
 SAMPLES = "processes.csv"
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """What the cameras are to be shown, in words for the crew, and for how long."""
+
+    words: str
+    seconds: float
+
+
+# The simulated crew waits for these words (simulator/measure.py).
+CODE = Show("show the page /qrcode to each camera now, for 8 s", 8.0)  # some 200 pictures
+LAMP = Show("switch a lamp that all cameras see on and off now, 8 times, each more than a second", 26.0)
 
 
 def tell(text: str) -> None:
@@ -92,6 +105,7 @@ class Session:
     server: Server
     recordings: Path  # the server's output folder
     seconds: float
+    show: Show = CODE
 
     def record(self, output: Path, say: Say = tell) -> Path:
         """Record; keep the samples of all processes in `output`; the folder of the recording on this machine."""
@@ -113,7 +127,7 @@ class Session:
 
     def _watch(self, samples: Path, say: Say) -> None:
         began = time.monotonic()
-        prompts = [share * max(0.0, self.seconds - CODE_S) for share in SHOW_AT]
+        prompts = [share * max(0.0, self.seconds - self.show.seconds) for share in SHOW_AT]
         with samples.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(SAMPLE_COLUMNS)
@@ -121,9 +135,7 @@ class Session:
             while (elapsed := time.monotonic() - began) < self.seconds:
                 if prompts and elapsed >= prompts[0]:
                     prompts.pop(0)
-                    say(
-                        f"show the page /qrcode to each camera now, for {CODE_S:.0f} s"
-                    )  # the simulated crew waits for it
+                    say(self.show.words)
                 if elapsed >= due:
                     due += SAMPLE_S
                     table.writerows((round(elapsed, 1), *row) for row in self._sample())
@@ -200,13 +212,20 @@ def usage_verdicts(usage: Sequence[Usage], seconds: float) -> list[Verdict]:
     steady = all(item.descriptors_last <= item.descriptors_first for item in usage)
     grows = worst.memory_mb_per_hour > MOST_MEMORY_MB_PER_HOUR
     return [
-        Verdict(f"memory of the hungriest process ({worst.process}): {worst.memory_mb_per_hour:+.2f} MB/h", not grows),
+        Verdict(
+            phrase(
+                "memory of the hungriest process ({process}): {slope:+.2f} MB/h",
+                process=worst.process,
+                slope=worst.memory_mb_per_hour,
+            ),
+            not grows,
+        ),
         Verdict("open files stay the same" if steady else "open files become more", steady),
     ]
 
 
-def usage_content(samples: Path) -> list[Table | str]:
-    """Table and chart of what the processes used; nothing without samples."""
+def usage_content(samples: Path) -> list[Table | Chart]:
+    """Table and charts of what the processes used; nothing without samples."""
     usage = read_usage(samples)
     if not usage:
         return []
@@ -221,13 +240,16 @@ def usage_content(samples: Path) -> list[Table | str]:
         for item in usage
     )
     headings = ("process", "memory MB", "MB/h", "of a core", "open files")
-    return [Table(headings, rows), chart("Memory", "minutes", "MB", _memory_series(samples))]
-
-
-def _memory_series(samples: Path) -> list[Series]:
+    memory, processor = [], []
+    for pid, mine in _by_process(samples).items():
+        name = f"{mine[0]['process']} {pid}"
+        at, megabytes, cpu_s = (_column(mine, key) for key in ("elapsed_s", "memory_mb", "cpu_s"))
+        memory.append(Series(name, at / 60, megabytes))
+        processor.append(Series(name, at[1:] / 60, 100 * np.diff(cpu_s) / np.diff(at)))
     return [
-        Series(f"{rows[0]['process']} {pid}", _column(rows, "elapsed_s") / 60, _column(rows, "memory_mb"))
-        for pid, rows in _by_process(samples).items()
+        Table(headings, rows),
+        Chart("Memory", "minutes", "MB", memory),
+        Chart("Processor", "minutes", "% of a core", processor),
     ]
 
 
@@ -264,7 +286,7 @@ def add_session_options(parser: argparse.ArgumentParser) -> None:
     add("--output", type=Path, help=f"folder of the report (default: {USUAL_OUTPUT}/NAME-TIME)")
 
 
-def recorded(options: argparse.Namespace, settings: Settings, name: str) -> tuple[Path, Path]:
+def recorded(options: argparse.Namespace, settings: Settings, name: str, show: Show = CODE) -> tuple[Path, Path]:
     """The folder of the recording that was named or made, and the one of the report, which is made.
 
     Raises UsageError for a time that measures nothing, UnreadableError for a folder that is no recording.
@@ -280,5 +302,5 @@ def recorded(options: argparse.Namespace, settings: Settings, name: str) -> tupl
         raise UsageError(f"--hours {options.hours:g} is not between 0.05 and 24", cure="say for instance --hours 2")
     output.mkdir(parents=True, exist_ok=True)
     server = Server(options.server, options.pin)
-    session = Session(server, Path(options.recordings or settings.output), options.hours * 3600)
+    session = Session(server, Path(options.recordings or settings.output), options.hours * 3600, show)
     return session.record(output), output

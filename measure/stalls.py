@@ -37,6 +37,7 @@ POLL_S = 0.02
 NUDGE_S = 2.5  # a GoPro sleeps when it hears nothing
 KEPT_PACE_S = 0.3  # as old as the newest picture on disk is while nothing holds up the recorder, and a bit
 LONGEST_RECOVERY_S = 60.0
+STEP = 1.5  # of a picture's time: a longer one between two pictures lacks some
 CALM_S = 3.0  # before and after a stall: how the pictures come then
 
 
@@ -142,12 +143,12 @@ class HeldRecorder:
 
     def bytes_per_s(self) -> float:
         """The stream's pace, by the pictures on disk that follow each other without a loss. Raises DeviceError."""
-        steps_s = np.diff(pts_ns_of(self.lines)) / NS_PER_S if len(self.lines) > 1 else np.array([])
-        whole = steps_s == np.median(steps_s) if len(steps_s) else np.array([], dtype=bool)
-        whole &= np.array([line.errors == 0 for line in self.lines[1:]], dtype=bool)
+        steps = np.diff(ticks_of(self.lines)) if len(self.lines) > 1 else np.zeros(0, dtype=np.int64)
+        whole = steps == np.median(steps) if len(steps) else np.zeros(0, dtype=np.bool_)
+        whole &= np.array([line.errors == 0 for line in self.lines[1:]], dtype=np.bool_)
         if not whole.any():
             raise DeviceError("no pictures come", cure="look at the camera")
-        return float(np.diff(positions_of(self.lines))[whole].sum() / steps_s[whole].sum())
+        return float(np.diff(positions_of(self.lines))[whole].sum() * PTS_HZ / steps[whole].sum())
 
     def _ask(self, what: str, seconds: float) -> Any:
         self._pipe.send((what, seconds))
@@ -219,32 +220,37 @@ def _write_late(answers: threading.Event, write: Callable[[int, Any], int], desc
 class Loss:
     """What a stall cost: the buffers' room until the first datagram was lost, and what the recording lacks."""
 
-    held_s: Bar
+    held_s: Bar  # at the stream's pace
     held_bytes: Bar
     missing_s: float  # from the last whole picture to the next key picture
 
 
 def loss_of(lines: Sequence[Line], hold: Hold) -> Loss | None:
-    """From a recording's index; None when nothing is missing from a stall on."""
+    """From a recording's index; None when nothing seems to be missing from a stall on.
+
+    A loss of 16 packets or a multiple of that leaves the counters right; mostly a picture is missing then.
+    """
     arrival = np.array([line.arrival_monotonic_ns for line in lines], dtype=np.int64)
     errors = np.array([line.errors for line in lines])
-    around = (arrival > hold.begin_ns) & (arrival < hold.end_ns + CALM_S * NS_PER_S) & (errors > 0)
+    ticks, period = ticks_of(lines), period_s(lines)
+    skips = np.diff(ticks, prepend=0) > STEP * period * PTS_HZ
+    around = (arrival > hold.begin_ns) & (arrival < hold.end_ns + CALM_S * NS_PER_S) & ((errors > 0) | skips)
     if not around.any():
         return None
     first = int(np.argmax(around))
-    period_ns = period_s(lines) * NS_PER_S
     position = positions_of(lines)
     largest = float(np.diff(position).max())
     before = max(0, first - 1)
-    # The datagram may have been one of the line's own picture, of the one before, or the first of the next.
-    is_near = arrival[first] - arrival[before] < 1.5 * period_ns
-    last_ns = float(arrival[first] if is_near else arrival[before]) + 2 * period_ns
     begin = float(np.interp(hold.begin_ns, arrival, position))
+    is_near = arrival[first] - arrival[before] < STEP * period * NS_PER_S
     after = first + 1 if is_near and first + 1 < len(lines) else first
+    since = max(0, int(np.searchsorted(arrival, hold.begin_ns)) - 1)
     keys = [number for number in range(first + 1, len(lines)) if lines[number].key]
     whole = keys[0] if keys else len(lines) - 1
     return Loss(
-        held_s=_between((arrival[before] - hold.begin_ns) / NS_PER_S, (last_ns - hold.begin_ns) / NS_PER_S),
+        # By the pictures' own time: they may come unevenly. The datagram was one of the picture before, of the line's
+        # own where that came next, or the first of the next.
+        held_s=Bar(float(ticks[before] - ticks[since]) / PTS_HZ, period),
         held_bytes=_between(position[before] - begin - largest, position[after] - begin + largest),
         missing_s=pts_after(lines[whole].pts_90khz, lines[before].pts_90khz) / PTS_HZ,
     )
@@ -253,7 +259,7 @@ def loss_of(lines: Sequence[Line], hold: Hold) -> Loss | None:
 def shift_ms(lines: Sequence[Line], hold: Hold) -> float:
     """How much later the pictures from a stall on came, by the kernel's stamps, than those before it."""
     arrival = np.array([line.arrival_monotonic_ns for line in lines], dtype=np.int64)
-    delay = arrival - pts_ns_of(lines)
+    delay = arrival - ticks_of(lines) * NS_PER_S // PTS_HZ
     before = (arrival > hold.begin_ns - CALM_S * NS_PER_S) & (arrival <= hold.begin_ns)
     since = (arrival > hold.begin_ns) & (arrival < hold.end_ns + CALM_S * NS_PER_S)
     if not before.any() or not since.any():
@@ -261,15 +267,14 @@ def shift_ms(lines: Sequence[Line], hold: Hold) -> float:
     return float(np.median(delay[since]) - np.median(delay[before])) / NS_PER_MS
 
 
-def pts_ns_of(lines: Sequence[Line]) -> Int64:
-    """The pictures' own time from the first one on."""
-    ticks = [pts_after(line.pts_90khz, lines[0].pts_90khz) for line in lines]
-    return np.array(ticks, dtype=np.int64) * NS_PER_S // PTS_HZ
+def ticks_of(lines: Sequence[Line]) -> Int64:
+    """The pictures' own time from the first one on, in ticks of 90 kHz."""
+    return np.array([pts_after(line.pts_90khz, lines[0].pts_90khz) for line in lines], dtype=np.int64)
 
 
 def period_s(lines: Sequence[Line]) -> float:
     """From picture to picture."""
-    return float(np.median(np.diff(pts_ns_of(lines)))) / NS_PER_S
+    return float(np.median(np.diff(ticks_of(lines)))) / PTS_HZ
 
 
 def positions_of(lines: Sequence[Line]) -> Float64:

@@ -27,6 +27,7 @@ from simulator.hero.rtc import Rtc
 from simulator.hero.sensor import Sensor, Size, Truth
 from simulator.hero.stream import Counts, Latency
 from simulator.hero.webcam import Outlet
+from simulator.lamp import Lamp
 from simulator.led import Led
 from simulator.phone import Phone
 from simulator.world import Crystal, Street, World
@@ -43,7 +44,7 @@ class Camera:
     """A camera that is plugged in between `start` and `stop`; a context manager does both.
 
     `crystal` stamps the frames, None is a typical one; `size` is the height of the largest picture it can draw.
-    `truth` is a folder that gets `frames-<serial>.csv`. `phone`, `led` and `faults` may be changed while it runs.
+    `truth` is a folder that gets `frames-<serial>.csv`. `phone`, `led`, `lamp`, `faults` may be changed while it runs.
     Raises ValueError for an unknown model, FaultError for an unknown fault, OSError when the port is taken.
     """
 
@@ -142,6 +143,15 @@ class Camera:
     @led.setter
     def led(self, led: Led | None) -> None:
         self._sensor.led = led
+
+    @property
+    def lamp(self) -> Lamp | None:
+        """The lamp over all that it sees."""
+        return self._sensor.lamp
+
+    @lamp.setter
+    def lamp(self, lamp: Lamp | None) -> None:
+        self._sensor.lamp = lamp
 
     def press_shutter(self) -> None:
         """Somebody presses the button on the camera: it begins to record, or ends it."""

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from simulator import camera_faults, receiver
 from simulator.camera import Camera
+from simulator.lamp import BLINKS, Lamp, blinks
 from simulator.led import Led, LedWire
 from simulator.page import Page
 from simulator.phone import Phone
@@ -34,6 +35,7 @@ SECOND_NS = 1_000_000_000
 CAMERA_START_S = 60.0
 CAMERA_ANSWER_S = 10.0
 STOP_S = 5.0
+BLINK_LEAD_NS = SECOND_NS  # each camera hears of it before it happens
 NICENESS = -10
 AUTOGROUP = Path("/proc/self/autogroup")
 LOCALHOST = "127.0.0.1"
@@ -108,6 +110,13 @@ class SetPhone:
 @dataclass(frozen=True, slots=True)
 class SetLed:
     """To a camera's process: this is how the LED beside the phone has blinked lately."""
+
+    edges: tuple[tuple[int, bool], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetLamp:
+    """To a camera's process: this is how the lamp over everything is about to blink."""
 
     edges: tuple[tuple[int, bool], ...]
 
@@ -235,6 +244,8 @@ def _obey(camera: Camera, message: object) -> object:
         camera.phone = message.phone
     elif isinstance(message, SetLed):
         camera.led = Led(message.edges)
+    elif isinstance(message, SetLamp):
+        camera.lamp = Lamp(message.edges)
     elif isinstance(message, SetFault):
         if message.value is None:
             camera.faults.pop(message.name, None)
@@ -304,7 +315,7 @@ class Car:
         self.street = Street(plan.seed, now_ns)
         self.cameras: list[CameraProcess] = []
         self._clock = PhoneClock(self.world, plan.phone_offset_s, plan.phone_rate_ppm)
-        self._phone = _make_phone(plan, now_ns)
+        self._phone = make_phone(plan, now_ns)
         self._phone_log: list[dict[str, int | None]] = []
         self._page: Page | None = None
         self._showing = threading.Lock()
@@ -351,6 +362,10 @@ class Car:
         with self._showing:
             self._turn(replace(self._phone, shown=self._hidden(self.world.utc_ns())))
             self._close_page()
+
+    def blink(self) -> None:
+        """Switch the lamp over all that the cameras see on and off, some times from a moment from now on."""
+        self._tell_all(SetLamp(blinks(self.world.utc_ns() + BLINK_LEAD_NS, self.plan.seed)))
 
     def set_fault(self, device: str, name: str, value: float | None) -> None:
         """Switch a fault of `receiver` or of a camera (its label or serial) on, or off with None.
@@ -438,14 +453,15 @@ class Car:
         (self.truth / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def _make_phone(plan: CarPlan, now_ns: int) -> Phone:
+def make_phone(plan: CarPlan, now_ns: int) -> Phone:
+    """The phone as it is before it is shown to anybody."""
     phone = Phone(refresh_hz=plan.phone_refresh_hz, phase_ns=now_ns)
     # Its own figure is the delay of the screen's top row; the code is in the middle.
     return replace(phone, latency_ms=plan.display_latency_ms - phone.scan_out_ms / 2)
 
 
 class Control(ThreadingHTTPServer):
-    """What a test or the demo tells the car while it drives: POST /phone and /fault, GET / and /counters."""
+    """What a test or the demo tells the car while it drives: POST /phone, /lamp and /fault, GET / and /counters."""
 
     daemon_threads = True
 
@@ -474,7 +490,7 @@ class _ControlHandler(BaseHTTPRequestHandler):
         self._answer({"/": self._state, "/counters": lambda: self.server.car.counters()})
 
     def do_POST(self) -> None:
-        self._answer({"/phone": self._phone, "/fault": self._fault})
+        self._answer({"/phone": self._phone, "/lamp": self._lamp, "/fault": self._fault})
 
     def log_message(self, *_: object) -> None:
         """Say nothing: stderr belongs to the car."""
@@ -512,6 +528,10 @@ class _ControlHandler(BaseHTTPRequestHandler):
             return {"shown": False}
         measured = self.server.car.show_phone(str(body["clock"]))
         return {"shown": True, "offset_ns": measured.offset_ns, "bound_ns": measured.bound_ns}
+
+    def _lamp(self) -> dict[str, Any]:
+        self.server.car.blink()
+        return {"blinks": BLINKS}
 
     def _fault(self) -> dict[str, Any]:
         body = self._body()

@@ -310,7 +310,8 @@ def _report(verdict: Verdict, folder: Path, frames: dict[str, Any], say: Say) ->
     sent, late, left_out = (sum(counts[name] for counts in frames.values()) for name in ("sent", "late", "left_out"))
     if late or left_out:
         say(f"this machine was busy: of {sent + left_out} pictures {late} were sent late and {left_out} not drawn")
-    names = ", ".join(sorted(f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir()))
+    shown = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    names = ", ".join(sorted(f"{path.name}/" if path.is_dir() else path.name for path in shown))
     say(f"\nthe result: {folder}\n  with {names}")
     say("with real devices:")
     for line in REAL_DEVICES:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.facade import VIEW_HEIGHT_M, draw_street
+from simulator.lamp import Lamp
 from simulator.led import Led
 from simulator.paint import BLACK, GREY, WHITE, Picture, Planes
 from simulator.phone import Phone
@@ -44,6 +45,7 @@ class Film:
         phone: Phone | None = None,
         led: Led | None = None,
         still: Planes | None = None,
+        lamp: Lamp | None = None,
     ) -> av.VideoFrame:
         """The picture whose middle row has its mid-exposure at `utc_ns`, marked with `number` (below 2^24).
 
@@ -60,6 +62,8 @@ class Film:
             self._screen.draw(planes, *self._sway(utc_ns), utc_ns, phone)
         if led is not None:
             led.draw(planes, utc_ns)
+        if lamp is not None:
+            lamp.draw(planes, utc_ns)
         self._number.draw(planes, number)
         return frame
 

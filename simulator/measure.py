@@ -1,22 +1,27 @@
-"""A measurement of the simulated car: the product's own command, with somebody who shows the code when it asks."""
+"""A measurement of the simulated car: the product's own command, with somebody who shows what it asks for."""
 
 import argparse
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
+from simulator.car import CarPlan
 from simulator.demo import choose_port
-from simulator.stage import PROJECT, Api, DemoError, real_server, show_phone, simulated_car
+from simulator.hours import write_recording
+from simulator.stage import PROJECT, Api, DemoError, blink_lamp, real_server, show_phone, simulated_car
 
 USUAL_PORT = 5000
-ASKED = "show the page /qrcode"  # what the command says when it wants the code
+ASKED_CODE, ASKED_LAMP = "show the page /qrcode", "switch a lamp"  # what the command says when it wants one
 SHOWN_S = 8.0
-EXIT_INTERRUPTED = 130
+LONG_RUNS = ("delay", "drift")  # hours that are told from times alone
+USUAL_HOURS = 2.0
+EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -27,6 +32,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cameras", type=int, default=2)
     parser.add_argument("--size", type=int, choices=(1080, 720), default=720, help="rows of a picture (%(default)s)")
     parser.add_argument("--chart-m", type=float, default=0.4, help="for fov: metres to the chart (%(default)g)")
+    parser.add_argument(
+        "--speed",
+        action="store_true",
+        help="for delay and drift: do not live through the hours, write at once what their clocks would have left; "
+        "no buffer, loss or memory is in it",
+    )
+    parser.add_argument("--anti-flicker", type=int, choices=(50, 60), default=60, help="50: 25 pictures a second")
     parser.add_argument("--latency-growth-ms-per-h", type=float, default=0.0, help="of the cameras' streams")
     parser.add_argument("--keep", type=Path, default=Path("output"), help="folder of the recording (%(default)s)")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="VERB ...", help="as after ./edencar measure")
@@ -43,7 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             tempfile.TemporaryDirectory(prefix="edencar-measure-") as scratch,
             (recordings / "measure-server.log").open("w", encoding="utf-8") as log,
         ):
-            if options.command[:1] in (["fov"], ["buffer"]):
+            verb = options.command[0] if options.command else ""
+            if options.speed:
+                return _hurry(options, verb, recordings)
+            if verb in ("fov", "buffer"):
                 return _lend_cameras(options, Path(scratch), log)
             return _drive(options, recordings, Path(scratch), log)
     except KeyboardInterrupt:
@@ -66,13 +81,36 @@ def _lend_cameras(options: argparse.Namespace, scratch: Path, log: TextIO) -> in
 
 def _drive(options: argparse.Namespace, recordings: Path, scratch: Path, log: TextIO) -> int:
     port = choose_port(USUAL_PORT, lambda text: print(text, file=sys.stderr))
-    more = ("--latency-growth-ms-per-h", str(options.latency_growth_ms_per_h))
+    more = ["--latency-growth-ms-per-h", str(options.latency_growth_ms_per_h)]
+    more += ["--anti-flicker", str(options.anti_flicker)]
     with (
         simulated_car(options.cameras, options.size, scratch, log, more) as car,
         real_server(car, recordings, port, log) as api,
     ):
         command = _command([*options.command, "--server", api.url, "--recordings", str(recordings)])
         return _measure(command, api, car["control"])
+
+
+def _hurry(options: argparse.Namespace, verb: str, recordings: Path) -> int:
+    """Without car and server: the recording of some hours, then the command on it."""
+    if verb not in LONG_RUNS:
+        print(f"measure: --speed goes with {' and '.join(LONG_RUNS)} only", file=sys.stderr)
+        return EXIT_USAGE
+    asked = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    asked.add_argument("--hours", type=float, default=USUAL_HOURS)
+    asked.add_argument("--light", action="store_true")
+    wanted, _ = asked.parse_known_args(options.command[1:])
+    plan = CarPlan(
+        cameras=options.cameras,
+        anti_flicker_hz=options.anti_flicker,
+        latency_growth_ms_per_h=options.latency_growth_ms_per_h,
+    )
+    began_s = time.monotonic()
+    folder = recordings / time.strftime("simulated-%Y%m%dT%H%M%SZ", time.gmtime())
+    write_recording(folder, plan, wanted.hours, time.time_ns(), wanted.light)
+    took_s = time.monotonic() - began_s
+    print(f"{wanted.hours:g} h written in {took_s:.0f} s: {folder}", file=sys.stderr)
+    return subprocess.call(_command([*options.command, str(folder)]), cwd=PROJECT)
 
 
 def _command(arguments: Sequence[str]) -> list[str]:
@@ -85,8 +123,10 @@ def _measure(command: Sequence[str], api: Api, control: str) -> int:
         try:
             for line in process.stderr:
                 print(line, end="", file=sys.stderr, flush=True)
-                if line.startswith(ASKED):
+                if line.startswith(ASKED_CODE):
                     _show(api, control)
+                elif line.startswith(ASKED_LAMP):
+                    blink_lamp(control)
         finally:
             process.terminate()
     return process.returncode

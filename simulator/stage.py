@@ -166,14 +166,22 @@ def _has_devices(status: dict[str, Any], cameras: int) -> bool:
 
 def show_phone(control: str, clock: str | None) -> dict[str, Any]:
     """Have the car's phone show the code after it has asked a clock (an URL), or put it away; what it measured."""
-    body = {"show": True, "clock": clock} if clock else {"show": False}
+    return _tell_car(control, "phone", {"show": True, "clock": clock} if clock else {"show": False})
+
+
+def blink_lamp(control: str) -> None:
+    """Have the lamp over all that the cameras see switched on and off, some times."""
+    _tell_car(control, "lamp", {})
+
+
+def _tell_car(control: str, what: str, body: dict[str, Any]) -> dict[str, Any]:
     try:
-        response = requests.post(f"{control}/phone", json=body, timeout=ANSWER_S)
+        response = requests.post(f"{control}/{what}", json=body, timeout=ANSWER_S)
         answer: dict[str, Any] = response.json()
     except (requests.RequestException, ValueError) as error:
         raise DemoError(f"the simulated car does not answer ({error})") from error
     if not response.ok:
-        raise DemoError(f"the simulated phone failed: {answer.get('error')}")
+        raise DemoError(f"the simulated {what} failed: {answer.get('error')}")
     return answer
 
 

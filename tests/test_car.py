@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,9 +22,9 @@ from rig.errors import ConflictError, DeviceError, DeviceNotFoundError, NoSpaceE
 from rig.recordings import FETCHING, FINISHED, INTERRUPTED, RECORDING, Recordings
 from rig.status import CarStatus, StorageNow, TimeNow, other_problems
 from rig.workers import Link, StartCapture, StopCapture, Worker
-from tests.test_gopro import make_camera
+from tests.gopros import make_camera
+from tests.machine import PATIENCE_S, wait_for
 
-PROMPT_S = 40.0  # this machine is shared; a quiet one needs a fortieth
 GNSS_AHEAD_NS = 7_000_000_000
 PLENTY_BYTES = 1 << 40
 
@@ -90,13 +90,6 @@ class Street:
     def discover(self, _addresses: Sequence[str]) -> list[FoundCamera]:
         self.looks += 1
         return [FoundCamera(address.split(" ")[0], "HERO12 Black", address, "127.0.0.1") for address in self.cameras]
-
-
-def wait_for(condition: Callable[[], object], timeout_s: float = PROMPT_S) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 @contextmanager
@@ -436,7 +429,7 @@ def test_the_receiver_tells_the_time_and_a_dead_one_leaves_it_for_a_while(tmp_pa
         worker = car._receiver.worker
         assert worker.pid is not None
         os.kill(worker.pid, signal.SIGKILL)
-        worker.join(PROMPT_S)
+        worker.join(PATIENCE_S)
         assert car.clock().source == "gnss"
 
 

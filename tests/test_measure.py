@@ -1,6 +1,8 @@
 """Long measurements find what was put into a stream, within the bars that they state."""
 
+import ast
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +11,17 @@ import pytest
 from measure import delay, drift
 from measure.delay import measure_stream
 from measure.drift import Run, compare
-from measure.report import NAME
-from measure.session import SAMPLE_COLUMNS, read_usage, usage_verdicts
+from measure.report import NAME, Chart, Table, Verdict, write_report
+from measure.session import SAMPLE_COLUMNS, read_usage, usage_content, usage_verdicts
+from measure.words import FRENCH, phrase
 from rig.charts import Series, chart, ticks
 from rig.clock import NS_PER_MS, NS_PER_S, ClockCurve, fit_clock
 from rig.errors import NoCalibrationError, UnreadableError
 from rig.timing import timeline
-from rig.timing.timeline import CameraClock
+from rig.timing.cameraclock import CameraClock
 from tests.readings import BEGIN_NS, TERMS, film
 
+ROOT = Path(__file__).parent.parent
 HOURS = 2.0
 RUNS = 20
 BOOT_NS = 5_000 * NS_PER_S  # CLOCK_MONOTONIC when the stream begins
@@ -81,12 +85,20 @@ def test_growth_and_drift_are_found_within_their_bars_in_20_of_20_drives(
         assert fps > 25 or seed >= RUNS // 2 or found.is_growing, "5 ms/h are seen"
 
 
+def test_losses_are_told_over_time() -> None:
+    drive = Drive(6, 0.0, 0.0, hours=0.2)
+    lost_ns = np.array([100, 100, 400], dtype=np.int64) * NS_PER_S
+    found, series = measure_stream("left", drive.pts, drive.came, None, None, lost_ns)
+    assert found.lost == 3
+    assert [series.lost[int(np.searchsorted(series.at_s, second))] for second in (50, 200, 500)] == [0, 2, 3]
+
+
 def test_without_codes_at_both_ends_drift_and_growth_are_not_told_apart() -> None:
     drive = Drive(3, 10.0, 4.0, hours=0.2)
     for clock in (None, drive.clock(places=(0.01,))):
         found, _ = measure_stream("left", drive.pts, drive.came, drive.receiver(), clock)
         assert found.growth_ms_per_h is None
-        assert "nobody can say" in found.verdict
+        assert "nobody can say" in str(found.verdict)
         assert abs(found.slope_ms_per_h.value - 40.0) <= found.slope_ms_per_h.error
 
 
@@ -102,7 +114,7 @@ def test_two_cameras_drift_as_they_were_made_to_in_20_of_20_drives() -> None:
         runs = []
         for number, rate_ppm in enumerate(rates):
             drive = Drive(10 * seed + number, float(rate_ppm), 0.0)
-            runs.append(Run(f"camera {number}", drive.clock(), int(drive.pts[0]), int(drive.pts[-1])))
+            runs.append(Run(f"camera {number}", drive.clock(), int(drive.pts[0])))
         found = compare(*runs)
         true_ppm = float(rates[0] - rates[1])
         assert abs(found.drift_ppm.value - true_ppm) <= found.drift_ppm.error, seed
@@ -114,7 +126,7 @@ def test_two_cameras_drift_as_they_were_made_to_in_20_of_20_drives() -> None:
 
 def test_cameras_that_filmed_the_code_once_are_refused() -> None:
     drive = Drive(5, 0.0, 0.0, hours=0.1)
-    run = Run("left", drive.clock(places=(0.1,)), int(drive.pts[0]), int(drive.pts[-1]))
+    run = Run("left", drive.clock(places=(0.1,)), int(drive.pts[0]))
     with pytest.raises(NoCalibrationError, match="one place only"):
         compare(run, run)
 
@@ -150,12 +162,55 @@ def test_usage_tells_a_leak_from_a_warm_up(tmp_path: Path) -> None:
     assert steady.memory_mb_per_hour == pytest.approx(0, abs=0.01)
     assert steady.cpu_share == pytest.approx(0.02)
     assert leaking.memory_mb_per_hour == pytest.approx(3, abs=0.01)
+    table, _, processor = usage_content(samples)
+    assert isinstance(table, Table)
+    assert isinstance(processor, Chart)
+    assert [row[3] for row in table.rows] == ["2.0%", "50.0%"]
+    assert processor.series[1].y == pytest.approx(np.full(719, 50.0))
     memory, files = usage_verdicts([steady, leaking], 7200)
     assert not memory.good
-    assert "leaking" in memory.text
+    assert "leaking" in str(memory.text)
     assert not files.good
     assert all(item.good for item in usage_verdicts([steady], 7200))
     assert not usage_verdicts([leaking], 600), "ten minutes tell no slope"
+
+
+def test_all_that_reports_say_is_said_in_french_too() -> None:
+    """Phrases with figures, headings of tables, titles and labels of charts; and nothing is translated for nobody."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "measure").glob("*.py"))]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    constants = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    calls = [
+        (node.func.id, node.args) for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    ]
+    said = [args[0] for name, args in calls if name == "phrase"]
+    said += [label for name, args in calls if name == "Chart" for label in args[:3]]
+    said += [args[1] for name, args in calls if name == "write_report"]
+    for node in nodes:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in ("headings", "text"):
+            said += node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
+    english = {node.value for node in said if isinstance(node, ast.Constant)}
+    assert len(english) > 60
+    assert english <= set(FRENCH)
+    assert set(FRENCH) <= constants
+    for text, french in FRENCH.items():
+        assert sorted(re.findall(r"\{\w+", text)) == sorted(re.findall(r"\{\w+", french)), text
+
+
+def test_a_report_speaks_both_languages(tmp_path: Path) -> None:
+    about = phrase("recording {recording}; bars hold 99 %", recording="<b>")
+    verdict = Verdict(phrase("{camera}: {lost} packets lost", camera="left", lost=2), good=False)
+    table = Table(("camera", "open files"), (("left", "1.5"),))
+    curve = Chart("Memory", "minutes", "MB", [Series("left", np.arange(9.0), np.linspace(0, 2.0, 9))])
+    path = write_report(tmp_path, "How the cameras' clocks drift", about, [verdict], [table, curve])
+    english, french = re.findall(r"<main lang=.*?</main>", path.read_text(encoding="utf-8"))
+    for main, words in (
+        (english, ("drift</h1>", "packets lost", "open files", "1.5<", "Memory", ">0.5<")),
+        (french, ("caméras</h1>", "paquets perdus", "fichiers ouverts", "1,5<", "Mémoire", ">0,5<")),
+    ):
+        assert [word for word in words if word not in main] == []
+        assert "&lt;b&gt;" in main
+    assert re.findall(r' d="[^"]*"', english) == re.findall(r' d="[^"]*"', french), "the same curves"
 
 
 def test_ticks_are_round_and_within_the_range() -> None:

@@ -33,7 +33,9 @@ from rig.http.tiles import Tiles
 from rig.live.thumbnails import Thumbnails
 from rig.recordings import Recordings
 from tests.browser.site import add_recording
-from tests.test_car import a_car, wait_for
+from tests.films import steady, write_film
+from tests.machine import wait_for
+from tests.test_car import a_car
 from tests.test_server import an_app, problem
 
 LIST_S = 0.3  # of 100 recordings
@@ -262,6 +264,20 @@ def test_thumbnails_of_photos_and_nothing_else(client: FlaskClient, recordings: 
     problem(client.get(f"{where}?width=5000"), 400)
     problem(client.get(f"/api/recordings/{recording}/thumbnails/positions/positions.csv"), 422)
     problem(client.get(f"/api/recordings/{recording}/thumbnails/photos/none.jpg"), 404)
+
+
+def test_a_video_has_a_small_picture_too(tmp_path: Path) -> None:
+    write_film(tmp_path / "film.mp4", steady(3))
+    (tmp_path / "none.mp4").write_bytes(b"no film")
+    thumbnails = Thumbnails()
+    try:
+        picture = cv2.imdecode(np.frombuffer(thumbnails.get(tmp_path / "film.mp4", 320), np.uint8), cv2.IMREAD_COLOR)
+        assert picture is not None
+        assert picture.shape[:2] == (180, 320)
+        with pytest.raises(UnreadableError, match="holds no picture"):
+            thumbnails.get(tmp_path / "none.mp4", 320)
+    finally:
+        thumbnails.close()
 
 
 def test_the_process_of_thumbnails_comes_back(tmp_path: Path, jpeg: bytes) -> None:

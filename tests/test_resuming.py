@@ -11,7 +11,8 @@ from rig.drive import resuming
 from rig.drive.fetching import Fetches
 from rig.drive.resuming import LeftOpen
 from rig.recordings import FINISHED, INTERRUPTED, Alive, Recordings
-from tests.test_car import GNSS_AHEAD_NS, a_car, codes, wait_for
+from tests.machine import wait_for
+from tests.test_car import GNSS_AHEAD_NS, a_car, codes
 
 LONG_S = 1e9  # a boot may lie longer back than any test wants to wait
 EARLIER_BOOT = "before the night"

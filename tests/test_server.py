@@ -32,7 +32,8 @@ from rig.http.front import BODY_BYTES
 from rig.live.drawlog import DrawLogs
 from rig.recordings import FETCHING, FINISHED, MODES, Recordings
 from rig.workers import Link
-from tests.test_car import a_car, wait_for
+from tests.machine import wait_for
+from tests.test_car import a_car
 
 ROOT = Path(__file__).parent.parent
 PHOTOS = b"photo,camera\n"
@@ -663,11 +664,6 @@ def test_browsers_get_a_page_for_a_problem(client: FlaskClient) -> None:
 
 
 # The process
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @contextmanager

@@ -24,6 +24,7 @@ import zxingcpp
 
 from simulator.car import CarError, PhoneClock, main, measure
 from simulator.film import read_number
+from simulator.lamp import BLINKS
 from simulator.world import World
 
 COMMAND = [sys.executable, "-m", "simulator", "car", "--until-eof"]
@@ -150,6 +151,20 @@ def test_the_cameras_see_the_code_of_the_phone(car: dict[str, Any]) -> None:
     assert log[-1]["until_utc_ns"] > log[-1]["from_utc_ns"]
     counts = requests.get(f"{car['control']}/counters", timeout=5).json()[car["cameras"][0]["serial"]]
     assert counts["sent"] >= len(lags)
+
+
+def test_the_cameras_see_a_lamp_blink(car: dict[str, Any]) -> None:
+    address = car["cameras"][1]["address"]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        udp.bind(("127.0.0.1", 0))
+        start = f"http://{address}/gopro/webcam/start"
+        requests.get(start, {"res": 7, "fov": 0, "port": udp.getsockname()[1], "protocol": "TS"}, timeout=5)
+        assert requests.post(f"{car['control']}/lamp", json={}, timeout=5).json() == {"blinks": BLINKS}
+        light = [float(picture.mean()) for picture in pictures(receive(udp, 4.0))]
+        requests.get(f"http://{address}/gopro/webcam/exit", timeout=5)
+    steps = np.abs(np.diff(light)) > 15
+    assert 1 <= steps.sum() <= 8, "on or off a few times, in a picture or two each"
 
 
 def receive(udp: socket.socket, seconds: float) -> bytes:

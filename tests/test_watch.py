@@ -38,7 +38,8 @@ from simulator.camera import Camera
 from simulator.phone import Phone
 from simulator.world import Street, World
 from tests.films import steady, write_film, write_index
-from tests.test_car import room_enough, run_receiver, wait_for
+from tests.machine import wait_for
+from tests.test_car import room_enough, run_receiver
 from tests.test_server import problem, work
 
 Luma = npt.NDArray[np.uint8]
@@ -404,7 +405,7 @@ def test_a_recording_with_all_that_looks_at_it(rig: Rig) -> None:
     assert json.loads(named.data)["camera"]["label"] == "côté gauche"
     recording_id = json.loads(rig.client.post("/api/start").data)["recording"]["id"]
     folder = rig.output / recording_id
-    assert [path.name for path in (folder / "videos").iterdir()] == ["c_t__gauche"]
+    assert [path.name for path in (folder / "videos").iterdir()] == ["cote_gauche"]
 
     rig.camera.phone = ALWAYS
 
@@ -436,7 +437,7 @@ def test_a_recording_with_all_that_looks_at_it(rig: Rig) -> None:
     assert result["state"] in ("reading", "done")
     stopped = json.loads(rig.client.post("/api/stop").data)["recording"]
     assert (stopped["state"], stopped["warnings"]) == ("finished", [])
-    assert stopped["cameras"][0]["folder"] == "c_t__gauche"
+    assert stopped["cameras"][0]["folder"] == "cote_gauche"
     wait_for(lambda: rig.first["calibration"] is None)
     assert rig.client.patch(f"/api/cameras/{serial}", json={"label": ""}).status_code == 200
     assert json.loads((rig.output / "cameras.json").read_text()) == {}

@@ -12,6 +12,7 @@ from typing import TextIO
 import av
 
 from simulator.film import Film
+from simulator.lamp import Lamp
 from simulator.led import Led
 from simulator.lens import WEBCAM_LENSES, Lens, view_chart
 from simulator.paint import Planes
@@ -121,7 +122,7 @@ class Truth:
 
 
 class Sensor:
-    """Takes the pictures of all streams of one camera. `phone`, `led` and `lens` may be changed at any time.
+    """Takes the pictures of all streams of one camera. `phone`, `led`, `lamp` and `lens` may be changed at any time.
 
     `chart_m` is how far the chart is that stands before the camera; None: it sees the street, and all lenses are alike.
     """
@@ -132,6 +133,7 @@ class Sensor:
         self.street, self.side = street, side
         self.phone: Phone | None = None
         self.led: Led | None = None
+        self.lamp: Lamp | None = None
         self.lens: Lens = WEBCAM_LENSES[0]
         self.chart_m: float | None = None
         self._crystal, self._seed = crystal, seed
@@ -162,9 +164,8 @@ class Sensor:
                 return
             if patience_s is None or time.monotonic_ns() - exposed_ns < patience_s * SECOND_NS:
                 number = next(self._numbers)
-                yield Exposure(
-                    number, index, utc_ns, film.picture(utc_ns, number, self.phone, self.led, self._still(size))
-                )
+                picture = film.picture(utc_ns, number, self.phone, self.led, self._still(size), self.lamp)
+                yield Exposure(number, index, utc_ns, picture)
 
     def _still(self, size: Size) -> Planes | None:
         return None if self.chart_m is None else view_chart(self.lens, size.width, size.height, self.chart_m)

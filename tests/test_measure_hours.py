@@ -1,0 +1,159 @@
+"""Hours of a simulated drive, written at once: what was put into its clocks comes out of its pictures and times."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs import Settings
+from measure import delay, drift, light
+from measure.light import Event, Jump, common_events
+from measure.report import Bar
+from rig.clock import NS_PER_S
+from rig.errors import NoCalibrationError
+from rig.footage.video import find_videos, luma, videos_of
+from simulator import measure
+from simulator.car import CarPlan
+from simulator.film import Film
+from simulator.hours import BEGAN_APART_S, write_recording
+from simulator.lamp import BLINKS, Lamp, blinks
+from simulator.world import Street, World
+from tests.films import BEGIN_NS, steady, write_film
+
+ROOT = Path(__file__).parent.parent
+SKEW_MS = BEGAN_APART_S * 1000
+PERIOD_NS = NS_PER_S // 25
+
+
+def holds(bar: Bar | None, truth: float) -> bool:
+    return bar is not None and abs(bar.value - truth) <= bar.error
+
+
+def check(folder: Path, seed: int, hours: float, rates_ppm: tuple[float, float], growth: float) -> None:
+    """A drive with these clocks: slow by so many ppm, as the report says it, and a delay that grows."""
+    plan = CarPlan(
+        anti_flicker_hz=50,
+        crystals_ppm=tuple(-ppm for ppm in rates_ppm),
+        crystal_drift_ppm_per_hour=0.0,
+        latency_growth_ms_per_h=growth,
+        seed=seed,
+    )
+    write_recording(folder, plan, hours, BEGIN_NS)
+    for (found, _), ppm in zip(delay.measure_recording(folder, Settings()), rates_ppm, strict=True):
+        assert holds(found.drift_ppm, ppm), (seed, found)
+        assert holds(found.growth_ms_per_h, growth), (seed, found)
+        assert found.pictures == pytest.approx(hours * 3600 * 25, abs=10)
+        assert found.lost == 0
+    (pair,), _ = drift.measure_recording(folder, Settings())
+    assert holds(pair.drift_ppm, rates_ppm[0] - rates_ppm[1]), (seed, pair)
+    assert holds(pair.start_skew_ms, SKEW_MS), (seed, pair)
+
+
+def test_a_short_drive_shows_what_was_put_in(tmp_path: Path) -> None:
+    check(tmp_path, 0, 0.2, (1.0, -30.0), 5.0)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_growth_of_5_ms_an_hour_and_drift_of_1_ppm_are_found_in_20_of_20_drives(tmp_path: Path) -> None:
+    for seed in range(20):
+        check(tmp_path / str(seed), seed, 2.0, (1.0, 0.0), 5.0)
+
+
+def test_a_lamp_tells_the_drift_within_its_bar(tmp_path: Path) -> None:
+    plan = CarPlan(anti_flicker_hz=50, crystals_ppm=(60.0, -40.0), crystal_drift_ppm_per_hour=0.0)
+    write_recording(tmp_path, plan, 0.5, BEGIN_NS, is_lamp=True)
+    seen = [light.find_jumps(item) for item in videos_of(tmp_path)]
+    for jumps in seen:
+        assert len(jumps) == 3 * 2 * BLINKS
+        assert all(jump.high_ns - jump.low_ns < 1.2 * PERIOD_NS for jump in jumps)
+        assert [jump.is_on for jump in jumps] == [True, False] * 3 * BLINKS
+    (pair,), curves = drift.measure_lamp(tmp_path)
+    assert holds(pair.drift_ppm, -100.0)
+    assert pair.drift_ppm.error < 50
+    assert holds(pair.start_skew_ms, SKEW_MS)
+    assert len(curves.series[0].x) == 3
+
+
+def test_a_lamp_that_both_saw_once_tells_no_drift(tmp_path: Path) -> None:
+    write_film(tmp_path / "film.ts", steady(30))
+    (item,) = find_videos([tmp_path / "film.ts"])
+    with pytest.raises(NoCalibrationError, match="saw the lamp at 1 places"):
+        drift.compare_events(item, item, [Event(0, 0.0, 1.0, 8)])
+
+
+def jumps_at(times_s: list[float], ahead_s: float, phase: float) -> list[Jump]:
+    """What a camera of 25 pictures a second sees of a lamp: between which two of its pictures it was switched."""
+    found = []
+    for number, time_s in enumerate(times_s):
+        place = np.floor((time_s + ahead_s) * 25 - phase)
+        low = round((place + phase) * PERIOD_NS)
+        found.append(Jump(low, low + PERIOD_NS, number % 2 == 0, round(time_s * NS_PER_S)))
+    return found
+
+
+def test_many_jumps_hold_the_truth_closer_than_one() -> None:
+    dice = np.random.default_rng(4)
+    errors = []
+    for _ in range(200):
+        times = np.cumsum(dice.uniform(1.1, 1.6, 16)).tolist()
+        ahead_s = dice.uniform(-5, 5)
+        seen = jumps_at(times, 0.0, dice.random()), jumps_at(times, ahead_s, dice.random())
+        (event,) = common_events(*seen)
+        assert event.jumps == 16
+        assert abs(event.ahead_ns - ahead_s * NS_PER_S) <= event.error_ns + 1
+        assert event.error_ns < 1.1 * PERIOD_NS
+        errors.append(event.error_ns)
+        assert common_events(seen[0][:3], seen[1][:3]) == [], "so few may be the scenery's"
+    assert np.median(errors) < 0.55 * PERIOD_NS
+
+
+def test_jumps_that_contradict_each_other_are_no_event() -> None:
+    one = jumps_at([1.0, 2.5, 4.0, 5.5], 0.0, 0.0)
+    other = [
+        Jump(jump.low_ns + shift, jump.high_ns + shift, jump.is_on, jump.came_ns)
+        for jump, shift in zip(one, (0, 0, 0, 10**9), strict=True)
+    ]
+    assert common_events(one, other) == []
+    assert common_events(one, []) == []
+
+
+def test_rows_exposed_after_the_switch_are_lighter() -> None:
+    film = Film(World(BEGIN_NS, 0), Street(start_utc_ns=BEGIN_NS), "left", 640, 360)
+    lamp = Lamp(((BEGIN_NS, True), (BEGIN_NS + NS_PER_S, False)))
+    dark, during, lit = (
+        luma(film.picture(BEGIN_NS + at_ns, 1, lamp=lamp)).astype(int) for at_ns in (-NS_PER_S, 0, NS_PER_S // 2)
+    )
+    assert (during[:80] == dark[:80]).all(), "read before it was switched"
+    assert (during[-80:] == lit[-80:]).all()
+    assert lit[150:200].mean() > dark[150:200].mean() + 20
+    assert blinks(BEGIN_NS, 1) == blinks(BEGIN_NS, 1)
+
+
+@pytest.mark.parametrize("verb", ["fov", "buffer", ""])
+def test_what_is_not_told_from_times_cannot_be_hurried(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert measure.main(["--speed", "--keep", str(tmp_path), *filter(None, [verb])]) == 2
+    assert "--speed goes with delay and drift only" in capsys.readouterr().err
+
+
+def test_the_command_hurries(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "simulator", "measure", "--speed", "--cameras", "1", "--anti-flicker", "50"]
+    command += ["--latency-growth-ms-per-h", "40", "--keep", str(tmp_path), "delay", "--hours", "0.5"]
+    done = subprocess.run(
+        [*command, "--output", str(tmp_path / "report"), "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (camera,) = json.loads(done.stdout)["cameras"]
+    assert camera["hours"] == pytest.approx(0.5, abs=0.001)
+    assert camera["growth_ms_per_h"]["value"] == pytest.approx(40, abs=camera["growth_ms_per_h"]["error"])
+    assert "0.5 h written in" in done.stderr

@@ -1,0 +1,21 @@
+'use strict';
+// The two languages of a report: the one that was chosen last, else the browser's; the button #language changes it.
+
+const OTHERS = {en: ['fr', 'Français'], fr: ['en', 'English']};
+let language = (navigator.language || 'en').startsWith('fr') ? 'fr' : 'en';
+try { language = localStorage.getItem('edencar-language') || language; } catch { /* a file may have no storage */ }
+
+function speak(tell) { // `tell` shows all that is said in `language`
+  const button = document.getElementById('language');
+  const show = () => {
+    document.documentElement.lang = language;
+    [button.lang, button.textContent] = OTHERS[language];
+    tell();
+  };
+  button.onclick = () => {
+    language = OTHERS[language][0];
+    try { localStorage.setItem('edencar-language', language); } catch { /* a file may have no storage */ }
+    show();
+  };
+  show();
+}
