@@ -21,7 +21,7 @@ from rig.http.access import TRIES, Gate, read_pin
 from rig.http.contract import DOWNLOADING
 from rig.recordings import Recordings
 from tests.browser.site import add_recording
-from tests.test_car import wait_for
+from tests.machine import wait_for
 from tests.test_server import an_app, problem
 
 PIN = "271828"
