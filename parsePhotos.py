@@ -20,12 +20,11 @@ from rig import cli
 from rig.clock import iso_utc, parse_utc
 from rig.cluster import options as fleet
 from rig.cluster.steps import Place, Plan, Result, Share
-from rig.errors import NoPositionError, NoSpaceError, UnreadableError, UsageError
-from rig.files import is_full
+from rig.errors import NoPositionError, UnreadableError, UsageError
 from rig.gnss.positions import Track
 from rig.photo import album, exports, photos, tagging
-from rig.photo.collection import Collection
-from rig.photo.locate import Rule, direction_of, load_track, locate, shift_onto, way_of
+from rig.photo.collection import Collection, read_manifest
+from rig.photo.locate import Rule, load_track, locate, shift_onto, way_of
 from rig.photo.photos import Photo
 from rig.photo.tagging import CHUNK, Item
 from rig.recordings import MANIFEST
@@ -88,7 +87,10 @@ def associate(
 
     Raises UnreadableError without a table or a readable log, NoPositionError when no photo has a fix near enough.
     """
-    wish = replace(wish or Wish(formats=_formats(",".join(settings.photo_formats))), positions=tuple(positions))
+    wish = replace(
+        wish or Wish(formats=exports.parse_formats(",".join(settings.photo_formats), FORMATS)),
+        positions=tuple(positions),
+    )
     items = tuple(Item(row, folder / row.photo) for row in photos.read_table(folder))
     return _place(_Photos(folder, items), settings, wish, _own_logs(folder), progress)
 
@@ -211,7 +213,7 @@ def _place(
         doubts = [*summary.warnings, *summary.failed]
         files = _describe(made, [*made.others, *rows], track, settings, wish, doubts)
     except OSError as error:
-        raise _unwritable(error, made.output) from error
+        raise photos.unwritable(error, made.output) from error
     progress(1.0)
     return replace(summary, files=tuple(map(str, files)))
 
@@ -242,21 +244,14 @@ def _nowhere(rows: Sequence[Photo], track: Track, settings: Settings, output: Pa
     )
 
 
-def _unwritable(error: OSError, output: Path) -> Exception:
-    if is_full(error):
-        return NoSpaceError(f"no room for the photos in {output}", cure="make room or name another --output")
-    return UnreadableError(f"{output} cannot be written ({error})", cure="name another --output")
-
-
 def _describe(
     made: _Photos, rows: Sequence[Photo], track: Track | None, settings: Settings, wish: Wish, doubts: Sequence[str]
 ) -> list[Path]:
     """Write the files for others and the report."""
-    cameras = tagging.cameras_of(made.output, settings)
+    cameras = tagging.cameras_of(read_manifest(made.output), settings)
     ordered = sorted(rows, key=lambda row: (row.utc, row.camera))
-    names = {camera: name for camera, (name, _) in cameras.items()}
-    directions = [direction_of(row, names.get(row.camera, ""), settings.camera_directions) for row in ordered]
-    collection = Collection(made.output.resolve().name, ordered, track, directions, names)
+    labels = {camera: label for camera, (label, _) in cameras.items()}
+    collection = Collection.of(made.output, ordered, track, labels, settings.camera_directions)
     files = exports.write(made.output, collection, wish.formats)
     if "report" in wish.formats:
         from rig.photo import report  # it looks at pixels: tags alone need no OpenCV
@@ -424,15 +419,6 @@ def _offset(text: str) -> tuple[float, float] | None:
     return float(match[1]), float(match[2] or GIVEN_OFFSET_ERROR_S)
 
 
-def _formats(text: str) -> tuple[str, ...]:
-    named = [name.strip().lower() for name in text.split(",") if name.strip()]
-    if "all" in named:
-        return FORMATS
-    if unknown := sorted(set(named) - {*FORMATS, "none"}):
-        raise UsageError(f"--format knows no {unknown[0]!r}", cure=f"say some of {', '.join(FORMATS)}, all or none")
-    return tuple(dict.fromkeys(name for name in named if name != "none"))
-
-
 def _run(options: argparse.Namespace) -> object:
     settings = configs.load()
     if options.max_gap:
@@ -440,7 +426,7 @@ def _run(options: argparse.Namespace) -> object:
     if options.lever_arm:
         settings = replace(settings, lever_arm_m=_metres(options.lever_arm))
     wish = Wish(
-        formats=_formats(options.format or ",".join(settings.photo_formats)),
+        formats=exports.parse_formats(options.format or ",".join(settings.photo_formats), FORMATS),
         positions=tuple(options.positions),
         method=options.method,
         camera_offset=_offset(options.camera_offset),

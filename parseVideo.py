@@ -17,7 +17,6 @@ import numpy as np
 import configs
 from configs import Settings
 from rig import cli
-from rig.camera.camerabook import CameraBook
 from rig.clock import iso_utc
 from rig.cluster import options as fleet
 from rig.cluster.steps import Place, Plan, Result, Share
@@ -25,7 +24,6 @@ from rig.drive import checksums
 from rig.errors import (
     EdencarError,
     NoPositionError,
-    NoSpaceError,
     UnreadableError,
     UsageError,
 )
@@ -34,11 +32,11 @@ from rig.footage import video
 from rig.footage.video import Video
 from rig.gnss import gpmf
 from rig.gnss.positions import Track
-from rig.photo import exports, extraction, photos, sampling
+from rig.photo import exports, extraction, photos, sampling, tagging
 from rig.photo.collection import Collection
 from rig.photo.extraction import Made, Manner, Part, Work
 from rig.photo.journal import Journal
-from rig.photo.locate import Rule, direction_of, way_of
+from rig.photo.locate import Rule, way_of
 from rig.photo.photos import Photo
 from rig.photo.sampling import Pick
 from rig.photo.spacing import Every
@@ -156,7 +154,9 @@ def parse_videos(
     except OSError as error:
         if isinstance(error, EdencarError):
             raise
-        raise _unwritable(error, journal, output) from error
+        if is_full(error):
+            journal.remove()  # a recording may need the room
+        raise photos.unwritable(error, output) from error
     calibration.learn(clocks, found.context, settings)
     return _with_made(summary, made)
 
@@ -268,12 +268,10 @@ def _own_track(item: Video, clock: CameraClock) -> Track | None:
 
 def _camera(item: Video, context: Context, settings: Settings) -> tuple[str, dict[str, Any]]:
     """What the crew calls the camera, and what goes into its photos."""
-    for camera in context.manifest.cameras if context.manifest else ():
-        if camera.folder == item.camera:
-            label = CameraBook(settings.output).label(camera.serial) or item.camera
-            return label, {"make": "GoPro", "model": camera.model, "serial": camera.serial}
+    if known := tagging.cameras_of(context.manifest, settings).get(item.camera):
+        return known
     said = gpmf.read_camera(item.clips[0].path)
-    return item.camera, {"make": "GoPro", "model": said.model, "serial": said.serial or ""} if said.model else {}
+    return item.camera, {"make": tagging.MAKE, "model": said.model, "serial": said.serial or ""} if said.model else {}
 
 
 def _told(work: Work) -> dict[str, Any]:
@@ -341,15 +339,7 @@ def _export(output: Path, settings: Settings, wish: Wish, labels: Mapping[str, s
     formats = [name for name in wish.formats if name != "csv"]
     if formats:
         rows = photos.read_table(output)
-        directions = [direction_of(row, labels.get(row.camera, ""), settings.camera_directions) for row in rows]
-        exports.write(output, Collection(output.resolve().name, rows, track, directions), formats)
-
-
-def _unwritable(error: OSError, journal: Journal, output: Path) -> EdencarError:
-    if is_full(error):
-        journal.remove()  # a recording may need the room
-        return NoSpaceError(f"no room for the photos in {output}", cure="delete recordings or name another --output")
-    return UnreadableError(f"{output} cannot be written ({error})", cure="name another --output")
+        exports.write(output, Collection.of(output, rows, track, labels, settings.camera_directions), formats)
 
 
 # --- the same for many recordings (docs/fleet.md) ---------------------------------------------------------------------
@@ -507,7 +497,7 @@ def _parser(settings: Settings) -> argparse.ArgumentParser:
     add("--min-sharpness", type=float, default=0.0, metavar="X", help="drop photos below this and say how many")
     add("--quality", type=int, default=settings.jpeg_quality, help="of the JPEG files, 1 to 100 (default: %(default)s)")
     add("--jobs", type=int, default=0, metavar="N", help="parts of videos at once (default: one for each core)")
-    add("--format", default="csv", metavar="NAME,...", help=f"of {', '.join(FORMATS)}; csv is always written")
+    add("--format", default="csv", metavar="NAME,...", help=f"of {', '.join(FORMATS)}, or all; csv is always written")
     add("--dry-run", action="store_true", help="only say what would come out")
     fleet.add(parser)
     return parser
@@ -537,9 +527,6 @@ def _run(options: argparse.Namespace) -> object:
     ):
         if not low <= value <= high:
             raise UsageError(f"{name} {value} is out of range", cure=f"say {low} to {high}")
-    formats = tuple(filter(None, options.format.split(",")))
-    if unknown := set(formats) - set(FORMATS):
-        raise UsageError(f"--format knows no {', '.join(sorted(unknown))}", cure=f"say some of {', '.join(FORMATS)}")
     wish = Wish(
         every=sampling.parse_every(options.every),
         sharpest_of=options.sharpest_of,
@@ -548,7 +535,7 @@ def _run(options: argparse.Namespace) -> object:
         calibration=None if options.calibration == "auto" else Path(options.calibration),
         start_utc=options.start_utc,
         positions=tuple(options.positions),
-        formats=formats,
+        formats=exports.parse_formats(options.format, FORMATS),
         jobs=options.jobs,
         dry_run=options.dry_run,
     )

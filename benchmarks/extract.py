@@ -232,12 +232,13 @@ def write_films(film: Path, deep: Path, seconds: float) -> None:
 def write_film(
     path: Path, codec: str, size: tuple[int, int], frames: int, mbit: int, options: dict[str, str], pixels: str
 ) -> None:
-    """A street with noise that is new in each picture, as sensors have it."""
+    """A street with noise that is new in each picture, as sensors have it; whole or not at all."""
+    unfinished = path.with_name(f"{os.getpid()}-{path.name}")
     width, height = size
     film = Film(World(BEGIN_NS, 0, 0.0), Street(start_utc_ns=BEGIN_NS), "left", *size)
     random = np.random.default_rng(1)
     noise = random.integers(0, NOISE_LEVELS, (height + 64, width + 64), dtype=np.uint8)
-    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+    with av.open(str(unfinished), "w", options={"movflags": "faststart"}) as container:
         stream = container.add_stream(codec, rate=Fraction(30000, 1001), options=options)
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt, stream.bit_rate = width, height, pixels, mbit * 1_000_000
@@ -252,6 +253,7 @@ def write_film(
             picture.pts, picture.time_base = number * TICKS_PER_FRAME, Fraction(1, CLOCK_HZ)
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
+    unfinished.rename(path)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def run(
     print(json.dumps(_plain(result), default=str) if options.json else say(result))
     failed: Sequence[str] = getattr(result, "failed", ())
     if failed:
-        more = f" (and {len(failed) - 1} more: see --json or the report)" if len(failed) > 1 else ""
+        more = f" (and {len(failed) - 1} more: --json names all)" if len(failed) > 1 else ""
         print(f"{parser.prog}: {' '.join(failed[0].split())}{more}", file=sys.stderr)
     return UnreadableError.exit_code if failed else 0
 

@@ -1,5 +1,6 @@
 """Photos of any camera find their true time and place, whatever their own clock said."""
 
+import errno
 import json
 import shutil
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 import parsePhotos
 from rig.clock import NS_PER_MS, NS_PER_S, iso_utc, parse_utc
+from rig.errors import NoSpaceError
 from rig.photo import album, exif, photos, tagging
 from rig.photo.exif import read_block
 from tests.albums import album as make_album
@@ -141,6 +143,33 @@ def test_in_place_keeps_what_the_camera_said_and_may_be_done_again(tmp_path: Pat
     assert block.camera_time.startswith(iso_utc(INSTANTS[7] + HOUR_NS)[:10].replace("-", ":"))
     assert run(tmp_path / "card", "--positions", log, "--in-place", "--camera-offset=-3600.0:0.01") == 0
     assert errors_ms(photos.read_table(tmp_path / "card"), INSTANTS) == [0.0] * len(INSTANTS)
+
+
+def test_a_disk_that_fills_up_leaves_each_original_whole_and_the_next_run_goes_on(
+    tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = make_album(tmp_path / "card", INSTANTS[:40])
+    before = {path: path.read_bytes() for path in paths}
+    arguments = (tmp_path / "card", "--positions", log, "--in-place", "--camera-offset=0:0.01", "--format", "none")
+    written = []
+
+    def fill(descriptor: int) -> None:
+        written.append(descriptor)
+        if len(written) > 10:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tagging, "sync_data", fill)
+        assert run(*arguments) == NoSpaceError.exit_code
+    assert capsys.readouterr().err.count("\n") == 1
+    after = {path: path.read_bytes() for path in paths}
+    changed = [path for path in paths if after[path] != before[path]]
+    assert len(changed) == 10
+    assert all(read_block(after[path]).is_ours for path in changed)
+    assert all(after[path].endswith(before[path][-10_000:]) for path in changed)
+    assert sorted((tmp_path / "card").iterdir()) == sorted(paths)
+    assert run(*arguments) == 0
+    assert errors_ms(photos.read_table(tmp_path / "card"), INSTANTS[:40]) == [0.0] * 40
 
 
 def test_settings_hold_where_no_option_says_otherwise(

@@ -76,7 +76,7 @@ def test_inputs_that_failed_end_a_result_with_code_3(capsys: pytest.CaptureFixtu
     assert run(lambda _: Made(3, ("a.mp4 is empty", "b.mp4 is empty"))) == 3
     said = capsys.readouterr()
     assert said.out == "3 photos\n"
-    assert said.err == "make: a.mp4 is empty (and 1 more: see --json or the report)\n"
+    assert said.err == "make: a.mp4 is empty (and 1 more: --json names all)\n"
 
 
 def test_progress_tells_what_is_left_where_somebody_looks(

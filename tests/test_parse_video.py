@@ -20,11 +20,22 @@ from rig.photo.spacing import Every
 from rig.timing import calibration
 from simulator.film import read_number
 from simulator.phone import Phone
-from tests.films import BEGIN_NS, CLOCK_HZ, TICK_NS, TICKS_PER_FRAME, steady, varying, write_film, write_index
+from tests.films import (
+    BEGIN_NS,
+    CLOCK_HZ,
+    TICK_NS,
+    TICKS_PER_FRAME,
+    steady,
+    varying,
+    without_packets,
+    write_film,
+    write_index,
+)
 
 FRAMES = 150
 START = "2026-11-22T14:03:12.000Z"
 START_TICK = 126_000
+PTS_WRAP = 2**33
 PHONE = Phone(refresh_hz=60.02, latency_ms=28.5, shown=((BEGIN_NS, BEGIN_NS + 4_400_000_000),))
 
 
@@ -53,6 +64,48 @@ def test_of_a_film_with_a_varying_frame_rate_each_photo_is_the_picture_of_its_pt
         assert row.pts_s == pytest.approx(ticks[row.frame] / CLOCK_HZ, abs=1e-9)
         assert parse_utc(row.utc) == pytest.approx(parse_utc(START) + ticks[row.frame] * TICK_NS, abs=1e6)
     assert (np.diff([parse_utc(row.utc) for row in rows]) > 0).all()
+
+
+@pytest.mark.parametrize("every", ["0.2s", "key"])
+def test_photos_of_chapters_go_on_through_their_seams(tmp_path: Path, every: str) -> None:
+    files = [tmp_path / f"GX0{chapter}0007.MP4" for chapter in (1, 2, 3)]
+    for chapter, path in enumerate(files):
+        write_film(path, steady(40), first_number=40 * chapter, options={"g": "15", "bf": "2"})
+    assert run(*files, "--output", tmp_path / "out", "--start-utc", START, "--every", every) == 0
+    assert_each_is_the_picture_of_its_time(tmp_path / "out", {path.name: 40 * n for n, path in enumerate(files)})
+
+
+@pytest.mark.parametrize("every", ["0.2s", "key"])
+def test_photos_of_segments_go_on_over_a_wrap_a_gap_and_losses(tmp_path: Path, every: str) -> None:
+    """The second segment begins after the PTS has wrapped, the third 2 s late; of it packets are lost."""
+    first = PTS_WRAP - 30 * TICKS_PER_FRAME
+    files = [tmp_path / f"stream-00{number}.ts" for number in (1, 2, 3)]
+    for path, number, length in zip(files, (0, 30, 130), (30, 40, 60), strict=True):
+        ticks = steady(length, first=(first + number * TICKS_PER_FRAME) % PTS_WRAP)
+        write_film(path, ticks, first_number=number)
+    packets = files[2].stat().st_size // 188
+    without_packets(files[2], files[2], range(packets // 2, packets // 2 + 7))
+    for path, wraps in zip(files, (0, 1, 1), strict=True):
+        write_index(path, 5_000_000_000 + round(wraps * PTS_WRAP * TICK_NS))
+    assert run(*files, "--output", tmp_path / "out", "--start-utc", START, "--every", every) == 0
+    rows = assert_each_is_the_picture_of_its_time(
+        tmp_path / "out", dict(zip((path.name for path in files), (0, 30, 130), strict=True))
+    )
+    assert {row.video for row in rows} == {path.name for path in files}
+
+
+def assert_each_is_the_picture_of_its_time(folder: Path, first_numbers: dict[str, int]) -> list[Photo]:
+    """Of photos in files that begin with these numbers; only damaged pictures may be unreadable."""
+    rows = photos.read_table(folder)
+    assert len(rows) > 8
+    assert (np.diff([parse_utc(row.utc) for row in rows]) > 0).all()
+    for row in rows:
+        assert row.frame is not None
+        number = first_numbers[row.video] + row.frame
+        assert "damaged" in row.flags or number_in(folder / row.photo) == number
+        assert parse_utc(row.utc) == pytest.approx(parse_utc(START) + number * TICKS_PER_FRAME * TICK_NS, abs=1e6)
+    assert sum("damaged" in row.flags for row in rows) < len(rows) / 4
+    return rows
 
 
 @pytest.fixture(scope="module")

@@ -100,6 +100,17 @@ def test_a_video_that_was_cut_short_gives_what_it_holds(tmp_path: Path) -> None:
     assert read == list(range(15))
 
 
+def test_an_mp4_without_its_index_says_so(tmp_path: Path) -> None:
+    write_film(tmp_path / "whole.mp4", steady(40))
+    content = (tmp_path / "whole.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(content[: content.rindex(b"moov") - 4])
+    with pytest.raises(UnreadableError, match=r"cut\.mp4 was cut off before its index.*copy it anew"):
+        video.find_videos([tmp_path / "cut.mp4"])
+    (tmp_path / "broken.mp4").write_bytes(content[: content.rindex(b"moov") + 4] + bytes(500))
+    with pytest.raises(UnreadableError, match=r"broken\.mp4 holds no video"):
+        video.find_videos([tmp_path / "broken.mp4"])
+
+
 def test_a_bad_file_among_good_ones_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"no video")
     write_film(tmp_path / "b.mp4", steady(5))

@@ -1,6 +1,5 @@
 """Files in any store that fsspec knows: S3 and the like, or folders. What fails on the way is tried again."""
 
-import errno
 import os
 import posixpath
 import time
@@ -15,6 +14,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from rig.errors import DeviceError, EdencarError, NoSpaceError, UnreadableError, UsageError
+from rig.files import is_full
 
 TRIES = 4
 FIRST_PAUSE_S = 0.5  # doubled after each try
@@ -70,7 +70,7 @@ def tried(what: str, do: Callable[[], T]) -> T:
 
 def final(what: str, error: Exception) -> EdencarError:
     """What to say when no try has helped."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, OSError) and is_full(error):
         return NoSpaceError(f"{what}: {_said(error)}", cure="make room")
     return DeviceError(f"{what}: {_said(error)} ({TRIES} tries)", cure="run it again when the store answers")
 

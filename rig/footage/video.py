@@ -24,6 +24,7 @@ import numpy.typing as npt
 from rig.clock import NS_PER_S
 from rig.errors import UnreadableError
 from rig.footage import losses
+from rig.gnss.gpmftree import read_box
 
 Int64 = npt.NDArray[np.int64]
 Luma = npt.NDArray[np.uint8]
@@ -305,9 +306,24 @@ def _opened(path: Path) -> av.container.InputContainer:
     except PermissionError as error:
         raise UnreadableError(f"{path} may not be read", cure="change its permissions") from error
     except (av.error.FFmpegError, OSError) as error:
-        empty = path.is_file() and path.stat().st_size == 0
-        what = "is empty" if empty else "is a folder" if path.is_dir() else "is not a video that can be read"
-        raise UnreadableError(f"{path} {what}", cure="choose another file") from error
+        raise _unreadable(path) from error
+
+
+def _unreadable(path: Path) -> UnreadableError:
+    """Why a file that is there cannot be opened."""
+    if path.is_dir():
+        return UnreadableError(f"{path} is a folder", cure="choose another file")
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+            lacks_index = head[4:] == b"ftyp" and not read_box(file, ["moov"])  # cameras write it last
+    except OSError as error:
+        return UnreadableError(f"{path} cannot be read ({error.strerror})", cure="choose another file")
+    if lacks_index:
+        cure = "copy it anew, or let the camera repair it on its card"
+        return UnreadableError(f"{path} was cut off before its index, without which no MP4 can be read", cure=cure)
+    what = "is not a video that can be read" if head else "is empty"
+    return UnreadableError(f"{path} {what}", cure="choose another file")
 
 
 def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:

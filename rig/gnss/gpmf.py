@@ -12,7 +12,7 @@ import numpy.typing as npt
 from rig.clock import DAY_NS, NS_PER_MS, NS_PER_S, iso_utc
 from rig.errors import UnreadableError
 from rig.gnss.fix import Fix
-from rig.gnss.gpmftree import Stream, box, items, number, read_payloads, samples, text_of
+from rig.gnss.gpmftree import Stream, items, number, read_box, read_payloads, samples, text_of
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -289,7 +289,7 @@ def read_camera(path: Path) -> Camera:
     """What the file's header says of the camera. Raises UnreadableError for a file that cannot be read."""
     try:
         with path.open("rb") as file:
-            header = box(file, ("moov", "udta", "GPMF"))
+            header = read_box(file, ("moov", "udta", "GPMF"))
     except OSError as error:
         raise UnreadableError(f"{path} cannot be read ({error.strerror})") from error
     found: Stream = {}

@@ -138,7 +138,7 @@ def text_of(item: Item | None) -> str:
     return "" if item is None else item.data.rstrip(b"\0").decode("latin-1")
 
 
-def box(file: BinaryIO, names: Sequence[str]) -> bytes:
+def read_box(file: BinaryIO, names: Sequence[str]) -> bytes:
     """The content of a box inside boxes of an MP4, empty when it is not there."""
     end = file.seek(0, 2)
     file.seek(0)

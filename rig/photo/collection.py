@@ -5,13 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
 from rig.clock import parse_utc
 from rig.errors import UnreadableError
 from rig.gnss.positions import Track
-from rig.photo.locate import place_of
+from rig.photo.locate import direction_of, place_of
 from rig.photo.photos import Photo
 from rig.recordings import MANIFEST, Manifest
 
@@ -45,6 +46,14 @@ class Collection:
     track: Track | None = None
     directions: Sequence[float | None] = ()
     labels: Mapping[str, str] = field(default_factory=dict)  # what the crew calls the cameras
+
+    @classmethod
+    def of(
+        cls, folder: Path, rows: Sequence[Photo], track: Track | None, labels: Mapping[str, str], turns: Sequence[str]
+    ) -> Self:
+        """The photos of a folder's table; `turns` tells how each camera is turned, as `camera_directions` does."""
+        directions = [direction_of(row, labels.get(row.camera, ""), turns) for row in rows]
+        return cls(folder.resolve().name, rows, track, directions, labels)
 
     def located(self) -> list[Located]:
         """The photos that have a place."""

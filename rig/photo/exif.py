@@ -247,7 +247,9 @@ class _Maker:
 
     def fractions(self, *pairs: tuple[float, int]) -> Entry:
         """Rationals: each value with the denominator that it is rounded to."""
-        whole = [min(LARGEST, round(part)) for value, down in pairs for part in (value * down, down)]
+        whole: list[int] = []
+        for value, down in pairs:
+            whole += (min(LARGEST, round(value * down)), down)
         return RATIONAL, len(pairs), struct.pack(self.order + "I" * len(whole), *whole)
 
 
@@ -383,8 +385,8 @@ def _tiff(block: Block) -> bytes:
         if directory:
             places[name] = at
             fixed = MAKER_NOTE if note and name == "exif" else None
-            sizes = (len(data) for tag, (_, _, data) in directory.items() if tag != fixed)
-            at += 6 + 12 * len(directory) + sum(_even(size) for size in sizes if size > 4)
+            sizes = [len(data) for tag, (_, _, data) in directory.items() if len(data) > 4 and tag != fixed]
+            at += 6 + 12 * len(directory) + sum([size + size % 2 for size in sizes])
     for name, parent, tag in POINTERS:
         if name in places:
             found[parent][tag] = make.long(places[name])

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import numpy as np
 
 from rig.clock import iso_utc
+from rig.errors import UsageError
 from rig.files import write_atomically
 from rig.gnss.positions import Track
 from rig.photo import geopackage
@@ -23,6 +24,16 @@ VERTICAL_FACTOR = 2.0  # vertical sigmas of satellite positions are up to twice 
 UNKNOWN_SIGMA_M = 5.0  # where a format demands one and none is known
 GPX_FIX = {4: "dgps", 5: "dgps", 2: "dgps", 3: "pps", 1: "3d"}  # of GGA qualities; GPX has no word for RTK
 KML_COLOUR = {4: "ff739e00", 5: "ff009fe6", 2: "ffd08f3a", 1: "ff005ed5"}  # aabbggrr, as in the report
+
+
+def parse_formats(text: str, known: Sequence[str]) -> tuple[str, ...]:
+    """The formats of a list with commas, `all` or `none`. Raises UsageError for one that is not known."""
+    named = [name.strip().lower() for name in text.split(",") if name.strip()]
+    if "all" in named:
+        return tuple(known)
+    if unknown := sorted(set(named) - {*known, "none"}):
+        raise UsageError(f"--format knows no {unknown[0]!r}", cure=f"say some of {', '.join(known)}, all or none")
+    return tuple(dict.fromkeys(name for name in named if name != "none"))
 
 
 def geojson(collection: Collection) -> bytes:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from rig.clock import parse_utc
-from rig.errors import UnreadableError
-from rig.files import sync_data, sync_folder, write_atomically
+from rig.errors import EdencarError, NoSpaceError, UnreadableError
+from rig.files import is_full, sync_data, sync_folder, write_atomically
 
 TABLE_NAME = "photos.csv"
 REMAKE = "move it away and make it again with parseVideo.py"
@@ -132,6 +132,13 @@ def read_table(folder: Path) -> list[Photo]:
         if isinstance(error, UnreadableError):
             raise
         raise UnreadableError(f"{path} cannot be read ({error})", cure=REMAKE) from error
+
+
+def unwritable(error: OSError, folder: Path) -> EdencarError:
+    """That a folder for photos and their table is full, or cannot be written."""
+    if is_full(error):
+        return NoSpaceError(f"no room for the photos in {folder}", cure="make room or name another --output")
+    return UnreadableError(f"{folder} cannot be written ({error})", cure="name another --output")
 
 
 def with_flags(flags: str, words: Sequence[str]) -> str:

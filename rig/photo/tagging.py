@@ -21,6 +21,7 @@ from rig.photo.collection import read_manifest
 from rig.photo.locate import direction_of, tags_of
 from rig.photo.photos import Photo
 from rig.photo.privacy import PrivacyError, make_private
+from rig.recordings import Manifest
 
 MAKE = "GoPro"  # of all cameras that a recording knows
 WITHHELD = "photos-withheld"  # where photos lie of which the privacy command failed
@@ -42,7 +43,8 @@ def tag_all(
     items: Sequence[Item], output: Path, settings: Settings, progress: Callable[[float], None]
 ) -> tuple[list[Photo], list[str]]:
     """Write the tags into all photos; the rows of those that may be shown, and why others are not or have no tags."""
-    tag = partial(_tag, output=output, settings=settings, cameras=cameras_of(output, settings))
+    cameras = cameras_of(read_manifest(output), settings)
+    tag = partial(_tag, output=output, settings=settings, cameras=cameras)
     rows, failed = [], []
     for folder in {(output / item.row.photo).parent for item in items}:
         folder.mkdir(parents=True, exist_ok=True)
@@ -58,9 +60,8 @@ def tag_all(
     return rows, failed
 
 
-def cameras_of(folder: Path, settings: Settings) -> dict[str, tuple[str, dict[str, Any]]]:
+def cameras_of(manifest: Manifest | None, settings: Settings) -> dict[str, tuple[str, dict[str, Any]]]:
     """Of each camera of a recording the name that the crew gave it, and what goes into its photos."""
-    manifest = read_manifest(folder)
     book = CameraBook(settings.output)
     return {
         camera.folder: (
