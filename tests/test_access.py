@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from werkzeug.exceptions import Unauthorized
 
 from configs import SettingError, Settings
+from rig.drive.checksums import NAME as CHECKSUMS
 from rig.http.access import TRIES, Gate, read_pin
 from rig.http.contract import DOWNLOADING
 from rig.recordings import Recordings
 from tests.browser.site import add_recording
+from tests.machine import wait_for
 from tests.test_server import an_app, problem
 
 PIN = "271828"
@@ -82,6 +84,29 @@ def test_whatever_changes_downloads_or_deletes_wants_the_pin(app: Flask, client:
             tried += 1
     assert tried >= 15
     assert app.extensions["car"].status().recording is None
+
+
+def test_no_get_acts(app: Flask, client: FlaskClient, recording: str) -> None:
+    output = app.extensions["car"].recordings.output
+    wait_for(lambda: (output / recording / CHECKSUMS).exists())  # which are written by themselves
+
+    def tree() -> dict[str, int]:
+        files = (
+            path for path in output.rglob("*") if path.is_file() and path.name[0] != "."
+        )  # . are what is remembered
+        return {str(path): path.stat().st_mtime_ns for path in files}
+
+    values = {"recording_id": recording, "serial": "C1", "path": "recording.json", "folder": "js", "name": "drive.js"}
+    before, asked = tree(), 0
+    for rule in app.url_map.iter_rules():
+        if "GET" in (rule.methods or set()) and rule.endpoint != "api.follow_status":
+            url = re.sub(r"<(?:[^:<>]+(?:\([^)]*\))?:)?(\w+)>", lambda match: values.get(match[1], "0"), rule.rule)
+            assert client.get(url, headers=bearer(PIN)).status_code in (200, 404, 422, 502, 503), url
+            asked += 1
+    assert asked > 20
+    assert tree() == before
+    assert app.extensions["car"].status().recording is None
+    assert app.extensions["jobs"].list() == []
 
 
 def test_what_nobody_can_ask_is_no_question_of_the_pin(client: FlaskClient) -> None:

@@ -4,7 +4,7 @@ import http.client
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 
 from rig.http import front
 from tests.browser.site import Site, a_site, add_recording
+from tests.machine import wait_for
 from tests.test_server import work
 
 PIN = "271828"
@@ -117,7 +118,7 @@ def test_a_long_body_is_kept_only_of_who_may_send_it(
         connection.sendall(f"{len(form):x}\r\n".encode() if chunked else b"")
         connection.sendall(form[:-10])
         if status == 202:
-            wait_until(lambda: spooled() - before > LONG // 2)
+            wait_for(lambda: spooled() - before > LONG // 2)
         else:
             time.sleep(0.2)  # would be enough
             assert spooled() - before < LONG // 2
@@ -127,13 +128,6 @@ def test_a_long_body_is_kept_only_of_who_may_send_it(
         assert (answer.status, answer.getheader("Content-Type") != "text/plain") == (status, True), answer.read()
     for job in site.app.extensions["jobs"].list():
         site.app.extensions["jobs"].cancel(job.id)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
 
 
 def test_the_head_of_a_chunk_without_an_end_holds_up_nobody(site: Site) -> None:

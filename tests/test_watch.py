@@ -175,10 +175,8 @@ def is_done(worker: Worker) -> bool:
 def test_a_code_is_read_while_it_is_recorded(a_film: tuple[Camera, Path]) -> None:
     camera, folder = a_film
     camera.phone = ALWAYS
-    begun_s = time.monotonic()
     with a_watcher(folder, Look(True, system_clock())) as worker:
-        wait_for(lambda: sight_of(worker).codes > 3)
-        assert time.monotonic() - begun_s < 15.0  # 3 s on a machine that is not busy
+        wait_for(lambda: sight_of(worker).codes > 3)  # 3 s on a machine that is not busy
         wait_for(lambda: sight_of(worker).state == DONE)
         sight = sight_of(worker)
         assert sight.error_ms is not None
@@ -410,15 +408,13 @@ def test_a_recording_with_all_that_looks_at_it(rig: Rig) -> None:
     assert [path.name for path in (folder / "videos").iterdir()] == ["cote_gauche"]
 
     rig.camera.phone = ALWAYS
-    shown_s = time.monotonic()
 
     def is_read() -> bool:
         assert rig.client.post("/api/qrcode/log", json=POST).status_code == 204
         calibration = rig.first["calibration"]
         return calibration is not None and calibration["codes"] > 0
 
-    wait_for(is_read)
-    assert time.monotonic() - shown_s < 20.0  # 4 s on a machine that is not busy
+    wait_for(is_read)  # 4 s on a machine that is not busy
     wait_for(lambda: is_read() and rig.first["calibration"]["done"])
     lines = (folder / "codes" / "0a1b2c3d.jsonl").read_text().splitlines()
     assert [json.loads(line)["draws"][0][0] for line in lines[:2]] == [0, 1]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 WRITES, IN_FLIGHT = 4, 8  # Documentation/block/stat.rst
-TRIES = 5000
+TRIES, REST_S = 100, 0.2
 
 needs_disks = pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("mkfs.ext4"), reason="needs root and the tools of ext4 to make disks"
@@ -80,25 +80,36 @@ def standing_still(pids: Sequence[int]) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
+def copied_at_rest(image: Path, copy: Path, counters: Path) -> bool:
+    """Copy a disk on which nothing is on its way; False when that does not come to pass soon."""
+    deadline_s = time.monotonic() + REST_S
+    while time.monotonic() < deadline_s:
+        before = counters.read_text().split()
+        if before[IN_FLIGHT] == "0":
+            copy_quickly(image, copy)
+            if counters.read_text().split()[WRITES] == before[WRITES]:
+                return True
+        time.sleep(0.001)
+    return False
+
+
 @contextmanager
 def after_power_cut(image: Path, at: Path, writers: Sequence[int]) -> Iterator[tuple[Path, int]]:
     """What a machine finds that was cut off from its power: the disk without all that memory held; and when that was.
 
-    The copy is one of an instant: those who write stand still, and it is taken again when the kernel wrote meanwhile.
+    The copy is one of an instant: those who write stand still, and it is taken anew when the kernel wrote meanwhile.
     """
     copy = image.with_suffix(".cut")
     device = run("losetup", "-n", "-O", "NAME", "-j", image).stdout.decode().strip()
     counters = Path(f"/sys/block/{Path(device).name}/stat")
-    with standing_still(writers):
-        for _ in range(TRIES):
-            before, now_ns = counters.read_text().split(), time.monotonic_ns()
-            if before[IN_FLIGHT] == "0":
-                copy_quickly(image, copy)
-                if counters.read_text().split()[WRITES] == before[WRITES]:
-                    break
-            time.sleep(0.001)  # until the kernel has written what is on its way
-        else:
-            pytest.fail("the disk is written all the time: no copy is of an instant")
+    for _ in range(TRIES):
+        with standing_still(writers):
+            now_ns = time.monotonic_ns()
+            if copied_at_rest(image, copy, counters):
+                break
+        time.sleep(0.05)
+    else:
+        pytest.fail("the disk is written all the time: no copy is of an instant")
     checked = subprocess.run(["e2fsck", "-p", "-f", str(copy)], capture_output=True, check=False)
     assert checked.returncode in (0, 1), checked.stdout  # 1: the journal was replayed
     with mounted(at, "-o", "loop", copy) as folder:

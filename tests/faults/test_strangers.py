@@ -315,6 +315,30 @@ def test_no_path_leads_out(fort: Fort) -> None:
     assert "Traceback" not in fort.server.log
 
 
+def test_a_long_upload_waits_on_the_disk_of_the_recordings(fort: Fort) -> None:
+    """Not in /tmp, which may be memory."""
+    where, body = urlsplit(fort.server.url), FORM % (b"a.nmea", bytes(MOST_BYTES))
+    with socket.create_connection((str(where.hostname), int(where.port or 0)), PATIENCE_S) as connection:
+        head = f"POST /api/recordings/{fort.recording}/geotag HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        head += f"Authorization: Bearer {PIN}\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:-1])
+        spooled = wait_for(lambda: nameless(fort.server.process.pid))
+        assert all(path.startswith(f"{fort.server.output}/") for path in spooled)
+        connection.sendall(body[-1:])
+        with closing(http.client.HTTPResponse(connection)) as answer:
+            answer.begin()
+            assert answer.status == 202
+
+
+def nameless(pid: int) -> list[str]:
+    """Where the files lie that a process holds and that no folder names."""
+    found = []
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):
+            found.append(str(descriptor.readlink()))
+    return [path for path in found if path.startswith("/") and path.endswith("(deleted)")]
+
+
 @pytest.mark.parametrize("count", [250, pytest.param(20_000, marks=[pytest.mark.long, pytest.mark.timeout(7200)])])
 def test_hostile_requests_to_all_routes_do_nothing(fort: Fort, count: int, tmp_path: Path) -> None:
     before, since = around(tmp_path), fort.touched.stat().st_size

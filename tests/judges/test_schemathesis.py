@@ -1,6 +1,6 @@
 """Schemathesis, which makes requests out of the description of the API, breaks nothing: open, with the PIN, without it.
 
-EDENCAR_SCHEMATHESIS names another program, EDENCAR_EXAMPLES how many requests for each route and kind.
+SCHEMATHESIS_EXAMPLES says how many requests there are for each route and kind.
 """
 
 import os
@@ -16,8 +16,8 @@ from tests.test_server import work
 
 ROOT = Path(__file__).parents[2]
 JUDGES = Path(os.environ.get("JUDGES_VENV", ROOT / ".venv-judges"))
-FUZZER = os.environ.get("EDENCAR_SCHEMATHESIS") or shutil.which("schemathesis", path=JUDGES / "bin")
-EXAMPLES = os.environ.get("EDENCAR_EXAMPLES", "15")
+FUZZER = shutil.which("schemathesis", path=JUDGES / "bin")
+EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "15")
 PIN = "271828"
 LASTING = ("api_calibrate", "api_measure_latency", "api_follow_status")  # they take as long as they are told to
 # A device that does not answer is the device's, not the server's error; no schema can say what is a log of positions.
