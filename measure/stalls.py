@@ -72,6 +72,7 @@ class Hold:
     what: What
     begin_ns: int
     end_ns: int
+    in_hand_bytes: int  # out of the queue and given to the disk, which did not answer
     lost_datagrams: int
     recovered_s: float  # from its end until the newest picture on disk was as young as before
 
@@ -128,13 +129,13 @@ class HeldRecorder:
     def hold(self, what: What, seconds: float) -> Hold:
         """Hold up the whole program or its disk, and wait until the recording keeps pace again. Raises DeviceError."""
         lost = self.lost()
-        begin_ns, end_ns = self._ask(what, seconds)
+        begin_ns, end_ns, in_hand_bytes = self._ask(what, seconds)
         deadline_ns = end_ns + round(LONGEST_RECOVERY_S * NS_PER_S)
         while self._look() > KEPT_PACE_S and time.monotonic_ns() < deadline_ns:
             pass
         recovered_s = (time.monotonic_ns() - end_ns) / NS_PER_S
         self.watch(CALM_S)
-        return Hold(what, begin_ns, end_ns, self.lost() - lost, recovered_s)
+        return Hold(what, begin_ns, end_ns, in_hand_bytes, self.lost() - lost, recovered_s)
 
     def lost(self) -> int:
         """Datagrams up to now."""
@@ -195,20 +196,24 @@ def _live(pipe: Connection, opening: Opening, folder: Path, settings: Settings) 
         pipe.send(error)
 
 
-def _hold(what: What, seconds: float) -> tuple[int, int]:
+def _hold(what: What, seconds: float) -> tuple[int, int, int]:
+    waiting: list[int] = []
     begin_ns = time.monotonic_ns()
     if what == "program":
         # PyDLL keeps the interpreter's lock: no thread of this process runs, and it comes back by itself.
         ctypes.PyDLL(None).usleep(ctypes.c_uint(round(seconds * 1e6)))
     else:
         answers = threading.Event()
-        with patch.object(os, "write", partial(_write_late, answers, os.write)):
+        with patch.object(os, "write", partial(_write_late, answers, waiting, os.write)):
             time.sleep(seconds)
             answers.set()
-    return begin_ns, time.monotonic_ns()
+    return begin_ns, time.monotonic_ns(), waiting[0] if waiting else 0
 
 
-def _write_late(answers: threading.Event, write: Callable[[int, Any], int], descriptor: int, data: Any) -> int:
+def _write_late(
+    answers: threading.Event, waiting: list[int], write: Callable[[int, Any], int], descriptor: int, data: Any
+) -> int:
+    waiting.append(len(data))
     answers.wait()
     return write(descriptor, data)
 
@@ -247,11 +252,14 @@ def loss_of(lines: Sequence[Line], hold: Hold) -> Loss | None:
     since = max(0, int(np.searchsorted(arrival, hold.begin_ns)) - 1)
     keys = [number for number in range(first + 1, len(lines)) if lines[number].key]
     whole = keys[0] if keys else len(lines) - 1
+    # The datagram was one of the picture before, of the line's own where that came next, or the first of the next.
+    # What was in hand may have come before or since the stall began; it was in no buffer.
+    low, high = position[before] - begin - largest - hold.in_hand_bytes, position[after] - begin + largest
+    kept_s = float(ticks[before] - ticks[since]) / PTS_HZ  # by the pictures' own time: they may come unevenly
+    in_hand_s = kept_s * hold.in_hand_bytes / max(1.0, float(position[before] - position[since]))
     return Loss(
-        # By the pictures' own time: they may come unevenly. The datagram was one of the picture before, of the line's
-        # own where that came next, or the first of the next.
-        held_s=Bar(float(ticks[before] - ticks[since]) / PTS_HZ, period),
-        held_bytes=_between(position[before] - begin - largest, position[after] - begin + largest),
+        held_s=_between(kept_s - period - in_hand_s, kept_s + period),
+        held_bytes=_between(low, high),
         missing_s=pts_after(lines[whole].pts_90khz, lines[before].pts_90khz) / PTS_HZ,
     )
 
