@@ -253,12 +253,12 @@ def loss_of(lines: Sequence[Line], hold: Hold) -> Loss | None:
     keys = [number for number in range(first + 1, len(lines)) if lines[number].key]
     whole = keys[0] if keys else len(lines) - 1
     # The datagram was one of the picture before, of the line's own where that came next, or the first of the next.
-    # What was in hand may have come before or since the stall began; it was in no buffer.
+    # A picture may have lain unread when the stall began. What was in hand, from before or since, was in no buffer.
     low, high = position[before] - begin - largest - hold.in_hand_bytes, position[after] - begin + largest
     kept_s = float(ticks[before] - ticks[since]) / PTS_HZ  # by the pictures' own time: they may come unevenly
     in_hand_s = kept_s * hold.in_hand_bytes / max(1.0, float(position[before] - position[since]))
     return Loss(
-        held_s=_between(kept_s - period - in_hand_s, kept_s + period),
+        held_s=_between(kept_s - period - in_hand_s, kept_s + 2 * period),
         held_bytes=_between(low, high),
         missing_s=pts_after(lines[whole].pts_90khz, lines[before].pts_90khz) / PTS_HZ,
     )
