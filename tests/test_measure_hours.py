@@ -52,6 +52,7 @@ def check(folder: Path, seed: int, hours: float, rates_ppm: tuple[float, float],
     assert holds(pair.start_skew_ms, SKEW_MS), (seed, pair)
 
 
+@pytest.mark.timeout(300)
 def test_a_short_drive_shows_what_was_put_in(tmp_path: Path) -> None:
     check(tmp_path, 0, 0.2, (1.0, -30.0), 5.0)
 
@@ -63,6 +64,7 @@ def test_growth_of_5_ms_an_hour_and_drift_of_1_ppm_are_found_in_20_of_20_drives(
         check(tmp_path / str(seed), seed, 2.0, (1.0, 0.0), 5.0)
 
 
+@pytest.mark.timeout(300)
 def test_a_lamp_tells_the_drift_within_its_bar(tmp_path: Path) -> None:
     plan = CarPlan(anti_flicker_hz=50, crystals_ppm=(60.0, -40.0), crystal_drift_ppm_per_hour=0.0)
     write_recording(tmp_path, plan, 0.5, BEGIN_NS, is_lamp=True)
