@@ -18,7 +18,7 @@ import gopro
 from configs import Settings
 from rig.camera.camerabook import CameraBook, Delay
 from rig.camera.fleet import LOST, Camera, Fleet, Found, at_once
-from rig.clock import CRYSTAL_PPM, NS_PER_MS, UtcClock, iso_utc, system_clock
+from rig.clock import NS_PER_MS, UtcClock, iso_utc, system_clock
 from rig.drive.fetching import Fetches
 from rig.drive.housekeeping import Housekeeping
 from rig.drive.power import machine_problems
@@ -300,9 +300,8 @@ class Car:
         system, gnss = system_clock(), self._gnss
         if gnss is None:
             return system
-        age_ns = max(0, time.monotonic_ns() - gnss.at_monotonic_ns)
-        grown = replace(gnss, sigma_ns=gnss.sigma_ns + age_ns * CRYSTAL_PPM // 1_000_000)
-        return grown if grown.sigma_ns < system.sigma_ns else system
+        aged = gnss.aged()
+        return aged if aged.sigma_ns < system.sigma_ns else system
 
     def status(self) -> CarStatus:
         """How all is now."""

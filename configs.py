@@ -115,7 +115,10 @@ class Settings:
     max_gap_s: float = _tunable(1.0, "s", "a fix further away than this says nothing about the photo")
     lever_arm_m: tuple[float, ...] = _tunable((0.0, 0.0, 0.0), "m", "camera minus antenna: forward, right, up")
     camera_directions: tuple[str, ...] = _tunable(
-        ("left=-90", "right=90", "front=0", "back=180"),
+        (
+            *("left=-90", "right=90", "front=0", "back=180", "rear=180"),
+            *("gauche=-90", "droite=90", "avant=0", "arrière=180", "arriere=180"),  # what French crews write
+        ),
         "camera=degrees, ...",
         "where a camera looks, clockwise from ahead; one not named here looks ahead",
     )

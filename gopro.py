@@ -5,7 +5,6 @@ What the server needs of a camera is named here, too: `discover`, `camera_worker
 
 import argparse
 import math
-import sys
 import tempfile
 import threading
 import time
@@ -20,7 +19,7 @@ from configs import Settings
 from rig import cli
 from rig.camera import camerasettings
 from rig.camera.cameraworker import KEEP_ALIVE_S, TICK_S, CameraStatus, camera_worker
-from rig.camera.cardfiles import LEDGER, download_all
+from rig.camera.cardfiles import LEDGER, Progress, download_all
 from rig.camera.finding import FoundCamera, discover, usb_serial_at
 from rig.camera.goproanswers import Media, added, limits
 from rig.camera.opengopro import TROUBLE, GoPro
@@ -42,12 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _build_parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
+    common = cli.verb_options()
     common.add_argument("--address", metavar="HOST[:PORT]", help="the camera, when it is not found by itself")
     common.add_argument("--serial", help="which one, when several are found")
-    # Also known before the verb; there they have their defaults.
-    common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object")
-    common.add_argument("-v", "--verbose", action="store_true", default=argparse.SUPPRESS, help="say more")
     parser = argparse.ArgumentParser(prog="gopro.py", description=str(__doc__).partition("\n")[0])
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, (_, text) in VERBS.items():
@@ -182,7 +178,7 @@ def _list_media(camera: GoPro, options: Options, _settings: Settings) -> Result:
 
 def _download(camera: GoPro, options: Options, _settings: Settings) -> Result:
     wanted = _named(camera, options.items) if options.items else camera.media()
-    paths = download_all(camera.address, wanted, options.output, _Meter(wanted))
+    paths = download_all(camera.address, wanted, options.output, _meter(wanted))
     return {"files": list(map(str, paths))}
 
 
@@ -204,22 +200,17 @@ def _listed(card: Sequence[Media]) -> list[Result]:
     return [asdict(media) | {"path": media.path} for media in card]
 
 
-class _Meter:
-    """Says on stderr how far a download is, once per percent."""
+def _meter(wanted: Sequence[Media]) -> Progress:
+    """Says on stderr how far a download of these files is."""
+    total, done, lock = max(1, sum(media.size_bytes or 0 for media in wanted)), dict[str, int](), threading.Lock()
+    tell = cli.Progress("fetched")
 
-    def __init__(self, wanted: Sequence[Media]) -> None:
-        self._total = max(1, sum(media.size_bytes or 0 for media in wanted))
-        self._done: dict[str, int] = {}
-        self._lock = threading.Lock()
-        self._percent = -1
+    def note(name: str, size: int, _total: int) -> None:
+        with lock:
+            done[name] = size
+            tell(min(1.0, sum(done.values()) / total))
 
-    def __call__(self, name: str, done: int, _total: int) -> None:
-        with self._lock:
-            self._done[name] = done
-            percent = min(100, 100 * sum(self._done.values()) // self._total)
-            if percent != self._percent and sys.stderr.isatty():
-                print(f"\rfetched {percent:3} %", end="\n" if percent == 100 else "", file=sys.stderr, flush=True)
-            self._percent = percent
+    return note
 
 
 def _wait(camera: GoPro, seconds: float | None, watch: Callable[[], None] = lambda: None) -> None:

@@ -5,28 +5,34 @@ each photo, files for maps and for other tools, and a report.
 """
 
 import argparse
-import errno
 import math
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import configs
 from configs import Settings
 from rig import cli
 from rig.clock import iso_utc, parse_utc
+from rig.cluster import options as fleet
+from rig.cluster.steps import Place, Plan, Result, Share
 from rig.errors import NoPositionError, NoSpaceError, UnreadableError, UsageError
+from rig.files import is_full
 from rig.gnss.positions import Track
 from rig.photo import album, exports, photos, tagging
 from rig.photo.collection import Collection
-from rig.photo.locate import Rule, direction_of, load_track, locate, shift_onto
+from rig.photo.locate import Rule, direction_of, load_track, locate, shift_onto, way_of
 from rig.photo.photos import Photo
 from rig.photo.tagging import CHUNK, Item
+from rig.recordings import MANIFEST
 
 METHODS = {"interpolate": "hermite", "nearest": "nearest"}
 FORMATS = ("csv", *exports.FORMATS, "report")
+BESIDE = (photos.TABLE_NAME, MANIFEST, "calibration.json")  # of a recording, beside its photos and positions
 GIVEN_OFFSET_ERROR_S = 0.5  # of a --camera-offset that names none
 ALBUM_SHARE, TAG_SHARE = 0.5, 0.9  # of the progress, when other cameras' photos are read, and the tags written
 
@@ -237,7 +243,7 @@ def _nowhere(rows: Sequence[Photo], track: Track, settings: Settings, output: Pa
 
 
 def _unwritable(error: OSError, output: Path) -> Exception:
-    if error.errno == errno.ENOSPC:
+    if is_full(error):
         return NoSpaceError(f"no room for the photos in {output}", cure="make room or name another --output")
     return UnreadableError(f"{output} cannot be written ({error})", cure="name another --output")
 
@@ -248,9 +254,9 @@ def _describe(
     """Write the files for others and the report."""
     cameras = tagging.cameras_of(made.output, settings)
     ordered = sorted(rows, key=lambda row: (row.utc, row.camera))
-    names = [cameras.get(row.camera, (row.camera, {}))[0] for row in ordered]
-    directions = [direction_of(row, name, settings.camera_directions) for row, name in zip(ordered, names, strict=True)]
-    collection = Collection(made.output.resolve().name, ordered, track, directions)
+    names = {camera: name for camera, (name, _) in cameras.items()}
+    directions = [direction_of(row, names.get(row.camera, ""), settings.camera_directions) for row in ordered]
+    collection = Collection(made.output.resolve().name, ordered, track, directions, names)
     files = exports.write(made.output, collection, wish.formats)
     if "report" in wish.formats:
         from rig.photo import report  # it looks at pixels: tags alone need no OpenCV
@@ -259,13 +265,102 @@ def _describe(
     return files
 
 
+# --- the same for many recordings (docs/fleet.md) ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoSteps:
+    """A recording's photos get their places: in one step, as all of them meet one track."""
+
+    settings: Settings
+    wish: Wish
+    positions: tuple[str, ...] = ()  # names in the luggage; none: the recording's own
+    kind: str = "places"
+
+    def inputs(self, names: Sequence[str]) -> list[str]:
+        """What goes into the results; nothing where there is no table of photos."""
+        if photos.TABLE_NAME not in names:
+            return []
+        has_log = self.positions or any(name.startswith("positions/") for name in names)
+        films = () if has_log else (".mp4",)
+        return [name for name in names if name in BESIDE or name.startswith(("photos/", "positions/"))] + [
+            name for name in names if name.startswith("videos/") and name.lower().endswith((".idx", *films))
+        ]
+
+    def needs(self, names: Sequence[str]) -> list[str]:
+        """Nothing: all is done at the end."""
+        return []
+
+    def needs_at_end(self, names: Sequence[str]) -> list[str]:
+        """All of it."""
+        return self.inputs(names)
+
+    def keeps(self, names: Sequence[str]) -> list[str]:
+        """Nothing: the results lie where the photos are."""
+        return []
+
+    def prepare(self, place: Place) -> Plan:
+        """There is nothing to share out."""
+        return Plan()
+
+    def make(self, share: Share, place: Place) -> list[dict[str, Any]]:
+        """There are no shares."""
+        raise NotImplementedError
+
+    def finish(self, head: object, lines: Sequence[dict[str, Any]], place: Place) -> Result:
+        """Work on copies, of which only what has changed goes back."""
+        settings = replace(self.settings, output=place.luggage)
+        self._copy(place)
+        before = _stamps(place.output)
+        positions = [place.luggage / name for name in self.positions]
+        summary = asdict(associate(place.output, settings, positions, wish=self.wish))
+        rows = photos.read_table(place.output)
+        after = _stamps(place.output)
+        for path, stamp in after.items():
+            if before.get(path) == stamp:
+                path.unlink()
+        told = {name: [place.told(text) for text in summary[name]] for name in ("warnings", "failed")}
+        gone = (path.relative_to(place.output).as_posix() for path in before.keys() - after.keys())
+        return Result({"photos": summary["photos"], **told}, tuple(gone), way_of(rows))
+
+    def _copy(self, place: Place) -> None:
+        """By links where that is possible: whatever changes is written anew."""
+        there = [path.relative_to(place.folder).as_posix() for path in place.folder.rglob("*") if path.is_file()]
+        for name in self.inputs(there):
+            target = place.output / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                target.hardlink_to(place.folder / name)
+            except OSError:
+                shutil.copy2(place.folder / name, target)
+
+
+def _stamps(folder: Path) -> dict[Path, tuple[int, int]]:
+    files = [(path, path.stat()) for path in folder.rglob("*") if path.is_file()]
+    return {path: (stat.st_ino, stat.st_mtime_ns) for path, stat in files}
+
+
+def _run_fleet(options: argparse.Namespace, settings: Settings, wish: Wish) -> object:
+    if options.output or wish.in_place or wish.camera_offset is not None:
+        raise UsageError(
+            "recordings of a fleet keep their photos where they are, with the time that they have",
+            cure="leave --output, --in-place and --camera-offset away",
+        )
+    positions = [(f"positions/{number}-{path.name}", path) for number, path in enumerate(wish.positions)]
+    bare = replace(wish, positions=(), dry_run=False)
+    steps = PhotoSteps(replace(settings, output=Path()), bare, tuple(name for name, _ in positions))
+    command = fleet.command()
+    luggage = command.pack(settings, positions)
+    executor = options.executor or "local"
+    summary: object = command.run(options.sources, "", steps, luggage, executor, os.cpu_count() or 1, wish.dry_run)
+    return summary
+
+
 def _parser(settings: Settings) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="parsePhotos.py", description=__doc__)
     add = parser.add_argument
-    add(
-        "sources", metavar="SOURCE", nargs="+", type=Path, help="recordings' folders, folders of JPEG files, JPEG files"
-    )
-    add("--output", type=Path, metavar="DIR", help="for photos of other cameras; default: ./photos-out")
+    add("sources", metavar="SOURCE", nargs="+", help="recordings' folders, folders of JPEG files, JPEG files")
+    add("--output", metavar="DIR", help="for photos of other cameras; default: ./photos-out")
     add(
         "--positions",
         type=Path,
@@ -294,6 +389,7 @@ def _parser(settings: Settings) -> argparse.ArgumentParser:
         f" (usually {','.join(settings.photo_formats)}: setting photo_formats)",
     )
     add("--dry-run", action="store_true", help="only say what would come out")
+    fleet.add(parser)
     return parser
 
 
@@ -337,7 +433,7 @@ def _formats(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in named if name != "none"))
 
 
-def _run(options: argparse.Namespace) -> PhotoSummary:
+def _run(options: argparse.Namespace) -> object:
     settings = configs.load()
     if options.max_gap:
         settings = replace(settings, max_gap_s=_seconds(options.max_gap))
@@ -352,15 +448,17 @@ def _run(options: argparse.Namespace) -> PhotoSummary:
         in_place=options.in_place,
         dry_run=options.dry_run,
     )
-    progress = cli.Progress("photos")
-    return _joined(list(_each_source(options, settings, wish, progress)))
+    if fleet.is_meant(options):
+        return _run_fleet(options, settings, wish)
+    return _joined(list(_each_source(options, settings, wish, cli.Progress("photos"))))
 
 
 def _each_source(
     options: argparse.Namespace, settings: Settings, wish: Wish, progress: Progress
 ) -> Iterator[PhotoSummary]:
     """Recordings one by one, all other photos together."""
-    tables = [source for source in options.sources if _is_table_s_folder(source)]
+    sources = [Path(source) for source in options.sources]
+    tables = [source for source in sources if _is_table_s_folder(source)]
     for folder in tables:
         if wish.camera_offset is not None or options.output:
             raise UsageError(
@@ -368,10 +466,10 @@ def _each_source(
                 cure="leave --camera-offset and --output away, or name its photos' folder",
             )
         yield associate(folder, settings, wish.positions, progress, wish=wish)
-    others = [source for source in options.sources if source not in tables]
+    others = [source for source in sources if source not in tables]
     if others:
         folder = others[0] if others[0].is_dir() else others[0].parent
-        output = options.output or (folder if wish.in_place else Path("photos-out"))
+        output = Path(options.output or (folder if wish.in_place else "photos-out"))
         yield place_album(others, output, settings, wish, progress)
 
 
@@ -397,7 +495,9 @@ def _joined(parts: Sequence[PhotoSummary]) -> PhotoSummary:
     )
 
 
-def _say(summary: PhotoSummary) -> str:
+def _say(summary: object) -> str:
+    if not isinstance(summary, PhotoSummary):
+        return str(fleet.command().say(summary))
     counts = f"{summary.located} of {summary.photos} photos have a fix, {summary.interpolated} a position of their own"
     lines = [f"{counts}: {', '.join((*summary.tables, *summary.files))}"]
     return "\n".join([*lines, *(f"warning: {text}" for text in summary.warnings)])
@@ -409,4 +509,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    import parsePhotos  # by this name other processes know PhotoSteps
+
+    raise SystemExit(parsePhotos.main())

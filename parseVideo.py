@@ -5,11 +5,10 @@ neighbours. SOURCE is a recording's folder, or video files from anywhere.
 """
 
 import argparse
-import errno
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,9 @@ from configs import Settings
 from rig import cli
 from rig.camera.camerabook import CameraBook
 from rig.clock import iso_utc
+from rig.cluster import options as fleet
+from rig.cluster.steps import Place, Plan, Result, Share
+from rig.drive import checksums
 from rig.errors import (
     EdencarError,
     NoPositionError,
@@ -27,23 +29,26 @@ from rig.errors import (
     UnreadableError,
     UsageError,
 )
-from rig.files import write_atomically
+from rig.files import is_full, write_atomically
 from rig.footage import video
 from rig.footage.video import Video
 from rig.gnss import gpmf
 from rig.gnss.positions import Track
 from rig.photo import exports, extraction, photos, sampling
 from rig.photo.collection import Collection
-from rig.photo.extraction import Made, Manner, Work
+from rig.photo.extraction import Made, Manner, Part, Work
 from rig.photo.journal import Journal
-from rig.photo.locate import Rule, direction_of
+from rig.photo.locate import Rule, direction_of, way_of
 from rig.photo.photos import Photo
+from rig.photo.sampling import Pick
 from rig.photo.spacing import Every
+from rig.recordings import MANIFEST
 from rig.timing import calibration
 from rig.timing.calibration import Context
+from rig.timing.cameraclock import CameraClock
 from rig.timing.dating import Dated, Given, check_drives, find_clocks, known_clocks
-from rig.timing.timeline import CameraClock
 
+POSITIONS = "positions/positions.csv"  # of a recording
 PART = "photos.part"  # what a run has made so far
 FORMATS = ("csv", *exports.FORMATS)
 MOST_LATENCY_MS = 1000.0  # of a display
@@ -121,11 +126,7 @@ def parse_videos(
     found = _collect(sources)
     journal = Journal(output / PART, _key(found, settings, wish))
     if journal.head is None:
-        given, jobs = Given(wish.calibration, wish.start_utc), wish.jobs or extraction.cores()
-        clocks, doubts = find_clocks(found.videos, found.context, settings, given, jobs)
-        table = calibration.table(clocks, found.context.logs)
-        doubts += check_drives(clocks, table, _track(wish))
-        head: dict[str, Any] = {"calibration": table, "warnings": doubts}
+        clocks, head = _date(found, settings, wish, wish.jobs or extraction.cores())
     else:
         head = journal.head
         clocks = list(known_clocks(found.videos, head["calibration"]))
@@ -148,13 +149,21 @@ def parse_videos(
             rows = [one.row for one in made if one.row is not None and one.kept]
             photos.replace_cameras(output, journal.folder, {work.video.camera for work in works}, rows)
             write_atomically(output / calibration.NAME, json.dumps(head["calibration"], indent=1).encode())
-            _export(works, output, settings, wish)
+            track = next((work.track for work in works if work.track is not None), None)
+            labels = {work.video.camera: work.label for work in works}
+            _export(output, settings, wish, labels, track)
             journal.remove()
     except OSError as error:
         if isinstance(error, EdencarError):
             raise
         raise _unwritable(error, journal, output) from error
     calibration.learn(clocks, found.context, settings)
+    return _with_made(summary, made)
+
+
+def _with_made(summary: VideoSummary, made: Sequence[Made]) -> VideoSummary:
+    """The summary with what has come of all picks."""
+    rows = [one.row for one in made if one.row is not None and one.kept]
     flags = [word for row in rows for word in row.flags.split()]
     return replace(
         summary,
@@ -163,6 +172,14 @@ def parse_videos(
         flagged={word: flags.count(word) for word in sorted(set(flags))},
         failed=(*summary.failed, *(one.why for one in made if one.why)),
     )
+
+
+def _date(found: _Sources, settings: Settings, wish: Wish, jobs: int) -> tuple[list[Dated], dict[str, Any]]:
+    """The clock of each video, and what has to be said of them."""
+    clocks, doubts = find_clocks(found.videos, found.context, settings, Given(wish.calibration, wish.start_utc), jobs)
+    table = calibration.table(clocks, found.context.logs)
+    doubts += check_drives(clocks, table, _track(wish))
+    return clocks, {"calibration": table, "warnings": doubts}
 
 
 # --- what there is ----------------------------------------------------------------------------------------------------
@@ -288,21 +305,11 @@ def _make(
     known = [Made.from_json(line) for line in journal.lines]
     known = [one for one in known if one.row is None or not one.kept or _place(journal.folder, one.row).exists()]
     done = {one.key for one in known}
-    left = [
-        replace(work, picks=[pick for pick in work.picks if extraction.key_of(work, pick) not in done])
-        for work in works
-    ]
+    left = [replace(work, picks=[pick for pick in work.picks if _key_of(work, pick) not in done]) for work in works]
     yield from known
     total, count = max(1, sum(len(work.picks) for work in works)), len(known)
     progress(count / total)
-    manner = Manner(
-        min_sharpness=wish.min_sharpness,
-        quality=wish.quality,
-        rule=Rule("hermite", settings.max_gap_s, settings.lever_arm_m),
-        directions=settings.camera_directions,
-        privacy_command=settings.privacy_command,
-        privacy_timeout_s=settings.privacy_timeout_s,
-    )
+    manner = _manner(settings, wish)
     for one in extraction.extract_all(left, journal.folder, manner, wish.jobs or extraction.usual_jobs(works)):
         journal.add(one.to_json())
         count += 1
@@ -310,26 +317,159 @@ def _make(
         yield one
 
 
+def _key_of(work: Work, pick: Pick) -> str:
+    return extraction.key_of(work.video.camera, work.video.clips[pick.clip], pick)
+
+
+def _manner(settings: Settings, wish: Wish) -> Manner:
+    return Manner(
+        min_sharpness=wish.min_sharpness,
+        quality=wish.quality,
+        rule=Rule("hermite", settings.max_gap_s, settings.lever_arm_m),
+        directions=settings.camera_directions,
+        privacy_command=settings.privacy_command,
+        privacy_timeout_s=settings.privacy_timeout_s,
+    )
+
+
 def _place(folder: Path, row: Photo) -> Path:
     return folder / row.camera / Path(row.photo).name
 
 
-def _export(works: Sequence[Work], output: Path, settings: Settings, wish: Wish) -> None:
+def _export(output: Path, settings: Settings, wish: Wish, labels: Mapping[str, str], track: Track | None) -> None:
     """Write the files for others that were asked for."""
     formats = [name for name in wish.formats if name != "csv"]
     if formats:
         rows = photos.read_table(output)
-        labels = {work.video.camera: work.label for work in works}
         directions = [direction_of(row, labels.get(row.camera, ""), settings.camera_directions) for row in rows]
-        track = next((work.track for work in works if work.track is not None), None)
         exports.write(output, Collection(output.resolve().name, rows, track, directions), formats)
 
 
 def _unwritable(error: OSError, journal: Journal, output: Path) -> EdencarError:
-    if error.errno == errno.ENOSPC:
+    if is_full(error):
         journal.remove()  # a recording may need the room
         return NoSpaceError(f"no room for the photos in {output}", cure="delete recordings or name another --output")
     return UnreadableError(f"{output} cannot be written ({error})", cure="name another --output")
+
+
+# --- the same for many recordings (docs/fleet.md) ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What the end of a recording's work has to know from its beginning."""
+
+    summary: VideoSummary
+    labels: Mapping[str, str]
+    track: Track | None  # only where files for others are wanted
+
+
+@dataclass(frozen=True, slots=True)
+class VideoSteps:
+    """Videos of a recording to photos, cut into one share for each file of them."""
+
+    settings: Settings
+    wish: Wish
+    positions: tuple[str, ...] = ()  # names in the luggage; none: the recording's own
+    calibration: str = ""
+    kind: str = "photos"
+
+    def inputs(self, names: Sequence[str]) -> list[str]:
+        """What was recorded; nothing where there are no videos, or where they are still on their way."""
+        known = [name for name in names if name.startswith(checksums.RAW) or name == MANIFEST]
+        films = any(Path(name).suffix.lower() in video.VIDEO_SUFFIXES for name in known)
+        return known if films and {MANIFEST, checksums.NAME} & set(names) else []
+
+    def needs(self, names: Sequence[str]) -> list[str]:
+        """All of it."""
+        return self.inputs(names)
+
+    def needs_at_end(self, names: Sequence[str]) -> list[str]:
+        """The table, where the results go into the recording: photos of other cameras stay."""
+        return [name for name in names if name == photos.TABLE_NAME]
+
+    def keeps(self, names: Sequence[str]) -> list[str]:
+        """What parsePhotos.py wants to see beside the photos."""
+        return [name for name in names if name in (MANIFEST, POSITIONS)]
+
+    def prepare(self, place: Place) -> Plan:
+        """The clock of each camera, and the frames that are wanted."""
+        settings = replace(self.settings, output=place.luggage)
+        own = _own_positions([place.folder])
+        wish = replace(
+            self.wish,
+            positions=tuple(place.luggage / name for name in self.positions) or own,
+            calibration=place.luggage / self.calibration if self.calibration else None,
+        )
+        found = _collect([place.folder])
+        clocks, head = _date(found, settings, wish, jobs=1)
+        works = _works(clocks, found, settings, wish)
+        summary = VideoSummary(
+            photos=0,
+            dropped=0,
+            flagged={},
+            output="",
+            calibration=head["calibration"],
+            videos=tuple(_told(work) for work in works),
+            warnings=tuple(place.told(text) for text in (*found.warnings, *head["warnings"])),
+            failed=tuple(place.told(text) for text in found.failed),
+        )
+        tracks = [work.track for work in works if work.track is not None] if set(wish.formats) - {"csv"} else []
+        labels = {work.video.camera: work.label for work in works}
+        shares = [
+            _share(part, place) for work in works for part in extraction.parts(work, _manner(settings, wish).rule)
+        ]
+        return Plan(_Head(summary, labels, next(iter(tracks), None)), tuple(shares))
+
+    def make(self, share: Share, place: Place) -> list[dict[str, Any]]:
+        """The photos of one file."""
+        part: Part = replace(share.work, clip=replace(share.work.clip, path=place.folder / share.file))
+        folder = place.output / "photos"
+        (folder / part.camera).mkdir(parents=True)
+        made = extraction.extract(part, folder, _manner(self.settings, self.wish))
+        return [replace(one, why=place.told(one.why)).to_json() for one in made]
+
+    def finish(self, head: _Head, lines: Sequence[dict[str, Any]], place: Place) -> Result:
+        """The table of all photos, the calibration, the files for others."""
+        made = [Made.from_json(line) for line in lines]
+        rows = [one.row for one in made if one.row is not None and one.kept]
+        cameras = tuple(f"photos/{camera}/" for camera in head.labels)
+        others = photos.read_table(place.folder) if place.is_own and (place.folder / photos.TABLE_NAME).exists() else []
+        photos.write_table(place.output, [*rows, *(row for row in others if row.camera not in head.labels)])
+        write_atomically(place.output / calibration.NAME, json.dumps(head.summary.calibration, indent=1).encode())
+        _export(place.output, self.settings, self.wish, head.labels, head.track)
+        summary = asdict(_with_made(head.summary, made))
+        del summary["output"]
+        files = {path.relative_to(place.output).as_posix() for path in place.output.glob("photos/**/*")}
+        stays = files.union(row.photo for row in rows)
+        gone = [name for name in place.there if name.startswith(cameras) and name not in stays]
+        return Result(summary, tuple(gone), way_of(rows))
+
+
+def _share(part: Part, place: Place) -> Share:
+    file = part.clip.path.relative_to(place.folder)
+    return Share(f"{part.camera}/{file.name}", file.as_posix(), replace(part, clip=replace(part.clip, path=file)))
+
+
+def _run_fleet(options: argparse.Namespace, settings: Settings, wish: Wish) -> object:
+    if wish.start_utc:
+        raise UsageError("--start-utc dates one video, not many recordings", cure="leave it away")
+    positions = [(f"positions/{number}-{path.name}", path) for number, path in enumerate(wish.positions)]
+    given = [("given/calibration.json", wish.calibration)] if wish.calibration else []
+    bare = replace(wish, positions=(), calibration=None, jobs=0, dry_run=False)
+    steps = VideoSteps(
+        replace(settings, output=Path()),
+        bare,
+        positions=tuple(name for name, _ in positions),
+        calibration=given[0][0] if given else "",
+    )
+    command = fleet.command()
+    luggage = command.pack(settings, [*positions, *given])
+    jobs = wish.jobs or extraction.cores()
+    summary: object = command.run(
+        options.sources, options.output or "", steps, luggage, options.executor or "local", jobs, wish.dry_run
+    )
+    return summary
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -338,8 +478,8 @@ def _unwritable(error: OSError, journal: Journal, output: Path) -> EdencarError:
 def _parser(settings: Settings) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="parseVideo.py", description=__doc__)
     add = parser.add_argument
-    add("sources", metavar="SOURCE", nargs="+", type=Path, help="a recording's folder, or video files")
-    add("--output", type=Path, metavar="DIR", help="default: the recording's folder, else ./photos-out")
+    add("sources", metavar="SOURCE", nargs="+", help="a recording's folder, or video files")
+    add("--output", metavar="DIR", help="default: the recording's folder, else ./photos-out")
     add(
         "--every",
         default=f"{settings.photo_interval_s}s",
@@ -369,6 +509,7 @@ def _parser(settings: Settings) -> argparse.ArgumentParser:
     add("--jobs", type=int, default=0, metavar="N", help="parts of videos at once (default: one for each core)")
     add("--format", default="csv", metavar="NAME,...", help=f"of {', '.join(FORMATS)}; csv is always written")
     add("--dry-run", action="store_true", help="only say what would come out")
+    fleet.add(parser)
     return parser
 
 
@@ -387,7 +528,7 @@ def _with_latency(settings: Settings, text: str | None) -> Settings:
         ) from failure
 
 
-def _run(options: argparse.Namespace) -> VideoSummary:
+def _run(options: argparse.Namespace) -> object:
     settings = _with_latency(configs.load(), options.display_latency)
     for name, value, low, high in (
         ("--quality", options.quality, 1, 100),
@@ -411,12 +552,16 @@ def _run(options: argparse.Namespace) -> VideoSummary:
         jobs=options.jobs,
         dry_run=options.dry_run,
     )
-    first = options.sources[0]
-    output = options.output or (first if first.is_dir() else Path("photos-out"))
-    return parse_videos(options.sources, output, settings, wish, cli.Progress("photos"))
+    if fleet.is_meant(options):
+        return _run_fleet(options, settings, wish)
+    sources = [Path(source) for source in options.sources]
+    output = Path(options.output or (sources[0] if sources[0].is_dir() else "photos-out"))
+    return parse_videos(sources, output, settings, wish, cli.Progress("photos"))
 
 
-def _say(summary: VideoSummary) -> str:
+def _say(summary: VideoSummary | object) -> str:
+    if not isinstance(summary, VideoSummary):
+        return str(fleet.command().say(summary))
     lines = [
         f"{told['camera']} {told['video']}: {told['photos']} photos wanted of {told['pictures']} pictures,"
         f" {told['first']} to {told['last']}"
@@ -438,4 +583,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    import parseVideo  # by this name other processes know VideoSteps
+
+    raise SystemExit(parseVideo.main())

@@ -8,9 +8,10 @@ import re
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
@@ -20,14 +21,15 @@ from typing import Any, NoReturn, cast
 from flask import (
     Blueprint,
     Flask,
+    Request,
     Response,
     abort,
     current_app,
     request,
     send_file,
 )
-from waitress.server import create_server
-from werkzeug.exceptions import RequestedRangeNotSatisfiable, ServiceUnavailable
+from waitress.server import TcpWSGIServer
+from werkzeug.exceptions import HTTPException, RequestedRangeNotSatisfiable, ServiceUnavailable
 
 import configs
 from car import Car, software
@@ -43,6 +45,7 @@ from rig.drive.digest import Digests, photos_json
 from rig.errors import ConflictError, UnknownError, UsageError
 from rig.http.access import COOKIE, Gate, guard, read_pin, remember
 from rig.http.contract import BLINK_S, BODIES, CALIBRATE_S, DOWNLOADING, NOTES, PICTURE_WIDTHS, REQUIRED
+from rig.http.front import BODY_BYTES, serve_from
 from rig.http.openapi import describe, markdown
 from rig.http.pages import WEB, assets_version, render, show_page
 from rig.http.tiles import Tiles
@@ -57,13 +60,10 @@ from rig.workers import use_one_heap
 CODE_PAGE = Path(__file__).parent / "v1" / "QRCodeDatTimeGenerator.html"
 USUAL_HOST = "http://edencar.local:5000"
 
-THREADS = 32  # more than all long answers together, so that some are left for start, stop and status
 DOWNLOADS = 6  # at once
 LISTENERS = 8  # to /api/events, at once
 DOWNLOAD_RETRY_S, LISTEN_RETRY_S = 30, 10
 EVENT_S = 1.0
-CONNECTIONS = 500  # half-open ones of a bad network must not lock out the crew
-BODY_BYTES = 64 << 10
 
 CODE_POLICY = POLICY.replace("'self'", "'self' 'unsafe-inline'", 1)  # one file that also works without a server
 MIME_TYPES = {".ts": "video/mp2t", ".nmea": "text/plain", ".idx": "text/plain", ".log": "text/plain"}
@@ -73,6 +73,8 @@ FILE_POLICY = (  # a report may draw itself, but is no page of ours: it has an o
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self' data:;"
     " sandbox allow-scripts"
 )
+
+UPLOADING = re.compile(r"/api/recordings/[^/]+/geotag")
 
 PREVIEW_WAIT_S, PREVIEW_POLL_S = 5.0, 0.1
 
@@ -102,6 +104,22 @@ def create_app(car: Car, jobs: Jobs, settings: Settings) -> Flask:
     install(app, settings.host_names, lambda shown: render("error.html", problem=shown))
     guard(app, app.extensions["gate"], closed=frozenset(DOWNLOADING), free=frozenset(("api.open_session",)))
     return app
+
+
+def serve_app(app: Flask, listener: socket.socket) -> TcpWSGIServer:
+    """A server of the application at a socket that listens; long bodies only for who may send them, where they go."""
+    gate: Gate = app.extensions["gate"]
+
+    def may_upload(method: str, path: str, headers: Mapping[str, str]) -> bool:
+        if method != "POST" or not UPLOADING.fullmatch(path):
+            return False
+        shown = {f"HTTP_{name}": headers.get(name, "") for name in ("AUTHORIZATION", "COOKIE")}
+        try:
+            return gate.admits(Request(shown))
+        except HTTPException:  # which the application will say again
+            return False
+
+    return serve_from(listener, app, UPLOAD_BYTES, may_upload)
 
 
 def close_app(app: Flask) -> None:
@@ -622,17 +640,10 @@ def _serve(options: argparse.Namespace) -> dict[str, Any]:
     listener = _listen(settings.host, settings.port)
     with Car(settings) as car, Jobs(settings, car.recordings, car.clock) as jobs:
         app = create_app(car, jobs, settings)
+        tempfile.tempdir = str(car.recordings.output)  # long uploads; /tmp may be memory
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, partial(_leave, app.extensions["ending"]))
-        server = create_server(
-            app,
-            sockets=[listener],
-            threads=THREADS,
-            connection_limit=CONNECTIONS,
-            asyncore_use_poll=True,  # select() ends at 1024 descriptors
-            max_request_body_size=UPLOAD_BYTES,
-            ident="edenCar",
-        )
+        server = serve_app(app, listener)
         host, port = listener.getsockname()[:2]
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a moment's queue is nothing to tell
         print(

@@ -26,9 +26,9 @@ from rig.clock import NS_PER_S
 from rig.errors import NoCalibrationError
 from rig.footage import video
 from rig.photo.spacing import Every
+from rig.recordings import CODES
 from rig.timing import calibration
 from rig.timing.calibration import Context
-from rig.timing.codelog import FOLDER
 from simulator.film import Film
 from simulator.phone import Phone
 from simulator.world import Street, World
@@ -149,8 +149,8 @@ class _Scene:
 
 def _write_log(recording: Path, phone: Phone, starts: Sequence[int]) -> None:
     """What the page says that it drew, as the server keeps it."""
-    (recording / FOLDER).mkdir()
-    with (recording / FOLDER / "a1.jsonl").open("w") as file:
+    (recording / CODES).mkdir()
+    with (recording / CODES / "a1.jsonl").open("w") as file:
         for start in starts:
             begin = BEGIN_NS + start * NS_PER_S
             drawn = phone.drawn(begin - NS_PER_S, begin + (CODE_S + 1) * NS_PER_S)

@@ -41,7 +41,6 @@ H264 = {"preset": "superfast", "g": "15", "bf": "0", "maxrate": "30M", "bufsize"
 HEVC = {"preset": "ultrafast", "x265-params": "keyint=15:bframes=0:log-level=error"}
 DEEP_FRAMES = 90
 TAGGED = 1000
-MIB = 1 << 20
 # The promises: shares of plain decoding, of mapillary_tools' wall time, of encoding alone; MiB
 DENSE, SPARSE, PEER_WALL, TAGGING, MEMORY = 1.10, 0.25, 0.6, 1.1, 500.0
 OPENCV = """

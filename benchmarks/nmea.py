@@ -29,11 +29,11 @@ import pynmea2
 import serial
 
 from benchmarks.damage import sentence
-from capturePositions import Receiver
 from configs import Settings
 from rig.gnss.fix import Fix
 from rig.gnss.nmea import read_log
 from rig.gnss.positions import Track
+from rig.gnss.receiver import Receiver
 
 RATE_HZ = 20
 BAUD = 230_400

@@ -30,9 +30,9 @@ import av
 import cv2
 import numpy as np
 
+from rig.footage.decoding import open_decoder
 from rig.footage.stream import StreamRecorder
 from rig.footage.tail import Line, Tail, read_unit
-from rig.live.watch import open_decoder
 
 FPS = 30
 WIDTH, HEIGHT = 1920, 1080

@@ -22,7 +22,7 @@ from rig.footage.video import MPEG_TS_CLOCK_HZ, Video, index_of, videos_of
 from rig.timing import arrival, calibration
 from rig.timing.arrival import FASTEST_PICTURES, Envelope
 from rig.timing.calibration import Context
-from rig.timing.timeline import CameraClock, combined
+from rig.timing.cameraclock import CameraClock, combined
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]

@@ -23,7 +23,7 @@ from rig.errors import NoCalibrationError, UnreadableError
 from rig.footage.video import Video, videos_of
 from rig.timing import calibration
 from rig.timing.calibration import Context
-from rig.timing.timeline import CameraClock, combined
+from rig.timing.cameraclock import CameraClock, combined
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]

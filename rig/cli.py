@@ -50,12 +50,21 @@ def run(
     return UnreadableError.exit_code if failed else 0
 
 
+def verb_options() -> argparse.ArgumentParser:
+    """A parent for the parsers of verbs: `--json` and `-v` after the verb, too; before it they have their defaults."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object")
+    common.add_argument("-v", "--verbose", action="store_true", default=argparse.SUPPRESS, help="say more")
+    return common
+
+
 class Progress:
     """A line on stderr that says how far the work is and how long it will take; silent when nobody looks."""
 
     def __init__(self, what: str) -> None:
         self._what = what
         self._first: tuple[float, float] | None = None
+        self._line = ""
 
     def __call__(self, share: float) -> None:
         """Say that a share (0 to 1) of the work is done. What the first call says was not done in this run."""
@@ -64,8 +73,10 @@ class Progress:
         now = time.monotonic()
         began, known = self._first = self._first or (now, share)
         left = f", {(now - began) * (1 - share) / (share - known):4.0f} s left" if share > known else ""
-        end = "\n" if share >= 1 else ""
-        print(f"\r{self._what}: {share:4.0%}{left} ", end=end, file=sys.stderr, flush=True)
+        line = f"\r{self._what}: {share:4.0%}{left} " + "\n" * (share >= 1)
+        if line != self._line:
+            self._line = line
+            print(line, end="", file=sys.stderr, flush=True)
 
 
 def _fail(program: str, options: argparse.Namespace, message: str, exit_code: int) -> int:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
+DAY_NS = 86_400 * NS_PER_S
 SIGMAS_IN_99_PERCENT = 2.6  # half-width of a 99 % interval over one sigma of a normal distribution
 SYSTEM_SIGMA_NS = 1_000_000_000  # a Pi has no battery behind its clock: anything may be in it
 WINDOW_NS = 60 * NS_PER_S  # a crystal that is 20 ppm off moves 1.2 ms in it

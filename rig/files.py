@@ -3,6 +3,7 @@
 Also where there is no Linux: `parseVideo.py` and `parsePhotos.py` run on any laptop.
 """
 
+import errno
 import os
 import shutil
 import sys
@@ -37,6 +38,11 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a disk took no more, for everybody, for this user, or into so large a file."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def free_bytes(path: Path) -> int:

@@ -1,6 +1,5 @@
 """The folders of recordings: manifests, states, files, trash and the room that is left, whatever else lies there."""
 
-import errno
 import json
 import logging
 import os
@@ -18,7 +17,7 @@ from typing import Any
 
 from rig.clock import NS_PER_S, UtcClock, iso_utc
 from rig.errors import ConflictError, NoSpaceError, UnknownError, UnreadableError
-from rig.files import UNSYNCED_SUFFIX, sync_folder, write_atomically
+from rig.files import UNSYNCED_SUFFIX, is_full, sync_folder, write_atomically
 from rig.gaps import Gap
 
 MANIFEST = "recording.json"
@@ -34,6 +33,7 @@ INTERRUPTED = "interrupted"
 BROKEN = "broken"  # never written: what a folder with an unreadable manifest is listed as
 OPEN_STATES = (RECORDING, FETCHING)
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+CODES = "codes"  # in a recording: what pages with the time code drew, `<page>.jsonl`
 MEDIA = (".ts", ".mp4", ".jpg")
 TEXTS = ("id", "mode", "state", "started", "name", "note", "every", "software", "continues")
 
@@ -324,7 +324,7 @@ def _disk_full_told(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             raise NoSpaceError(f"the disk of {folder} is full", cure="delete recordings or change the disk") from error
         raise
 

@@ -99,27 +99,32 @@ class CameraNow:
     problems: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiverNow:
-    """The receiver; None is what it does not say."""
+    """How the receiver is now; None is what it did not say.
 
-    port: str | None
-    state: str
-    quality: str
-    fix_age_s: float | None
-    correction_age_s: float | None
-    satellites: int | None
-    satellites_in_view: int | None
-    cn0_dbhz: float | None
-    hdop: float | None
-    sigma_m: float | None
-    rate_hz: float | None
-    rate_asked_hz: float
-    latitude: float | None
-    longitude: float | None
-    speed_mps: float | None
-    heading_deg: float | None
-    problems: tuple[str, ...]
+    `quality` is in words, `state` is searching, listening or lost, `sigma_m` is horizontal, one sigma, `cn0_dbhz` the
+    median of the satellites that are heard, `heading_deg` that of a receiver with two antennas. `rate_asked_hz` is what
+    the crew expects, 0 for any.
+    """
+
+    port: str | None = None
+    state: str = "searching"
+    quality: str = "none"
+    fix_age_s: float | None = None
+    correction_age_s: float | None = None
+    satellites: int | None = None
+    satellites_in_view: int | None = None
+    cn0_dbhz: float | None = None
+    hdop: float | None = None
+    sigma_m: float | None = None
+    rate_hz: float | None = None
+    rate_asked_hz: float = 0.0
+    latitude: float | None = None
+    longitude: float | None = None
+    speed_mps: float | None = None
+    heading_deg: float | None = None
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,16 +208,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM ends the demo as Ctrl-C does."""
+    """SIGTERM ends the demo as Ctrl-C does, and so does SIGINT where a shell has switched it off for its background."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _run(options: argparse.Namespace, say: Say) -> int:
@@ -310,7 +311,8 @@ def _report(verdict: Verdict, folder: Path, frames: dict[str, Any], say: Say) ->
     sent, late, left_out = (sum(counts[name] for counts in frames.values()) for name in ("sent", "late", "left_out"))
     if late or left_out:
         say(f"this machine was busy: of {sent + left_out} pictures {late} were sent late and {left_out} not drawn")
-    names = ", ".join(sorted(f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir()))
+    shown = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    names = ", ".join(sorted(f"{path.name}/" if path.is_dir() else path.name for path in shown))
     say(f"\nthe result: {folder}\n  with {names}")
     say("with real devices:")
     for line in REAL_DEVICES:

@@ -1,8 +1,13 @@
 """Fixtures that more than one test module uses."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="session")
@@ -12,3 +17,12 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the test data beside the project (../shared/data) is not here")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """A browser without a window, one for all tests of a module."""
+    from tests.browser.chromium import browsing  # only where one is needed
+
+    with browsing() as started:
+        yield started

@@ -1,33 +1,34 @@
-"""Virtual GoPros for tests, with a client and a catcher of datagrams that are no part of edenCar."""
+"""Virtual GoPros for tests: a client and a catcher of datagrams that are no part of edenCar, and a worker that is."""
 
 import http.client
 import io
 import json
+import os
+import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import av
 import pytest
 from av.container import InputContainer
 
+from configs import Settings
+from gopro import CameraStatus, camera_worker
+from rig.workers import Worker
 from simulator.camera import Camera
 from simulator.world import SECOND_NS, Crystal, Street, World
+from tests.machine import free_port
 
 SERIAL = "C3501324500711"
 LATENCY_MS = 120.0
 HEIGHT = 360  # the smallest in which a picture's number can be read back
 CRYSTAL_PPM = 80.0
 VIDEO_PID = 0x1011
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens at."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True)
@@ -176,3 +177,41 @@ def await_connection(get: Client, is_there: bool) -> None:
 
 def open_video(data: bytes) -> InputContainer:
     return cast(InputContainer, av.open(io.BytesIO(data)))
+
+
+def make_camera(**options: Any) -> Camera:
+    """A small camera whose stream is no test's subject."""
+    world = World(epoch_utc_ns=time.time_ns(), epoch_monotonic_ns=time.monotonic_ns())
+    street = Street(seed=3, start_utc_ns=world.utc_ns())
+    return Camera(world=world, street=street, size=180, udp_port=free_port(), **options)
+
+
+class Driver:
+    """A camera worker in a process of its own, as the server keeps one."""
+
+    def __init__(self, camera: Camera, output: Path) -> None:
+        self.output = output
+        self.worker = Worker("camera", camera_worker, camera.address, Settings(output=output, segment_s=1.0))
+        self.worker.start()
+
+    def folder(self, name: str) -> Path:
+        folder = self.output / name / "videos" / "left"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def wait(self, wanted: Callable[[CameraStatus], bool], timeout_s: float = 10.0) -> CameraStatus:
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            status = self.worker.status
+            if status is not None and wanted(status):
+                return status  # type: ignore[no-any-return]
+            time.sleep(0.05)
+        raise AssertionError(f"it did not come to that: {self.worker.status}")
+
+    def ask(self, request: object) -> Any:
+        return self.worker.ask(request, 20.0)
+
+    def kill(self) -> None:
+        assert self.worker.pid is not None
+        os.kill(self.worker.pid, signal.SIGKILL)
+        self.worker.join(10.0)

@@ -12,10 +12,10 @@ from configs import Settings
 from rig.clock import NS_PER_MS, NS_PER_S
 from rig.timing import led, ledfilm, vernier
 from rig.timing.codefilm import CodeFilm
+from rig.timing.interval import Observation
 from rig.timing.led import LedLog
 from rig.timing.ledfilm import Latency
 from rig.timing.qrtime import decode
-from rig.timing.timeline import Observation
 from rig.timing.vernier import Sample, Sighting
 from simulator.film import Film
 from simulator.led import Led

@@ -3,8 +3,9 @@
 import numpy as np
 
 from rig.clock import NS_PER_S
+from rig.timing.interval import Observation
 from rig.timing.qrtime import TICK_NS, TimeCode
-from rig.timing.timeline import Observation, Terms
+from rig.timing.timeline import Terms
 
 LATENCY_NS = 35_000_000
 EXPOSURE_NS = 8_000_000

@@ -1,6 +1,7 @@
 """Who may do what: the PIN, its tries, sessions; and what hostile requests get."""
 
 import base64
+import json
 import logging
 import re
 import socket
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from werkzeug.exceptions import Unauthorized
 
 from configs import SettingError, Settings
-from rig.http.access import TRIES, read_pin
+from rig.http.access import TRIES, Gate, read_pin
 from rig.http.contract import DOWNLOADING
 from rig.recordings import Recordings
 from tests.browser.site import add_recording
@@ -83,6 +84,16 @@ def test_whatever_changes_downloads_or_deletes_wants_the_pin(app: Flask, client:
     assert app.extensions["car"].status().recording is None
 
 
+def test_what_nobody_can_ask_is_no_question_of_the_pin(client: FlaskClient) -> None:
+    assert "GET" in client.delete("/api/status").headers["Allow"]
+    for method, path, status in (
+        ("DELETE", "/api/status", 405),
+        ("TRACE", "/settings", 405),
+        ("POST", "/nowhere", 404),
+    ):
+        problem(client.open(path, method=method), status)
+
+
 @pytest.mark.parametrize("headers", [bearer(PIN), basic(PIN), basic(PIN, "anyone")])
 def test_curl_shows_the_pin(client: FlaskClient, recording: str, headers: dict[str, str]) -> None:
     assert client.get(f"/api/recordings/{recording}/files/recording.json", headers=headers).status_code == 200
@@ -115,6 +126,15 @@ def test_the_page_gets_a_cookie_that_lasts_over_a_restart(app: Flask, client: Fl
             other.admits(request)
     assert client.delete("/api/session").status_code == 204
     problem(app.test_client().post("/api/stop", headers=bearer(token)), 401)
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{", b'{"a": 1}', b'[1, null, {"x": "y"}]', b"\xff"])
+def test_a_damaged_book_of_sessions_asks_everybody_again(tmp_path: Path, damaged: bytes) -> None:
+    book = tmp_path / ".sessions.json"
+    book.write_bytes(damaged)
+    gate = Gate(PIN, book)
+    token = gate.open_session(PIN, "192.168.4.7")
+    assert json.loads(book.read_bytes()) == [gate._hash(token)]
 
 
 def test_five_tries_a_minute(app: Flask, client: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:

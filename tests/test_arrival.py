@@ -8,7 +8,7 @@ import pytest
 from rig.clock import NS_PER_S
 from rig.footage.video import find_videos
 from rig.timing import arrival
-from rig.timing.timeline import Anchor, CameraClock
+from rig.timing.cameraclock import Anchor, CameraClock
 from tests.films import steady, write_film, write_index
 
 

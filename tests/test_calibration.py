@@ -10,13 +10,13 @@ import pytest
 
 from configs import Settings
 from rig.camera.camerabook import Delay, load_delays, store_delays
-from rig.clock import NS_PER_S, UtcClock, iso_utc
+from rig.clock import DAY_NS, NS_PER_S, UtcClock, iso_utc
 from rig.errors import NoCalibrationError
 from rig.footage import video
 from rig.recordings import MANIFEST, Manifest, RecordedCamera
 from rig.timing import calibration, rates
 from rig.timing.calibration import Context
-from rig.timing.timeline import CameraClock
+from rig.timing.cameraclock import CameraClock
 from simulator.phone import Phone
 from tests.films import write_index
 from tests.screens import Light, Shown, write_screens
@@ -25,7 +25,6 @@ BEGIN_NS = 1_795_356_192_000_000_000  # 2026-11-22T14:03:12Z
 LATENCY_MS = 35.0
 PHONE = Phone(refresh_hz=60.03, phase_ns=BEGIN_NS + 3_141_592, latency_ms=LATENCY_MS, scan_out_ms=0.0)
 LEFT, RIGHT = (40, 90), (380, 90)
-DAY_NS = 86_400 * NS_PER_S
 
 
 @pytest.fixture
@@ -279,7 +278,8 @@ def test_a_stream_with_a_code_teaches_its_delay(tmp_path: Path, settings: Settin
 
 
 def two_films(path: Path, rate_ppm: float) -> CameraClock:
-    from rig.timing.timeline import Anchor, line
+    from rig.timing.cameraclock import Anchor
+    from rig.timing.timeline import line
     from tests.readings import TERMS
 
     anchors = tuple(

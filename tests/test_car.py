@@ -1,10 +1,11 @@
 """The car with real worker processes; the devices in them do as their address says."""
 
+import errno
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,10 +22,11 @@ from rig.errors import ConflictError, DeviceError, DeviceNotFoundError, NoSpaceE
 from rig.recordings import FETCHING, FINISHED, INTERRUPTED, RECORDING, Recordings
 from rig.status import CarStatus, StorageNow, TimeNow, other_problems
 from rig.workers import Link, StartCapture, StopCapture, Worker
-from tests.test_gopro import make_camera
+from tests.gopros import make_camera
+from tests.machine import PATIENCE_S, wait_for
 
-PROMPT_S = 40.0  # this machine is shared; a quiet one needs a fortieth
 GNSS_AHEAD_NS = 7_000_000_000
+PLENTY_BYTES = 1 << 40
 
 
 def run_camera(link: Link, address: str, _settings: Settings) -> None:
@@ -90,11 +92,12 @@ class Street:
         return [FoundCamera(address.split(" ")[0], "HERO12 Black", address, "127.0.0.1") for address in self.cameras]
 
 
-def wait_for(condition: Callable[[], object], timeout_s: float = PROMPT_S) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
+@contextmanager
+def room_enough() -> Iterator[None]:
+    """Whatever others write meanwhile onto the disk of the tests, a car sees that there is room."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rig.drive.room.free_bytes", lambda _path: PLENTY_BYTES)
+        yield
 
 
 @contextmanager
@@ -104,7 +107,7 @@ def a_car(output: Path, *cameras: str, **settings: Any) -> Iterator[tuple[Car, S
         Settings(output=output, discover_interval_s=0.1, reserve_bytes=1 << 20, stop_wait_s=1.0), **settings
     )
     devices = Devices(street.discover, run_camera, run_receiver)
-    with Car(quick, devices) as car:
+    with room_enough(), Car(quick, devices) as car:
         wait_for(lambda: len(car.status().cameras) == len(cameras))
         wait_for(lambda: all(camera.state != "connecting" for camera in car.status().cameras))
         wait_for(lambda: car.status().time.source == "gnss" or quick.receiver_port == "nothing")
@@ -226,6 +229,34 @@ def test_the_crew_is_warned_from_thirty_minutes_on(minutes: float, level: str | 
     storage = StorageNow(bytes_free=1 << 30, seconds_left=round(60 * minutes))
     problems = [*other_problems(TimeNow(utc="", source="gnss", sigma_ms=1.0), storage, ())]
     assert [(problem.code, problem.level) for problem in problems] == ([("little_room", level)] if level else [])
+
+
+def test_a_disk_that_fails_ends_the_recording_which_is_closed_once_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("car.SAVE_AGAIN_S", 0.1)
+    with a_car(tmp_path, "C1") as (car, _):
+        manifest, _ = car.start()
+        with monkeypatch.context() as broken:
+            broken.setattr("rig.recordings.write_atomically", fail)
+            car._note("something is to be written down")
+            wait_for(lambda: "disk_failed" in codes(car.status()))
+            wait_for(lambda: car.status().state == "idle")
+            assert car.recordings.get(manifest.id).state == RECORDING
+            time.sleep(0.5)  # it is tried again and again
+        wait_for(lambda: car.recordings.get(manifest.id).state == FINISHED)
+        assert any("cannot be written" in warning for warning in car.recordings.get(manifest.id).warnings)
+        assert car.start()[1]
+
+
+def test_a_server_that_ends_starts_nothing(tmp_path: Path) -> None:
+    with a_car(tmp_path, "C1") as (car, _):
+        car.close()
+        with pytest.raises(ConflictError, match="ending"):
+            car.start()
 
 
 def test_a_full_disk_ends_the_recording_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -398,7 +429,7 @@ def test_the_receiver_tells_the_time_and_a_dead_one_leaves_it_for_a_while(tmp_pa
         worker = car._receiver.worker
         assert worker.pid is not None
         os.kill(worker.pid, signal.SIGKILL)
-        worker.join(PROMPT_S)
+        worker.join(PATIENCE_S)
         assert car.clock().source == "gnss"
 
 

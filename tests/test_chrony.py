@@ -60,7 +60,7 @@ def test_the_worker_feeds_it_when_the_setting_says_so(tmp_path: Path) -> None:
             offsets = [struct.unpack("=qqdiiii", chronyd.recv(100))[2] for _ in range(20)]
         finally:
             worker.stop()
-    assert sorted(offsets)[10] == pytest.approx(90.0, abs=0.005)
+    assert max(offsets) == pytest.approx(90.0, abs=0.005)  # a busy machine is late, never early
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("chronyd"), reason="needs chronyd and the right to start it")

@@ -1,13 +1,18 @@
 """Settings come from the environment, a file and the defaults, and nonsense is refused."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 import configs
 from configs import SettingError, Settings
+from rig.camera.fleet import safe_name
+from rig.photo.locate import direction_of
+from rig.photo.photos import Photo
 
 NO_FILE = Path("no such file")
+WORDS = Path(__file__).parent.parent / "web/i18n"
 
 
 def test_the_environment_wins_over_the_file_and_the_file_over_the_default(tmp_path: Path) -> None:
@@ -46,6 +51,17 @@ def test_a_bad_file_is_refused(tmp_path: Path, text: str) -> None:
     file.write_text(text)
     with pytest.raises(SettingError):
         configs.load({}, file)
+
+
+@pytest.mark.parametrize("language", ["fr", "en"])
+def test_each_name_that_the_page_offers_a_camera_has_its_direction(language: str) -> None:
+    words = json.loads((WORDS / f"{language}.json").read_text(encoding="utf-8"))
+    for place, turn_deg in (("left", 270), ("right", 90), ("front", 0), ("rear", 180)):
+        name = words[f"label.{place}"]
+        # As it was typed, as a phone's keyboard begins it, and as the folder is called where nobody knows the name.
+        for label, folder in ((name, "C1"), (name.capitalize(), "C1"), ("", safe_name(name))):
+            row = Photo(photo="p.jpg", camera=folder, utc="2026-11-22T14:03:12.345Z", heading_deg=0.0)
+            assert direction_of(row, label, Settings().camera_directions) == turn_deg, label or folder
 
 
 def test_the_table_lists_every_setting_with_its_reason() -> None:

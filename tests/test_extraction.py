@@ -16,7 +16,7 @@ from rig.photo import exif, extraction, look
 from rig.photo.extraction import Made, Manner, Work
 from rig.photo.locate import Rule
 from rig.photo.sampling import Pick
-from rig.timing import timeline
+from rig.timing import cameraclock
 from simulator.film import read_number
 from tests.films import BEGIN_NS, CLOCK_HZ, TICKS_PER_FRAME, steady, write_film
 
@@ -89,7 +89,7 @@ def test_colours_come_out_of_the_jpeg_as_they_were(
 def extract(folder: Path, picks: list[Pick], *, name: str = "film.mp4", manner: Manner = MANNER) -> list[Made]:
     """What comes of these picks of a film in a folder."""
     (item,) = video.find_videos([folder / name])
-    clock = timeline.given(item.first_ns, BEGIN_NS, 0, 50.0)
+    clock = cameraclock.given(item.first_ns, BEGIN_NS, 0, 50.0)
     return list(extraction.extract_all([Work(video=item, clock=clock, picks=picks)], folder, manner, jobs=2))
 
 
@@ -196,7 +196,7 @@ def test_a_privacy_command_sees_each_photo_before_anybody_else(film: Path, tmp_p
 
 def test_whoever_stops_asking_stops_the_work(film: Path) -> None:
     (item,) = video.find_videos([film / "film.mp4"])
-    clock = timeline.given(item.first_ns, BEGIN_NS, 0, 50.0)
+    clock = cameraclock.given(item.first_ns, BEGIN_NS, 0, 50.0)
     work = Work(video=item, clock=clock, picks=[Pick(0, (number,)) for number in range(60)])
     going = extraction.extract_all([work], film, MANNER, jobs=1)
     next(going)
@@ -208,7 +208,7 @@ def test_memory_bounds_how_many_decoders_run(tmp_path: Path, monkeypatch: pytest
     write_film(tmp_path / "film.mp4", steady(2))
     (item,) = video.find_videos([tmp_path / "film.mp4"])
     monkeypatch.setattr(extraction, "cores", lambda: 16)
-    clock = timeline.given(item.first_ns, BEGIN_NS, 0, 50.0)
+    clock = cameraclock.given(item.first_ns, BEGIN_NS, 0, 50.0)
     assert extraction.usual_jobs([Work(video=item, clock=clock, picks=[])]) == 16
     monkeypatch.setattr(extraction, "MEMORY_BYTES", 3 * extraction.HELD_PICTURES * item.clips[0].picture_bytes)
     assert extraction.usual_jobs([Work(video=item, clock=clock, picks=[])]) == 3

@@ -2,9 +2,9 @@
 
 import contextlib
 import json
-import os
 import random
-import signal
+import re
+import socket
 import socketserver
 import threading
 import time
@@ -20,16 +20,17 @@ import requests
 
 import gopro
 from configs import Settings
-from gopro import CameraStatus, GoPro, camera_worker, discover
-from rig.camera import camerasettings, cardfiles, finding, opengopro
+from gopro import GoPro, discover
+from rig.camera import camerasettings, cardfiles, finding, opengopro, streamcapture
 from rig.camera.cardfiles import download, download_all
 from rig.camera.goproanswers import Media, RefusedError, added, limits, newest
+from rig.camera.streamcapture import StreamCapture
 from rig.errors import ConflictError, DeviceError, DeviceNotFoundError, UsageError
 from rig.recordings import INTERRUPTED, Recordings
-from rig.workers import StartCapture, StopCapture, Worker
+from rig.workers import StartCapture, StopCapture
 from simulator.camera import Camera
-from simulator.world import Street, World
-from tests.gopros import free_port
+from tests.gopros import Driver, make_camera
+from tests.machine import free_port, wait_for
 
 Query = Mapping[str, str]
 Reply = Callable[[Query, Mapping[str, str]], bytes | None]
@@ -590,6 +591,70 @@ def test_a_length_of_time_is_above_nothing(capsys: pytest.CaptureFixture[str]) -
         assert run(capsys, verb, "--seconds", seconds, "--address", f"127.0.0.1:{free_port()}")[0] == 2
 
 
+# A stream that does not come
+
+
+def test_a_stream_of_which_nothing_arrives_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streamcapture, "FIRST_DATAGRAM_S", 0.1)
+    streaming = answer({"status": 2, "error": 0})
+    with odd({"/gopro/webcam/start": streaming, "/gopro/webcam/stop": answer()}) as (camera, server):
+        capture = StreamCapture(camera, "HERO12 Black", tmp_path, Settings())
+        with pytest.raises(DeviceError, match="says that it streams, but nothing arrives"):
+            capture.start()
+        ports = [dict(parse_qsl(urlsplit(path).query))["port"] for path in server.asked if "webcam/start" in path]
+    assert len(ports) == 2  # one of ours, then the one to which some models send whatever they are told
+    assert ports[1] == str(streamcapture.WEBCAM_PORT) != ports[0]
+
+
+def test_a_model_that_sends_to_one_port_only_wants_that_one(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as held, odd() as (camera, server):
+        with contextlib.suppress(OSError):  # another program may have it: that is what is tested
+            holder = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            holder.bind(("127.0.0.1", streamcapture.WEBCAM_PORT))
+        capture = StreamCapture(camera, "HERO9 Black", tmp_path, Settings())
+        with pytest.raises(DeviceError, match=f"cannot receive at UDP port {streamcapture.WEBCAM_PORT}"):
+            capture.start()
+        assert not [path for path in server.asked if "webcam/start" in path]
+
+
+def test_a_stream_that_falls_silent_is_ordered_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    orders: list[int] = []
+
+    def send(port: int) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for _ in range(10):
+                time.sleep(0.05)
+                sender.sendto(b"G" + bytes(187), ("127.0.0.1", port))
+
+    def begin(query: Query, _: Mapping[str, str]) -> bytes:
+        orders.append(int(query["port"]))
+        if len(orders) == 3:
+            return answer({"status": 1, "error": 3})
+        threading.Thread(target=send, args=(orders[-1],)).start()
+        return answer({"status": 2, "error": 0})
+
+    monkeypatch.setattr(opengopro, "TRIES", 1)
+    monkeypatch.setattr(streamcapture, "SILENCE_S", 60.0)
+    with odd({"/gopro/webcam/start": begin, "/gopro/webcam/stop": answer()}) as (camera, _):
+        capture = StreamCapture(camera, "HERO12 Black", tmp_path, Settings())
+        capture.start()
+
+        def ordered_thrice() -> bool:
+            capture.watch()
+            return len(orders) == 3
+
+        try:
+            capture.watch()
+            assert len(orders) == 1  # it is not silent yet
+            monkeypatch.setattr(streamcapture, "SILENCE_S", 0.3)
+            wait_for(ordered_thrice)
+            assert capture.problems[-1].startswith(f"{camera.address} does not start its webcam (error 3")
+        finally:
+            capture.halt()
+        capture.watch()
+        assert len(orders) == 3  # what has ended stays so
+
+
 # The virtual camera
 
 
@@ -597,12 +662,6 @@ def test_a_length_of_time_is_above_nothing(capsys: pytest.CaptureFixture[str]) -
 def camera() -> Iterator[Camera]:
     with make_camera() as camera:
         yield camera
-
-
-def make_camera(**options: Any) -> Camera:
-    world = World(epoch_utc_ns=time.time_ns(), epoch_monotonic_ns=time.monotonic_ns())
-    street = Street(seed=3, start_utc_ns=world.utc_ns())
-    return Camera(world=world, street=street, size=180, udp_port=free_port(), **options)
 
 
 def test_commands_work_on_a_camera(camera: Camera, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -624,6 +683,46 @@ def test_commands_work_on_a_camera(camera: Camera, capsys: pytest.CaptureFixture
     assert Path(streamed["files"][0]).stat().st_size > 50_000
 
 
+def test_commands_speak_in_words(camera: Camera, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    def said(*argv: str) -> str:
+        assert gopro.main([*argv, "--address", camera.address]) == 0
+        return capsys.readouterr().out
+
+    assert said("discover").startswith(f"{camera.serial}  HERO12 Black  {camera.address}\n")
+    assert f"serial: {camera.serial}\n" in (status := said("status"))
+    assert "limits: it has no GPS\n" in status
+    assert "anti-flicker=" in said("settings")
+    assert said("set-clock") == f"address: {camera.address}\nclock: UTC\n"
+    (taken,) = said("photo").splitlines()
+    assert re.fullmatch(r"\d{3}GOPRO/\w+\.JPG  \d+", taken)
+    *_, gone = said("media", "--delete", taken.split()[0]).splitlines()  # behind the files that are left
+    assert gone == f"deleted: {taken.split()[0]}"
+
+
+def test_of_several_cameras_one_must_be_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with odd() as (_, first), odd() as (_, second):
+        monkeypatch.setenv("EDENCAR_CAMERAS", f"{first.address},{second.address}")
+        code, _, errors = run(capsys, "status")
+        assert (code, errors.count("\n")) == (2, 1)
+        assert "choose one with --serial" in errors
+        assert run(capsys, "status", "--serial", second.address)[1]["address"] == second.address
+
+
+def test_ctrl_c_ends_what_was_started_without_a_time(
+    camera: Camera, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_camera: GoPro) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gopro, "KEEP_ALIVE_S", 0.1)
+    monkeypatch.setattr(GoPro, "keep_alive", interrupt)  # which is asked while it waits
+    code, result, _ = run(capsys, "record", "--address", camera.address)
+    assert code == 0
+    assert [file["name"][-4:] for file in result["files"]] == [".MP4"]
+
+
 def test_card_of_a_camera_that_records_is_told_to_wait(camera: Camera, capsys: pytest.CaptureFixture[str]) -> None:
     with contextlib.closing(GoPro(camera.address)) as client:
         client.start_recording()
@@ -633,37 +732,6 @@ def test_card_of_a_camera_that_records_is_told_to_wait(camera: Camera, capsys: p
             client.stop_recording()
     assert code == 7
     assert "it is recording: stop first" in errors
-
-
-class Driver:
-    """A camera worker in a process of its own, as the server keeps one."""
-
-    def __init__(self, camera: Camera, output: Path) -> None:
-        self.output = output
-        self.worker = Worker("camera", camera_worker, camera.address, Settings(output=output, segment_s=1.0))
-        self.worker.start()
-
-    def folder(self, name: str) -> Path:
-        folder = self.output / name / "videos" / "left"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-    def wait(self, wanted: Callable[[CameraStatus], bool], timeout_s: float = 10.0) -> CameraStatus:
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            status = self.worker.status
-            if status is not None and wanted(status):
-                return status  # type: ignore[no-any-return]
-            time.sleep(0.05)
-        raise AssertionError(f"it did not come to that: {self.worker.status}")
-
-    def ask(self, request: object) -> Any:
-        return self.worker.ask(request, 20.0)
-
-    def kill(self) -> None:
-        assert self.worker.pid is not None
-        os.kill(self.worker.pid, signal.SIGKILL)
-        self.worker.join(10.0)
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import pytest
 
 from rig.clock import NS_PER_MS, NS_PER_S
 from rig.errors import UnreadableError
-from rig.gnss.gpmf import Telemetry, clock_line, items, read_camera, read_clock, read_fixes
+from rig.gnss.gpmf import Telemetry, clock_line, read_camera, read_clock, read_fixes
+from rig.gnss.gpmftree import items
 from rig.gnss.positions import Track
 
 SECOND_US = 1_001_000

@@ -13,7 +13,8 @@ from tests.films import BEGIN_NS, steady, write_film
 
 ROOT = Path(__file__).parent.parent
 # What a server, a car and its receiver need: a laptop that makes photos has none of it.
-CAR_ONLY = ("flask", "waitress", "werkzeug", "serial", "pynmea2", "zeroconf", "requests", "urllib3", "ifaddr", "psutil")
+CAR_ONLY = ("flask", "waitress", "werkzeug", "serial", "zeroconf", "requests", "urllib3", "ifaddr", "psutil")
+FLEET_ONLY = ("dask", "distributed", "fsspec", "s3fs")
 # No other system is here to run on; this one says that it is another and hides what that one lacks. Libraries of others
 # and Python's own are loaded before: they are made for the system that they find.
 MODULES = {"win32": ("fcntl", "termios", "resource", "pwd", "grp"), "darwin": ()}
@@ -44,7 +45,7 @@ runpy.run_path(os.path.join({root!r}, sys.argv[0]), run_name="__main__")
 def run(system: str, folder: Path, *words: object) -> dict[str, object]:
     """What a script says with --json on such a system."""
     child = CHILD.format(
-        absent=(*CAR_ONLY, *MODULES[system]),
+        absent=(*CAR_ONLY, *FLEET_ONLY, *MODULES[system]),
         lacking=FUNCTIONS[system],
         system=system,
         words=[str(word) for word in (*words, "--json")],

@@ -1,6 +1,7 @@
 """The display latency by the LED: its pattern and log, the LED in pictures, the latency against the truth."""
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from functools import cache
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from rig.clock import NS_PER_MS, NS_PER_S, UtcClock
 from rig.errors import DeviceNotFoundError, NoCalibrationError, UnreadableError
 from rig.footage import video
 from rig.timing import led, ledfilm
-from rig.timing.gpio import HeaderPin
+from rig.timing.gpio import HeaderPin, opened
 from rig.timing.led import LedLog
 from rig.timing.ledfilm import Lights
 from rig.workers import Worker
@@ -116,6 +118,33 @@ def test_off_the_pi_there_is_no_pin(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_pin_of_the_header_is_switched_and_left_dark(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    class Device:  # as gpiozero's DigitalOutputDevice
+        def __init__(self, number: int) -> None:
+            if number > 27:
+                raise ValueError(f"no GPIO {number}")
+            told.append(f"open {number}")
+
+        def on(self) -> None:
+            told.append("on")
+
+        def off(self) -> None:
+            told.append("off")
+
+        def close(self) -> None:
+            told.append("close")
+
+    monkeypatch.setitem(sys.modules, "gpiozero", SimpleNamespace(DigitalOutputDevice=Device))
+    with opened("17") as pin:
+        pin.set(True)
+        pin.set(False)
+    assert told == ["open 17", "on", "off", "close"]
+    with pytest.raises(DeviceNotFoundError, match="GPIO 40 cannot be opened"), opened("40"):
+        pass
+
+
 @pytest.fixture
 def time_server() -> Iterator[str]:
     """Tells a UTC that is BEGIN_NS ahead of CLOCK_MONOTONIC, as /api/time does."""
@@ -142,6 +171,20 @@ def test_the_clock_is_that_of_the_server(time_server: str) -> None:
     assert abs(clock.utc_ns() - BEGIN_NS - time.monotonic_ns()) <= error_ns + NS_PER_MS
     with pytest.raises(DeviceNotFoundError, match="edencar serve"):
         led.server_clock("http://127.0.0.1:9")
+
+
+def test_the_command_blinks_whatever_takes_1_and_0(
+    time_server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lamp = tmp_path / "brightness"
+    lamp.touch()
+    command = ["blink", "--pin", str(lamp), "--server", time_server, "--seconds", "0.3", "--output", str(tmp_path)]
+    assert led.main(command) == 0
+    log = led.read_log(tmp_path / led.LOG_NAME)
+    assert capsys.readouterr().out.startswith(f"{len(log.edges)} edges, each within ")
+    told = lamp.read_text().split()
+    assert told[: len(log.edges)] == ["1" if on else "0" for _, on in log.edges]
+    assert told[-1] == "0"
 
 
 # --- the latency, simulated ------------------------------------------------------------------------------------------

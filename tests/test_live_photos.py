@@ -25,7 +25,7 @@ from rig.photo.photos import COLUMNS, Photo, append_rows, read_table, write_tabl
 from rig.photo.spacing import Every, Odometer
 from simulator.film import read_number
 from simulator.stage import simulated_car
-from tests.test_car import wait_for
+from tests.machine import wait_for
 
 DRIVE_S = 8.0
 
@@ -61,13 +61,12 @@ def drive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drive]:
 def take(drive: Drive, every: str, seconds: float = DRIVE_S) -> tuple[Path, list[Photo]]:
     manifest, _ = drive.car.start("photos", every=every)
     folder = drive.car.recordings.folder(manifest.id)
-    time.sleep(seconds)
-    rows_then = read_table(folder)
-    assert rows_then, "they come while it runs"
-    now = drive.car.status().recording
-    assert now is not None
-    assert (now.mode, bool(now.photos)) == ("photos", True)
-    drive.car.stop()
+    try:
+        time.sleep(seconds)
+        wait_for(lambda: (now := drive.car.status().recording) and now.mode == "photos" and now.photos)
+        rows_then = read_table(folder)  # they come while it runs
+    finally:
+        drive.car.stop()
     rows = read_table(folder)
     assert len(rows) >= len(rows_then)
     assert [row.utc for row in rows] == sorted(row.utc for row in rows)

@@ -18,7 +18,7 @@ from rig.charts import Series, chart, ticks
 from rig.clock import NS_PER_MS, NS_PER_S, ClockCurve, fit_clock
 from rig.errors import NoCalibrationError, UnreadableError
 from rig.timing import timeline
-from rig.timing.timeline import CameraClock
+from rig.timing.cameraclock import CameraClock
 from tests.readings import BEGIN_NS, TERMS, film
 
 ROOT = Path(__file__).parent.parent

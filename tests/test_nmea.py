@@ -9,7 +9,9 @@ import pytest
 from benchmarks.damage import damage, measure, sentence, swap
 from rig.clock import parse_utc
 from rig.gnss.fix import FIX_COLUMNS, Fix, csv_line, horizontal_sigma_m, quality_of
-from rig.gnss.nmea import Epochs, Framer, Sky, assemble, heading_of, read_log
+from rig.gnss.framing import Framer
+from rig.gnss.nmea import Epochs, assemble, read_log
+from rig.gnss.sentences import Sky, heading_of
 
 GPSD_DEG = 6e-10  # gpsd rounds to 1e-9 degrees
 WRITTEN_DEG = 6e-11  # the expected tables have 10 decimals

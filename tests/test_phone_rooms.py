@@ -3,6 +3,8 @@
 import io
 import itertools
 import json
+import os
+import socket
 import time
 import zipfile
 from collections.abc import Iterator
@@ -31,7 +33,9 @@ from rig.http.tiles import Tiles
 from rig.live.thumbnails import Thumbnails
 from rig.recordings import Recordings
 from tests.browser.site import add_recording
-from tests.test_car import a_car, wait_for
+from tests.films import steady, write_film
+from tests.machine import wait_for
+from tests.test_car import a_car
 from tests.test_server import an_app, problem
 
 LIST_S = 0.3  # of 100 recordings
@@ -84,6 +88,22 @@ def test_any_part_of_a_zip_is_that_of_the_whole(
     begin = data.draw(st.integers(0, archive.size - 1))
     end = data.draw(st.integers(begin + 1, archive.size))
     assert b"".join(Archive(files).read(begin, end)) == whole[begin:end]
+
+
+def test_a_zip_resumes_after_a_restart_and_files_may_be_of_any_year(tmp_path: Path) -> None:
+    files = []
+    for year, seconds in ((1975, 157_766_400), (2026, 1_795_348_800), (2120, 4_733_510_400)):
+        path = tmp_path / str(year)
+        path.write_bytes(b"seen " * year)
+        os.utime(path, (seconds, seconds))
+        files.append((path.name, path))
+    whole = b"".join((archive := Archive(files)).read(0, archive.size))
+    with zipfile.ZipFile(io.BytesIO(whole)) as opened:
+        assert opened.testzip() is None
+        assert [info.date_time[:3] for info in opened.infolist()] == [(1980, 1, 1), (2026, 11, 22), (2107, 1, 1)]
+    _checksums.clear()  # of files that this part does not read, but whose checksums stand at its end
+    begin = archive.size - 400
+    assert b"".join(Archive(files).read(begin, archive.size)) == whole[begin:]
 
 
 def test_a_zip_beyond_four_gigabytes(tmp_path: Path) -> None:
@@ -246,6 +266,20 @@ def test_thumbnails_of_photos_and_nothing_else(client: FlaskClient, recordings: 
     problem(client.get(f"/api/recordings/{recording}/thumbnails/photos/none.jpg"), 404)
 
 
+def test_a_video_has_a_small_picture_too(tmp_path: Path) -> None:
+    write_film(tmp_path / "film.mp4", steady(3))
+    (tmp_path / "none.mp4").write_bytes(b"no film")
+    thumbnails = Thumbnails()
+    try:
+        picture = cv2.imdecode(np.frombuffer(thumbnails.get(tmp_path / "film.mp4", 320), np.uint8), cv2.IMREAD_COLOR)
+        assert picture is not None
+        assert picture.shape[:2] == (180, 320)
+        with pytest.raises(UnreadableError, match="holds no picture"):
+            thumbnails.get(tmp_path / "none.mp4", 320)
+    finally:
+        thumbnails.close()
+
+
 def test_the_process_of_thumbnails_comes_back(tmp_path: Path, jpeg: bytes) -> None:
     (tmp_path / "a.jpg").write_bytes(jpeg)
     (tmp_path / "b.jpg").write_bytes(b"")
@@ -334,6 +368,24 @@ def test_the_self_test_of_a_car_that_is_well(tmp_path: Path) -> None:
     assert steps(devices, "camera") == {"answers": True, "battery": True}
     assert steps(devices, "receiver") == {"speaks": True, "fix": True, "corrections": True}
     assert steps(devices, "pi")["time"] is True
+
+
+def test_the_self_test_of_a_car_whose_devices_are_not_well(tmp_path: Path) -> None:
+    with a_car(tmp_path, "C3 lost") as (car, _):
+        status = car.status()
+    (lost,) = status.cameras
+    assert steps(examine(status, NOTHING), "camera") == {"answers": False}
+    hot = replace(lost, state="idle", problems=("it is too hot",), card_seconds_left=60, battery_percent=5)
+    receiver = replace(status.receiver, problems=("its antenna is cut",), fix_age_s=60.0, correction_age_s=999.0)
+    devices = examine(replace(status, cameras=(hot,), receiver=receiver), NOTHING)
+    assert steps(devices, "camera") == {"answers": True, "battery": False, "card": False, "complaint": False}
+    assert steps(devices, "receiver") == {"speaks": True, "fix": False, "corrections": False, "complaint": False}
+
+
+def test_a_port_that_streams_come_to_may_be_taken() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("", 0))
+        assert not selftest._is_free(other.getsockname()[1])
 
 
 def test_looking_around_reads_usb_and_ports(tmp_path: Path) -> None:

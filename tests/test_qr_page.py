@@ -24,7 +24,7 @@ pytest.importorskip("playwright", reason="the page needs a browser: pip install 
 
 from playwright.sync_api import Browser, CDPSession, Page
 
-from tests.browser.chromium import CAR, await_true, browsing, complaints
+from tests.browser.chromium import CAR, await_true, complaints
 from tests.browser.timeserver import TimeServer, serving
 
 PAGE = Path(__file__).parent.parent / "v1" / "QRCodeDatTimeGenerator.html"
@@ -53,12 +53,6 @@ LABS_COMMANDS = (
     ("Asia/Kolkata", "2026-07-01T12:13:14.567Z", "oT260701174314.567oTD0oTZ330"),
     ("Australia/Sydney", "2026-01-01T12:13:14.567Z", "oT260101231314.567oTD1oTZ10"),
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsing() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -35,10 +35,12 @@ INLINE = (
     (re.compile(r"\*\*([^*]*)\*\*"), r"<b>\1</b>"),
     (re.compile(r"\*([^*]*)\*"), r"<i>\1</i>"),
 )
-PAPER = "<style>@page{margin:12mm}body{font:9.5pt/1.25 sans-serif}h1{font-size:15pt;margin:0}" + (
-    "h2{font-size:11.5pt;margin:6pt 0 2pt}p,ol{margin:2pt 0}table{border-collapse:collapse;width:100%}td,th{border:1px solid #999;padding:1pt 3pt;"
-    "text-align:left;font-size:8.5pt}code{font-size:8pt}</style>"
-)
+PAPER = """<style>
+@page { margin: 12mm } body { font: 9.5pt/1.25 sans-serif } code { font-size: 8pt } p, ol { margin: 2pt 0 }
+h1 { font-size: 15pt; margin: 0 } h2 { font-size: 11.5pt; margin: 6pt 0 2pt }
+table { border-collapse: collapse; width: 100% }
+td, th { border: 1px solid #999; padding: 1pt 3pt; text-align: left; font-size: 8.5pt }
+</style>"""
 
 
 def text(page: Path) -> str:

@@ -26,11 +26,14 @@ from car import Car
 from configs import Settings
 from jobs import Done, Jobs, Progress, Task
 from rig.camera.camerabook import CameraBook, Delay
-from rig.errors import ConflictError, NoPositionError
+from rig.clock import system_clock
+from rig.errors import ConflictError, NoPositionError, UsageError
+from rig.http.front import BODY_BYTES
 from rig.live.drawlog import DrawLogs
 from rig.recordings import FETCHING, FINISHED, MODES, Recordings
 from rig.workers import Link
-from tests.test_car import a_car, wait_for
+from tests.machine import wait_for
+from tests.test_car import a_car
 
 ROOT = Path(__file__).parent.parent
 PHOTOS = b"photo,camera\n"
@@ -387,6 +390,45 @@ def test_bad_uploads_are_refused(client: FlaskClient, recording: str, monkeypatc
     problem(client.post(where, data={"positions": (io.BytesIO(b"$" * 2000), "a.nmea")}), 413)
 
 
+def test_an_upload_without_contents_or_room_leaves_nothing(
+    client: FlaskClient, recording: str, store: Recordings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = f"/api/recordings/{recording}/geotag"
+    files = [(io.BytesIO(b"$GPGGA"), "a.nmea"), (io.BytesIO(b""), "b.nmea")]
+    told = problem(client.post(where, data={"positions": files[0], "more": files[1]}), 422)
+    assert told["detail"] == "the file is empty"
+    monkeypatch.setattr("rig.http.uploads.free_bytes", lambda _path: 0)
+    problem(client.post(where, data={"positions": (io.BytesIO(b"$GPGGA"), "a.nmea")}), 507)
+    assert not [*(store.folder(recording) / "positions").glob("uploads/*")]
+
+
+def test_jobs_end_with_the_server_and_old_ones_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.KEPT_JOBS", 2)
+    store = Recordings(tmp_path)
+    recording = store.create(0, "video").id
+    store.update(recording, state=FINISHED)
+    with Jobs(Settings(output=tmp_path), store, system_clock, work) as jobs:
+        with pytest.raises(UsageError):
+            jobs.add("dance", recording)
+        for number in range(4):
+            done = jobs.add("process", recording, every=f"{number}m")
+            wait_for(lambda done=done: jobs.get(done.id).finished)  # type: ignore[misc]
+        assert [job.id == done.id for job in jobs.list()] == [True, False]
+        running = jobs.add("process", recording, every="8s")
+        waiting = jobs.add("process", recording, every="7m")
+        wait_for(lambda: jobs.get(running.id).state == "running")
+    assert (jobs.get(running.id).state, jobs.get(waiting.id).state) == ("cancelled", "queued")
+    assert not jobs._thread.is_alive()
+
+
+def test_a_job_of_what_lies_in_the_trash_fails(client: FlaskClient, recording: str, store: Recordings) -> None:
+    store.update(recording, state=FETCHING)  # so that it waits
+    response = client.post(f"/api/recordings/{recording}/process", json={"every": "3m"})
+    store.update(recording, state=FINISHED)
+    store.trash(recording)
+    assert wait_for_job(client, response)["state"] == "failed"
+
+
 # Codes, pictures and names; what the streams show is in test_watch.py
 
 
@@ -461,7 +503,7 @@ def test_pictures_only_while_there_is_a_stream(client: FlaskClient) -> None:
     problem(response, 503)
     assert response.headers["Retry-After"] == "1"
     assert client.get("/api/cameras/C1/preview.jpg?wait").status_code == 204
-    assert time.monotonic() - begun_s < 2.0
+    assert time.monotonic() - begun_s < server.PREVIEW_WAIT_S
 
 
 def test_cameras_have_names(client: FlaskClient, app: Flask) -> None:
@@ -519,7 +561,7 @@ def test_every_refusal_has_the_same_form(app: Flask, client: FlaskClient, monkey
     assert problem(not_allowed, 405)["instance"] == "/api/start"
     assert "POST" in not_allowed.headers["Allow"]
     problem(client.open("/api/status", method="TRACE"), 405)
-    problem(client.post("/api/start", data="x" * (server.BODY_BYTES + 1)), 413)
+    problem(client.post("/api/start", data="x" * (BODY_BYTES + 1)), 413)
 
     def break_down() -> None:
         raise RuntimeError("a secret of the inside")
@@ -622,11 +664,6 @@ def test_browsers_get_a_page_for_a_problem(client: FlaskClient) -> None:
 
 
 # The process
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @contextmanager

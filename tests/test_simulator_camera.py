@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -51,6 +51,7 @@ from tests.gopros import (
     running,
     split,
 )
+from tests.machine import wait_for
 
 ROOT = Path(__file__).parents[1]
 TICKS_30, TICKS_25 = 3003, 3600
@@ -657,10 +658,3 @@ def test_a_camera_announces_its_serial_number_and_says_goodbye() -> None:
         with running(size=180, serial=serial, mdns=True):
             wait_for(lambda: ("is here", serial) in seen)
         wait_for(lambda: ("is gone", serial) in seen)
-
-
-def wait_for(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rig.errors import DeviceError, NoSpaceError
-from rig.footage import stream
+from rig.footage import segments, stream
 from rig.footage.stream import StreamRecorder
 from rig.footage.transport import PACKET_BYTES, PTS_WRAP, Picture, Transport, find_packets, pts_after
 
@@ -385,13 +385,13 @@ def test_full_disk_is_told_and_what_was_kept_stays(tmp_path: Path) -> None:
 @contextmanager
 def stalled_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A disk that takes nothing meanwhile."""
-    write, works = stream._write_all, threading.Event()
+    write, works = segments._write_all, threading.Event()
 
     def wait_and_write(descriptor: int, data: bytes | bytearray) -> None:
         works.wait()
         write(descriptor, data)
 
-    monkeypatch.setattr(stream, "_write_all", wait_and_write)
+    monkeypatch.setattr(segments, "_write_all", wait_and_write)
     try:
         yield
     finally:

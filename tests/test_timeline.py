@@ -8,9 +8,10 @@ import pytest
 
 from rig.clock import NS_PER_S
 from rig.errors import NoCalibrationError, UnreadableError
-from rig.timing import timeline
+from rig.timing import cameraclock, timeline
+from rig.timing.cameraclock import Anchor
 from rig.timing.qrtime import TimeCode
-from rig.timing.timeline import Anchor, Near
+from rig.timing.timeline import Near
 from tests.readings import BEGIN_NS, TERMS, Film, film
 
 
@@ -119,10 +120,10 @@ def test_without_codes_that_can_be_trusted_there_is_no_clock(spoil: Callable[[Fi
     ],
 )
 def test_a_stored_clock_that_cannot_be_is_refused(name: str, value: object) -> None:
-    good = timeline.to_json(timeline.calibrate(film(np.random.default_rng(12)), TERMS), 0, 10 * NS_PER_S)
-    assert timeline.from_json(good).anchors
+    good = cameraclock.to_json(timeline.calibrate(film(np.random.default_rng(12)), TERMS), 0, 10 * NS_PER_S)
+    assert cameraclock.from_json(good).anchors
     with pytest.raises(UnreadableError, match="not one of ours"):
-        timeline.from_json({**good, name: value})
+        cameraclock.from_json({**good, name: value})
 
 
 @pytest.mark.parametrize("hertz", [60.0, 90.0, 120.0])
@@ -141,7 +142,7 @@ def uncounted(readings: Film) -> Film:
 
 
 def test_a_given_start_has_the_bar_that_was_given() -> None:
-    clock = timeline.given(2 * NS_PER_S, BEGIN_NS, 500_000, 50.0)
+    clock = cameraclock.given(2 * NS_PER_S, BEGIN_NS, 500_000, 50.0)
     pts = np.array([2 * NS_PER_S, 12 * NS_PER_S], dtype=np.int64)
     assert clock.utc_ns(pts).tolist() == [BEGIN_NS, BEGIN_NS + 10 * NS_PER_S]
     assert clock.error_ns(pts).tolist() == [500_000, 1_000_000]
@@ -150,13 +151,13 @@ def test_a_given_start_has_the_bar_that_was_given() -> None:
 def test_calibration_json_says_all_and_comes_back_the_same() -> None:
     rng = np.random.default_rng(12)
     clock = timeline.calibrate(film(rng) + film(rng, first_pts_s=600.0), TERMS)
-    values = timeline.to_json(clock, 3 * NS_PER_S, 603 * NS_PER_S)
+    values = cameraclock.to_json(clock, 3 * NS_PER_S, 603 * NS_PER_S)
     assert values["source"] == "qr"
     assert values["codes_read"] > 100
     assert set(values["error_ms"]) == {"start", "middle", "end"}
-    assert timeline.from_json(values) == clock
+    assert cameraclock.from_json(values) == clock
     with pytest.raises(UnreadableError):
-        timeline.from_json({"source": "qr"})
+        cameraclock.from_json({"source": "qr"})
 
 
 def test_anchors_say_how_many_codes_agreed() -> None:
@@ -193,7 +194,7 @@ def test_three_films_bend_the_line() -> None:
 
 def test_bars_add_as_they_are_or_by_their_squares() -> None:
     def bar(*terms: float) -> float:
-        return float(timeline.combined(np.array([[term] for term in terms]))[0])
+        return float(cameraclock.combined(np.array([[term] for term in terms]))[0])
 
     assert bar(25.0, 1.0) == 26.0
     assert bar(5.0) == 5.0

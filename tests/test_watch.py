@@ -38,7 +38,8 @@ from simulator.camera import Camera
 from simulator.phone import Phone
 from simulator.world import Street, World
 from tests.films import steady, write_film, write_index
-from tests.test_car import run_receiver, wait_for
+from tests.machine import wait_for
+from tests.test_car import room_enough, run_receiver
 from tests.test_server import problem, work
 
 Luma = npt.NDArray[np.uint8]
@@ -367,6 +368,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     with streaming(output / "unused") as camera:
         settings = Settings(output=output, cameras=(camera.address,), discover_interval_s=0.2, reserve_bytes=1 << 20)
         with (
+            room_enough(),
             Car(settings, Devices(receiver_worker=run_receiver)) as car,
             Jobs(settings, car.recordings, car.clock, work) as jobs,
         ):
@@ -405,7 +407,7 @@ def test_a_recording_with_all_that_looks_at_it(rig: Rig) -> None:
     assert json.loads(named.data)["camera"]["label"] == "côté gauche"
     recording_id = json.loads(rig.client.post("/api/start").data)["recording"]["id"]
     folder = rig.output / recording_id
-    assert [path.name for path in (folder / "videos").iterdir()] == ["c_t__gauche"]
+    assert [path.name for path in (folder / "videos").iterdir()] == ["cote_gauche"]
 
     rig.camera.phone = ALWAYS
     shown_s = time.monotonic()
@@ -439,7 +441,7 @@ def test_a_recording_with_all_that_looks_at_it(rig: Rig) -> None:
     assert result["state"] in ("reading", "done")
     stopped = json.loads(rig.client.post("/api/stop").data)["recording"]
     assert (stopped["state"], stopped["warnings"]) == ("finished", [])
-    assert stopped["cameras"][0]["folder"] == "c_t__gauche"
+    assert stopped["cameras"][0]["folder"] == "cote_gauche"
     wait_for(lambda: rig.first["calibration"] is None)
     assert rig.client.patch(f"/api/cameras/{serial}", json={"label": ""}).status_code == 200
     assert json.loads((rig.output / "cameras.json").read_text()) == {}
@@ -451,18 +453,39 @@ def test_a_start_goes_before_a_calibration(rig: Rig) -> None:
         wait_for(lambda: rig.status()["calibrating"] and rig.first["state"] == "streaming")
         problem(rig.client.application.test_client().post("/api/calibrate"), 409)
         assert json.loads(rig.client.application.test_client().post("/api/stop").data) == {"recording": None}
-        assert rig.client.application.test_client().post("/api/start").status_code == 201
-        problem(calibrating.result(10.0), 409)
-    wait_for(lambda: rig.first["state"] == "streaming")
+        started = rig.client.application.test_client().post("/api/start")
+        assert started.status_code == 201
+        problem(calibrating.result(30.0), 409)
+    recording_id = json.loads(started.data)["recording"]["id"]
+    stream = rig.output / recording_id / "videos" / rig.camera.serial / "stream-001.ts"
+    wait_for(lambda: stream.exists() and stream.stat().st_size > 0)  # its state may still be that of the calibration
     assert not (rig.output / SCRATCH).exists()
     stopped = json.loads(rig.client.post("/api/stop").data)["recording"]
-    assert stopped["state"] == "finished"
-    assert (rig.output / stopped["id"] / "videos" / rig.camera.serial / "stream-001.ts").stat().st_size > 0
+    assert (stopped["id"], stopped["state"]) == (recording_id, "finished")
 
 
 def test_no_calibration_while_the_cameras_record_on_their_cards(rig: Rig) -> None:
     assert rig.client.post("/api/start", json={"mode": "camera"}).status_code == 201
     try:
         assert "cards" in problem(rig.client.post("/api/calibrate"), 409)["detail"]
+    finally:
+        rig.client.post("/api/stop")
+
+
+def test_a_camera_is_set_up_by_the_api_but_not_while_it_records(rig: Rig) -> None:
+    where = f"/api/cameras/{rig.camera.serial}"
+    wait_for(lambda: rig.first["state"] == "idle")
+    shown = json.loads(rig.client.get(f"{where}/settings").data)
+    assert set(shown["recommended"]) <= set(shown["options"])
+    for wanted, possible in (("wide", True), ("linear", True), ("narrow", False)):
+        refused = json.loads(rig.client.patch(where, json={"settings": [f"lens={wanted}"]}).data)["refused"]
+        assert [text.partition(":")[0] for text in refused] == ([] if possible else [f"lens={wanted}"])
+    assert json.loads(rig.client.get(f"{where}/settings").data)["settings"]["lens"] == "linear"
+    problem(rig.client.patch(where, json={"settings": ["lens=telescope"]}), 400)
+    assert "recommended" in problem(rig.client.patch(where, json={}), 400)["cure"]
+    assert rig.client.post("/api/start").status_code == 201
+    try:
+        wait_for(lambda: rig.first["state"] == "streaming")
+        assert "in use" in problem(rig.client.patch(where, json={"settings": ["recommended"]}), 409)["detail"]
     finally:
         rig.client.post("/api/stop")

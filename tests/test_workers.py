@@ -14,6 +14,7 @@ import pytest
 from rig.errors import ConflictError, DeviceError, EdencarError, UnreadableError
 from rig.supervision import Kept
 from rig.workers import Link, StartCapture, StopCapture, Worker
+from tests.machine import wait_for
 
 PROMPT_S = 10.0  # this machine is shared; a quiet one needs a tenth
 
@@ -60,13 +61,6 @@ def ignore_everything(link: Link) -> None:
     link.report("deaf")
     while True:
         time.sleep(1)
-
-
-def wait_for(condition: Callable[[], object], timeout_s: float = PROMPT_S) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def is_gone(pid: int) -> bool:

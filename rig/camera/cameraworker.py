@@ -48,7 +48,6 @@ class CameraStatus:
     card_problem: str | None = None
     fps: float | None = None
     lost_datagrams: int = 0
-    delay_ms: float | None = None
     fetched_bytes: int = 0
     fetch_total_bytes: int = 0
     capture: Path | None = None

@@ -4,6 +4,7 @@ import logging
 import re
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -147,5 +148,6 @@ def at_once(function: Callable[[_Item], object], items: Sequence[_Item]) -> list
 
 
 def safe_name(name: str) -> str:
-    """The name of a folder, whatever characters a camera's name has."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:40] or "camera"
+    """The name of a folder, whatever characters a camera's name has; é becomes e."""
+    plain = "".join(letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter))
+    return re.sub(r"[^A-Za-z0-9_-]", "_", plain)[:40] or "camera"

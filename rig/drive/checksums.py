@@ -45,7 +45,7 @@ def seal(recordings: Recordings, recording_id: str, go_on: Callable[[], bool] = 
     """Write the checksums of a recording; False when it was not to `go_on`. Raises OSError, UnknownError."""
     folder, lines = recordings.folder(recording_id), []
     for path in _raw_files(recordings, recording_id):
-        total = _sum(folder / path, go_on)
+        total = sum_of(folder / path, go_on)
         if total is None:
             return False
         lines.append(f"{total}  {path}\n")
@@ -55,12 +55,12 @@ def seal(recordings: Recordings, recording_id: str, go_on: Callable[[], bool] = 
 
 def verify(recordings: Recordings, recording_id: str, tell: Callable[[float], None] = lambda _share: None) -> Verdict:
     """Compare a recording with its checksums. Raises UnknownError, UnreadableError when it has none."""
-    folder, known = recordings.folder(recording_id), _read(recordings.folder(recording_id))
+    folder, known = recordings.folder(recording_id), read(recordings.folder(recording_id))
     present = {*_raw_files(recordings, recording_id)}
     sizes = {path: (folder / path).stat().st_size for path in known.keys() & present}
     changed, done = [], 0
     for path, size in sorted(sizes.items()):
-        if _sum(folder / path, lambda: True) != known[path]:
+        if sum_of(folder / path) != known[path]:
             changed.append(path)
         done += size
         tell(done / max(1, sum(sizes.values())))
@@ -76,16 +76,22 @@ def unsealed(recordings: Recordings) -> Iterator[str]:
             yield manifest.id
 
 
+def named(recording: str) -> Path:
+    """The folder of a recording that is called by its folder or its name. Raises UsageError."""
+    given = Path(recording)
+    folder = given.resolve() if given.is_dir() else configs.load().output.resolve() / given.name
+    if not folder.is_dir():
+        raise UsageError(f"there is no recording {recording}", cure="name its folder")
+    return folder
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Verify one recording; exit code 3 when something is missing or changed."""
     parser = argparse.ArgumentParser(prog="edencar verify", description="Is a recording still what was recorded?")
     parser.add_argument("recording", help="its folder, or its name in the folder of all recordings")
 
     def body(options: argparse.Namespace) -> Verdict:
-        given = Path(options.recording)
-        folder = given.resolve() if given.is_dir() else configs.load().output.resolve() / given.name
-        if not folder.is_dir():
-            raise UsageError(f"there is no recording {options.recording}", cure="name its folder")
+        folder = named(options.recording)
         verdict = verify(Recordings(folder.parent), folder.name, cli.Progress("checking"))
         if not verdict.good:
             print(_say(verdict), file=sys.stderr)
@@ -110,7 +116,8 @@ def _raw_files(recordings: Recordings, recording_id: str) -> Iterable[str]:
             yield file.path
 
 
-def _sum(path: Path, go_on: Callable[[], bool]) -> str | None:
+def sum_of(path: Path, go_on: Callable[[], bool] = lambda: True) -> str | None:
+    """SHA-256 of a file; None when it was not to `go_on`. Raises OSError."""
     digest = hashlib.sha256()
     with path.open("rb", buffering=0) as file:
         while chunk := file.read(CHUNK_BYTES):
@@ -121,7 +128,8 @@ def _sum(path: Path, go_on: Callable[[], bool]) -> str | None:
     return digest.hexdigest()
 
 
-def _read(folder: Path) -> dict[str, str]:
+def read(folder: Path) -> dict[str, str]:
+    """The checksums of a recording by the files' names. Raises UnreadableError."""
     try:
         lines = (folder / NAME).read_text(encoding="utf-8").splitlines()
     except OSError as error:

@@ -1,6 +1,5 @@
 """The recording that runs: who takes part, what befell it, and its manifest, which is always nearly up to date."""
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -19,8 +18,6 @@ from rig.workers import StartCapture
 SAVE_S = 10.0  # between two manifests when nothing happens: how exactly the moment of a power cut is known
 CLOCK_STEP_NS = NS_PER_S
 EVENTS = "events.log"
-
-log = logging.getLogger(__name__)
 
 
 class Running:

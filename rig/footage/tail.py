@@ -4,12 +4,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from rig.footage.stream import SEGMENT_NAME
-from rig.footage.transport import PACKET_BYTES, SYNC_BYTE
+from rig.footage.segments import SEGMENT_NAME
+from rig.footage.transport import PACKET_BYTES, SYNC_BYTE, payload_of
 
 CHUNK_BYTES = 348 * PACKET_BYTES
 PICTURE_BYTES = 8 << 20  # no picture is larger
-HEAD_BYTES = 200 << 10  # of a segment; tells the codec
 COLUMNS = 5
 
 
@@ -98,13 +97,9 @@ def read_unit(line: Line) -> bytes:
 
 def _packet(data: bytes, at: int) -> tuple[int, bool, bytes]:
     """PID, whether a picture or table begins here, payload (ISO/IEC 13818-1, 2.4.3.2)."""
-    unit, flags = data[at + 1], data[at + 3]
+    unit = data[at + 1]
     pid = (unit & 0x1F) << 8 | data[at + 2] if data[at] == SYNC_BYTE else -2
-    begin = at + 4
-    if flags & 0x20:
-        begin += 1 + data[at + 4]
-    payload = data[begin : at + PACKET_BYTES] if flags & 0x10 else b""
-    return pid, bool(unit & 0x40), payload
+    return pid, bool(unit & 0x40), payload_of(data, at)
 
 
 def _parse(segment: Path, text: bytes) -> Line | None:

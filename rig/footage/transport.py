@@ -42,6 +42,15 @@ def pts_after(pts_90khz: int, earlier_90khz: int) -> int:
     return (pts_90khz - earlier_90khz + PTS_WRAP // 2) % PTS_WRAP - PTS_WRAP // 2
 
 
+def payload_of(data: bytes, at: int) -> bytes:
+    """What the packet at a place carries (2.4.3.2); empty when it carries none."""
+    flags = data[at + 3]
+    if not flags & 0x10:
+        return b""
+    begin = at + 5 + data[at + 4] if flags & 0x20 else at + 4
+    return data[begin : at + PACKET_BYTES]
+
+
 class Transport:
     """Follows one stream; `errors` counts breaks of continuity, `missing` the packets known to be lost by them."""
 
@@ -96,7 +105,7 @@ class Transport:
                 if unit & 0x40:
                     self._begin_picture(data, at, self.position + at - start, arrival_monotonic_ns, pictures)
                 elif self._open is not None:
-                    self._look_further(_payload(data, at), pictures)
+                    self._look_further(payload_of(data, at), pictures)
             elif unit & 0x40 and pid in (PAT_PID, self._map_pid):
                 self._read_table(pid, data, at)
                 video_pid = self._video_pid
@@ -136,7 +145,7 @@ class Transport:
     def _begin_picture(self, data: bytes, at: int, position: int, arrival_ns: int, pictures: list[Picture]) -> None:
         if self._open is not None:
             pictures.append(self._close(False))
-        payload = _payload(data, at)
+        payload = payload_of(data, at)
         pts = _read_pts(payload)
         if pts is None:
             return
@@ -163,7 +172,7 @@ class Transport:
         return Picture(pts, key, position, arrival_ns, errors)
 
     def _read_table(self, pid: int, data: bytes, at: int) -> None:
-        payload = _payload(data, at)
+        payload = payload_of(data, at)
         section = payload[1 + payload[0] :] if payload else b""
         if len(section) < 12:
             return
@@ -191,14 +200,6 @@ def _is_stuffed(data: bytes, at: int) -> bool:
         return True
     holds = data[at + 5]
     return not holds & 0x03 and length > 1 + 6 * (holds >> 4 & 1) + 6 * (holds >> 3 & 1) + (holds >> 2 & 1)
-
-
-def _payload(data: bytes, at: int) -> bytes:
-    flags = data[at + 3]
-    if not flags & 0x10:
-        return b""
-    begin = at + 5 + data[at + 4] if flags & 0x20 else at + 4
-    return data[begin : at + PACKET_BYTES]
 
 
 def _read_pts(payload: bytes) -> int | None:

@@ -82,7 +82,7 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """What the recorder noted of a segment's pictures, in the order of their arrival; see rig/footage/stream.py."""
+    """What the recorder noted of a segment's pictures, in the order of their arrival; see rig/footage/segments.py."""
 
     pts: Int64  # ticks of 90 kHz
     arrival_ns: Int64  # CLOCK_MONOTONIC
@@ -192,13 +192,9 @@ def scan(path: Path) -> Clip:
     shown = np.unique(pts[packets[:, 4] == 0])
     if not len(shown):
         raise UnreadableError(f"{path} holds no pictures", cure="choose another file")
-    if _is_stream(path):
-        hit = losses.hit_pictures(path, pid, packets[:, 2]) | _noted(
-            path, pts
-        )  # FFmpeg's own marks are one picture off
-    else:
-        hit = packets[:, 5] > 0
+    if not _is_stream(path):
         end = max(end, promised_end)  # the next chapter begins there, also when this one lost its end
+    hit = _hit(path, pid, packets)
     damaged = np.flatnonzero(np.isin(shown, pts[losses.spoilt(pts, key, hit)])).tolist()
     return Clip(
         path=path,
@@ -211,6 +207,13 @@ def scan(path: Path) -> Clip:
         doubt=CUT_SHORT if len(rows) < promised else doubt,
         picture_bytes=picture_bytes,
     )
+
+
+def _hit(path: Path, pid: int, packets: Int64) -> Mask:
+    """Which packets lack something; in a stream FFmpeg's own marks are one picture off."""
+    if _is_stream(path):
+        return losses.hit_pictures(path, pid, packets[:, 2]) | _noted(path, packets[:, 0])
+    return packets[:, 5] > 0
 
 
 def _until_restart(packets: Int64) -> tuple[Int64, str]:

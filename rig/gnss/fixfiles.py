@@ -9,7 +9,8 @@ from pathlib import Path
 from rig.errors import UnreadableError
 from rig.gnss import gpx
 from rig.gnss.fix import FIX_COLUMNS, Fix
-from rig.gnss.nmea import Framer, read_log
+from rig.gnss.framing import Framer
+from rig.gnss.nmea import read_log
 
 PROBE_BYTES = 1 << 20
 NEEDED_COLUMNS = frozenset(("utc_ns", "latitude", "longitude"))

@@ -1,42 +1,22 @@
-"""What a GoPro wrote beside its video: places, the GPS clock, exposures and turning, from the file's GPMF track.
+"""What a GoPro wrote beside its video: places, the GPS clock, exposures and turning, from the file's GPMF track."""
 
-GPMF is a tree of key, type, size and count (github.com/gopro/gpmf-parser). The libraries that read it do not fit:
-py-gpmf-parser has no aarch64 wheel, telemetry-parser none for Python 3.13 and no time stamps of payloads, pygpmf and
-gopro-overlay want an ffmpeg program.
-"""
-
-import logging
-import math
-import struct
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
 
-import av
-import av.error
-import av.stream
 import numpy as np
 import numpy.typing as npt
 
-from rig.clock import NS_PER_MS, NS_PER_S, iso_utc
+from rig.clock import DAY_NS, NS_PER_MS, NS_PER_S, iso_utc
 from rig.errors import UnreadableError
 from rig.gnss.fix import Fix
+from rig.gnss.gpmftree import Stream, items, number, read_box, read_payloads, samples, text_of
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-Stream = dict[str, "Item"]  # the items of one STRM
 
-HEADER = struct.Struct(">4sBBH")
-NESTED = 0
-NUMBERS = {"b": "i1", "B": "u1", "s": ">i2", "S": ">u2", "l": ">i4", "L": ">u4", "j": ">i8", "J": ">u8"}
-NUMBERS |= {"f": ">f4", "d": ">f8", "q": ">i4", "Q": ">i8"}
-FIXED_POINT = {"q": 2.0**16, "Q": 2.0**32}
-KINDS = frozenset([NESTED, *map(ord, NUMBERS), *b"cUFG?"])
-COLUMNS = {"GPS5": 5, "GPS9": 9, "GYRO": 3, "ACCL": 3, "SHUT": 1}
-HANDLER = "MET"  # "GoPro MET", with its length in front of it in real files
 NO_GPMF = "the file came from a camera's card? streams and copies carry none"
 
 LOCKED = 2  # GPSF: 0 is none, 2 in two and 3 in three dimensions
@@ -44,34 +24,11 @@ GPS_QUALITY = 1  # as in GGA: a satellite fix without corrections
 SEA_LEVEL = b"MSLV"  # GPSA: altitudes are above mean sea level; else above the ellipsoid (the real MAX file says so)
 GPS9_EPOCH_NS = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp()) * NS_PER_S
 MOST_DAYS, MOST_SECONDS = 36_525, 86_401  # of GPS9; more is damage
-DAY_NS = 86_400 * NS_PER_S
 STAMP_REACH_NS = 5 * NS_PER_S  # a stamp further from its packet is damaged
-RAW_PAYLOAD_NS = 1_001 * NS_PER_MS  # of a GPMF track without its MP4
 USUAL_READ_OUT_MS = 15.0  # top to bottom row, where the file does not say; 20.6 on a MAX
 RATE_SIGMA = 25e-6  # what is known of a camera's crystal before looking: 50 ppm are two sigmas
 WANDER_S = 10.0  # stamps of places wander that slowly (real file): what lies closer together is one observation
 OUTLIER_MADS, OUTLIER_FLOOR_NS = 5.0, 20 * NS_PER_MS
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One value of the tree; `data` is what is there of `size` x `count` bytes."""
-
-    kind: int
-    size: int
-    count: int
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Payload:
-    """One packet of the track, about a second: when it begins on the file's time line, and its streams."""
-
-    pts_ns: int
-    duration_ns: int
-    streams: tuple[Stream, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,123 +67,6 @@ class ClockLine:
         return np.asarray(pts_ns - self.pts_ns + self.utc_ns + drift, dtype=np.int64)
 
 
-def items(data: bytes) -> Iterator[tuple[str, Item]]:
-    """The items of one level. What is cut off ends it: a nested item keeps its good part, any other is left out.
-
-    Raises UnreadableError where the bytes are no GPMF.
-    """
-    at = 0
-    while at + HEADER.size <= len(data):
-        key, kind, size, count = HEADER.unpack_from(data, at)
-        if not any(key):
-            return  # filled up with zeros
-        if kind not in KINDS or not key.isascii() or not key.decode().isprintable():
-            raise UnreadableError(f"broken GPMF at byte {at} of an item")
-        at += HEADER.size
-        body = data[at : at + size * count]
-        if len(body) == size * count or kind == NESTED:
-            yield key.decode(), Item(kind, size, count, body)
-        at += (size * count + 3) // 4 * 4
-
-
-def numbers(item: Item, layout: str = "") -> Floats:
-    """The numbers of an item, one row for each sample; `layout` is the TYPE of a mixed one.
-
-    Raises UnreadableError when they cannot be numbers.
-    """
-    kinds = layout if chr(item.kind) == "?" else chr(item.kind)
-    if not kinds or any(kind not in NUMBERS for kind in kinds):
-        raise UnreadableError(f"GPMF numbers of type {kinds!r}")
-    columns = max(1, item.size // np.dtype(NUMBERS[kinds]).itemsize) if len(kinds) == 1 else 1
-    row = np.dtype([(f"{at}", NUMBERS[kind]) for at, kind in enumerate(kinds * columns)])
-    if row.itemsize != item.size or not item.count:
-        raise UnreadableError(f"{item.count} GPMF samples of {item.size} bytes where {row.itemsize} are said")
-    table = np.frombuffer(item.data, dtype=row)
-    with np.errstate(invalid="ignore"):  # a damaged float may be no number at all
-        values = np.column_stack([table[name].astype(np.float64) for name in row.names or ()])
-    return values / np.array([FIXED_POINT.get(kind, 1.0) for kind in kinds * columns], dtype=np.float64)
-
-
-def scaled(stream: Stream, key: str) -> Floats:
-    """The samples of a stream in its units."""
-    values = numbers(stream[key], _text(stream.get("TYPE")))
-    if "SCAL" not in stream:
-        return values
-    scale = numbers(stream["SCAL"]).ravel()
-    if len(scale) not in (1, values.shape[1]) or not scale.all():
-        raise UnreadableError(f"the scale of GPMF's {key} does not fit")
-    return values / scale
-
-
-def _samples(stream: Stream, key: str) -> Floats:
-    """The samples of one payload; none where the damage of a card or a cable hit them."""
-    try:
-        values = scaled(stream, key)
-        if values.shape[1] == COLUMNS[key] and np.isfinite(values).all():
-            return values
-    except UnreadableError as error:
-        log.warning("%s of one payload left out: %s", key, error)
-    return np.empty((0, COLUMNS[key]))
-
-
-def _number(stream: Stream, key: str) -> float | None:
-    """The first number of an item, None where there is none."""
-    try:
-        value = float(numbers(stream[key])[0, 0])
-    except (KeyError, UnreadableError):
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _text(item: Item | None) -> str:
-    return "" if item is None else item.data.rstrip(b"\0").decode("latin-1")
-
-
-def _streams(data: bytes) -> Iterator[Stream]:
-    for name, device in items(data):
-        for key, item in items(device.data) if name == "DEVC" else ():
-            if key == "STRM":
-                stream = dict(items(item.data))
-                if any(wanted in stream for wanted in COLUMNS):
-                    yield stream
-
-
-def _payload(pts_ns: int, duration_ns: int, data: bytes) -> Payload:
-    streams: list[Stream] = []
-    try:
-        for stream in _streams(data):
-            streams.append(stream)  # noqa: PERF402 -- what came before the damage is kept
-    except UnreadableError as error:
-        log.warning("the telemetry at %.1f s is damaged (%s)", pts_ns / NS_PER_S, error)
-    return Payload(pts_ns, duration_ns, tuple(streams))
-
-
-def _packets(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    with path.open("rb") as file:
-        if file.read(4) == b"DEVC":  # a track that was taken out of its file
-            yield from _raw_packets(path.read_bytes())
-            return
-    with av.open(str(path)) as container:
-        tracks = [track for track in container.streams.data if HANDLER in track.metadata.get("handler_name", "")]
-        tracks = tracks or list(container.streams.data)
-        for track in container.streams:
-            if track not in tracks:
-                track.discard = av.stream.Discard.all  # else the whole film is read
-        # A film that was cut short ends in an error, after all that can be read.
-        with suppress(av.error.FFmpegError):
-            for packet in container.demux(tracks) if tracks else ():
-                data = bytes(packet)
-                if data[:4] == b"DEVC" and packet.pts is not None and packet.time_base is not None:
-                    tick_ns = packet.time_base * NS_PER_S
-                    yield round(packet.pts * tick_ns), round((packet.duration or 0) * tick_ns), data
-
-
-def _raw_packets(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    for index, (_, device) in enumerate(items(data)):
-        whole = HEADER.pack(b"DEVC", device.kind, device.size, device.count) + device.data
-        yield index * RAW_PAYLOAD_NS, RAW_PAYLOAD_NS, whole
-
-
 class Telemetry:
     """The GPMF track of one file, read once. Raises UnreadableError for a file that has none.
 
@@ -235,10 +75,7 @@ class Telemetry:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            self.payloads = [_payload(*packet) for packet in _packets(path)]
-        except (OSError, av.error.FFmpegError) as error:
-            raise UnreadableError(f"{path} cannot be read ({error})") from error
+        self.payloads = read_payloads(path)
         if not any(payload.streams for payload in self.payloads):
             raise UnreadableError(f"{path} holds no readable GPMF telemetry", cure=NO_GPMF)
         self._zero_ns = self._stamp_zero_ns()
@@ -247,7 +84,7 @@ class Telemetry:
 
     def series(self, key: str) -> Series | None:
         """All samples of one kind, None when there are none."""
-        parts = [(index, stream, rows) for index, stream in self._all(key) if len(rows := _samples(stream, key))]
+        parts = [(index, stream, rows) for index, stream in self._all(key) if len(rows := samples(stream, key))]
         if not parts:
             return None
         indices, streams, values = zip(*parts, strict=True)
@@ -325,7 +162,7 @@ class Telemetry:
         return self._fixes9(gps9) if gps9 is not None else self._fixes5()
 
     def _fixes9(self, series: Series) -> list[Fix]:
-        altitudes = [_text(stream.get("GPSA")).encode() for _, stream in self._all("GPS9")]
+        altitudes = [text_of(stream.get("GPSA")).encode() for _, stream in self._all("GPS9")]
         is_sea_level = SEA_LEVEL in altitudes
         return [
             _fix(row, int(utc_ns) if dated else None, row[8] >= LOCKED, float(row[7]), is_sea_level, "gps9")
@@ -342,15 +179,15 @@ class Telemetry:
         fixes = []
         for row, utc_ns, payload in zip(series.values, times, series.payload.tolist(), strict=True):
             stream = streams[payload]
-            precision = _number(stream, "GPSP")
+            precision = number(stream, "GPSP")
             dop = None if precision is None else precision / 100
-            is_sea_level = _text(stream.get("GPSA")).encode() == SEA_LEVEL
+            is_sea_level = text_of(stream.get("GPSA")).encode() == SEA_LEVEL
             fixes.append(_fix(row, utc_ns, _is_locked(stream), dop, is_sea_level, "gps5"))
         return fixes
 
 
 def _stamp_ns(stream: Stream) -> int | None:
-    stamp_us = _number(stream, "STMP")
+    stamp_us = number(stream, "STMP")
     return None if stamp_us is None else int(stamp_us) * 1000
 
 
@@ -367,12 +204,12 @@ def _spread(begins_ns: Integers, counts: Integers, follows: npt.NDArray[np.bool_
 
 
 def _is_locked(stream: Stream) -> bool:
-    return (_number(stream, "GPSF") or 0) >= LOCKED
+    return (number(stream, "GPSF") or 0) >= LOCKED
 
 
 def _gpsu_ns(stream: Stream) -> int | None:
     """UTC of a GPSU, `yymmddhhmmss.sss`; None when it is no date."""
-    text = _text(stream.get("GPSU"))
+    text = text_of(stream.get("GPSU"))
     try:
         whole = datetime.strptime(text[:12], "%y%m%d%H%M%S").replace(tzinfo=UTC)
         return int(whole.timestamp()) * NS_PER_S + round(float(text[12:] or 0) * NS_PER_S)
@@ -452,39 +289,17 @@ def read_camera(path: Path) -> Camera:
     """What the file's header says of the camera. Raises UnreadableError for a file that cannot be read."""
     try:
         with path.open("rb") as file:
-            header = _box(file, ("moov", "udta", "GPMF"))
+            header = read_box(file, ("moov", "udta", "GPMF"))
     except OSError as error:
         raise UnreadableError(f"{path} cannot be read ({error.strerror})") from error
     found: Stream = {}
     with suppress(UnreadableError):
         for _, device in items(header):
             found |= dict(items(device.data))
-    read_out = _number(found, "SROT")
+    read_out = number(found, "SROT")
     return Camera(
-        model=_text(found.get("MINF")) or None,
-        serial=_text(found.get("CASN")) or None,
-        firmware=_text(found.get("FMWR")) or None,
+        model=text_of(found.get("MINF")) or None,
+        serial=text_of(found.get("CASN")) or None,
+        firmware=text_of(found.get("FMWR")) or None,
         read_out_ms=None if read_out is None else round(read_out, 3),
     )
-
-
-def _box(file: BinaryIO, names: Sequence[str]) -> bytes:
-    """The content of a box inside boxes of an MP4, empty when it is not there."""
-    end = file.seek(0, 2)
-    file.seek(0)
-    for name in names:
-        while True:
-            start = file.tell()
-            header = file.read(8)
-            if len(header) < 8 or start >= end:
-                return b""
-            size, kind = struct.unpack(">I4s", header)
-            if size == 1:
-                size = int.from_bytes(file.read(8))
-            if kind == name.encode():
-                end = start + size if size else end
-                break
-            if size < 8:
-                return b""
-            file.seek(start + size)
-    return file.read(end - file.tell())

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rig.errors import DeviceError, DeviceNotFoundError
-from rig.gnss.nmea import Framer
+from rig.gnss.framing import Framer
 
 if TYPE_CHECKING:
     from serial import Serial  # opened in the worker only: the server imports this module and needs no serial port

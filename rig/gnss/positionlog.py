@@ -11,7 +11,8 @@ from pathlib import Path
 
 from rig.files import sync_folder
 from rig.gnss.fix import FIX_COLUMNS, Fix, csv_line
-from rig.gnss.nmea import Epochs, Framer, Sentence
+from rig.gnss.framing import Framer, Sentence
+from rig.gnss.nmea import Epochs
 
 CSV_NAME, RAW_NAME, INDEX_NAME = "positions.csv", "raw.nmea", "raw.idx"
 CSV_HEADER = ",".join(FIX_COLUMNS) + "\n"

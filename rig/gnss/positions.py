@@ -192,6 +192,14 @@ def lever_arm(places: Places, arm_m: Sequence[float]) -> Places:
     )
 
 
+def moves(track: Track, first: slice | Integers, second: slice | Integers) -> tuple[Floats, Floats, Floats]:
+    """Metres north, metres east and seconds between two selections of the fixes."""
+    north_scale, east_scale = _metres_per_degree(track.latitude[first])
+    north_m = (track.latitude[second] - track.latitude[first]) * north_scale
+    east_m = _turn(track.longitude[second] - track.longitude[first]) * east_scale
+    return north_m, east_m, (track.utc_ns[second] - track.utc_ns[first]) / NS_PER_S
+
+
 def _settle(log: Sequence[Fix]) -> list[Fix]:
     """The fixes of one log with a position and a time, in time order, without those at times the receiver took back.
 
@@ -269,21 +277,13 @@ def _take(track: Track, index: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> 
     return Track(*(getattr(track, name)[index] for name in Track.__slots__))
 
 
-def _moves(track: Track, first: slice, second: slice) -> tuple[Floats, Floats, Floats]:
-    """Metres north, metres east and seconds between two selections of the fixes."""
-    north_scale, east_scale = _metres_per_degree(track.latitude[first])
-    north_m = (track.latitude[second] - track.latitude[first]) * north_scale
-    east_m = _turn(track.longitude[second] - track.longitude[first]) * east_scale
-    return north_m, east_m, (track.utc_ns[second] - track.utc_ns[first]) / NS_PER_S
-
-
 def _strays(track: Track) -> npt.NDArray[np.bool_]:
     """Single fixes far off their neighbours: damage that the checksum did not see."""
     strays = np.zeros(len(track), dtype=np.bool_)
     if len(track) > 2:
-        north_m, east_m, seconds = _moves(track, slice(None, -1), slice(1, None))
+        north_m, east_m, seconds = moves(track, slice(None, -1), slice(1, None))
         fast = np.hypot(north_m, east_m) > IMPOSSIBLE_MPS * seconds
-        north_m, east_m, seconds = _moves(track, slice(None, -2), slice(2, None))
+        north_m, east_m, seconds = moves(track, slice(None, -2), slice(2, None))
         strays[1:-1] = fast[:-1] & fast[1:] & (np.hypot(north_m, east_m) < IMPOSSIBLE_MPS * seconds)
         strays[[0, -1]] = fast[0] and not fast[1], fast[-1] and not fast[-2]
     return strays
@@ -302,7 +302,7 @@ def _excursions(track: Track) -> npt.NDArray[np.bool_]:
 
 def _jumps(track: Track) -> npt.NDArray[np.bool_]:
     """Steps that the speeds at both ends do not explain; without speeds, those that differ from both next to them."""
-    north_m, east_m, seconds = _moves(track, slice(None, -1), slice(1, None))
+    north_m, east_m, seconds = moves(track, slice(None, -1), slice(1, None))
     north_mps, east_mps = _velocity(track, np.arange(len(track)))
     by_speed = [
         np.abs(metres - (mps[1:] + mps[:-1]) / 2 * seconds)
@@ -324,10 +324,8 @@ def _with_motion(track: Track) -> Track:
     index = np.arange(len(track))
     before = np.where(np.insert(np.diff(track.segment), 0, 1) == 0, index - 1, index)
     after = np.where(np.append(np.diff(track.segment), 1) == 0, index + 1, index)
-    north_scale, east_scale = _metres_per_degree(track.latitude)
-    north_m = (track.latitude[after] - track.latitude[before]) * north_scale
-    east_m = _turn(track.longitude[after] - track.longitude[before]) * east_scale
-    seconds = np.where(after > before, (track.utc_ns[after] - track.utc_ns[before]) / NS_PER_S, np.nan)
+    north_m, east_m, seconds = moves(track, before, after)
+    seconds = np.where(after > before, seconds, np.nan)
     return replace(
         track,
         speed_mps=np.where(lacking, np.hypot(north_m, east_m) / seconds, track.speed_mps),

@@ -118,6 +118,8 @@ def guard(app: Flask, gate: Gate, closed: Set[str], free: Set[str]) -> None:
     """Have a gate asked before anything is changed and before the endpoints `closed`, but not before those `free`."""
 
     def ask() -> None:
+        if request.routing_exception is not None:
+            return  # 404 or 405, whoever asks
         needed = request.method not in READING or request.endpoint in closed
         if needed and request.endpoint not in free and not gate.admits(request):
             raise _unauthorized("this needs the PIN")

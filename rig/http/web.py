@@ -34,6 +34,7 @@ COMPRESSED = ("text/html", "text/css", "text/javascript", "application/json", PR
 
 CURES = {
     401: "give the PIN: curl -u edencar:PIN, Authorization: Bearer PIN, or the lock on the page",
+    403: "call this server by its own name or address, and change things from its own pages or from none",
     404: "the page / shows all there is; the API is described by /api/openapi.json",
     405: "the header Allow says what can be asked here",
     413: "send less",
@@ -150,17 +151,24 @@ def _range(rule: Mapping[str, Any], kinds: Sequence[str]) -> str:
 def _refuse_foreign(names: set[str]) -> None:
     """Let no other site's page read or change anything under a name that it made point here, nor change it directly."""
     host = request.host.lower()
-    name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    name = (urlsplit(f"//{host}").hostname or "").rstrip(".")  # werkzeug has made sure that it is one
     if name not in names and not _is_address(name):
         raise Forbidden(f"this server is not called {name[:80]}; names are added by the setting host_names")
     origin = request.headers.get("Origin")
-    if request.method not in READING and origin is not None and urlsplit(origin).netloc.lower() != host:
+    if request.method not in READING and origin is not None and not _is_at(origin, host):
         raise Forbidden("the request comes from the page of another site")
 
 
 def _forget_bad_range() -> None:
     if not BYTE_RANGE.fullmatch(request.headers.get("Range", "")):
         request.environ.pop("HTTP_RANGE", None)
+
+
+def _is_at(origin: str, host: str) -> bool:
+    try:
+        return urlsplit(origin).netloc.lower() == host
+    except ValueError:
+        return False
 
 
 def _is_address(name: str) -> bool:

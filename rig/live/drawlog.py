@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from rig.errors import ConflictError
+from rig.recordings import CODES
 
-FOLDER = "codes"
 MAX_PAGES = 16  # of one recording
 MEMORY_S = 60.0  # a page that was shown just before the start belongs to the recording's first pictures
 
@@ -38,13 +38,13 @@ class DrawLogs:
                 self._remember(page, line)
             else:
                 remembered = self._memory.pop(page, ())
-                _append(recording / FOLDER / f"{page}.jsonl", b"".join([*(old for _, old in remembered), line]))
+                _append(recording / CODES / f"{page}.jsonl", b"".join([*(old for _, old in remembered), line]))
 
     def copy(self, folder: Path) -> None:
         """Write what is remembered into a folder, as `rig.timing.codelog` reads it."""
         with self._lock:
             for page, lines in self._memory.items():
-                _append(folder / FOLDER / f"{page}.jsonl", b"".join(line for _, line in lines))
+                _append(folder / CODES / f"{page}.jsonl", b"".join(line for _, line in lines))
 
     def _remember(self, page: str, line: bytes) -> None:
         if page not in self._memory and len(self._memory) >= MAX_PAGES:

@@ -5,7 +5,6 @@ camera's stream is known to have, or usually has; its place comes from the fixes
 processed later, the same photos are made anew from all that is known then.
 """
 
-import json
 import logging
 import math
 import threading
@@ -24,9 +23,10 @@ import numpy as np
 from configs import Settings
 from rig.camera.camerabook import CameraBook
 from rig.clock import NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, GnssClock, UtcClock, iso_utc, parse_utc, system_clock
-from rig.errors import NoPositionError
+from rig.errors import NoPositionError, UnreadableError
 from rig.files import write_atomically
 from rig.footage import video
+from rig.footage.decoding import Decoder, PtsClock, open_decoder
 from rig.footage.tail import Line, Tail, read_unit
 from rig.footage.transport import PTS_HZ
 from rig.gnss.fix import Fix
@@ -34,13 +34,12 @@ from rig.gnss.fixfiles import csv_fixes
 from rig.gnss.positionlog import CSV_HEADER, CSV_NAME
 from rig.gnss.positions import Track
 from rig.live.photographer import PhotoStatus
-from rig.live.watch import Decoder, PtsClock, open_decoder
 from rig.photo import exif, look, photos
 from rig.photo.locate import Rule, direction_of, locate, tags_of
 from rig.photo.photos import Photo
 from rig.photo.privacy import PrivacyError, make_private
 from rig.photo.spacing import Every, Odometer
-from rig.recordings import MANIFEST
+from rig.recordings import MANIFEST, Manifest
 
 POLL_S = 0.2
 LOOK_S = 2.0  # between two looks at what else is known: cameras, their delays
@@ -108,16 +107,17 @@ class LivePhotos:
             return
         self._look_due_s = time.monotonic() + LOOK_S
         manifest = _manifest(self._recording)
-        cameras = {camera["folder"]: camera for camera in manifest.get("cameras", [])}
-        self._fixes.known = UtcClock(**manifest["clock"]) if manifest.get("clock") else None
+        cameras = {camera.folder: camera for camera in manifest.cameras} if manifest else {}
+        self._fixes.known = manifest.clock if manifest else None
         for folder in sorted((self._recording / "videos").glob("*/")):
-            known = cameras.get(folder.name, {})
+            known = cameras.get(folder.name)
             stream = self._streams.get(folder.name)
             if stream is None:
                 stream = _Stream(folder, self._every, self._settings, self._album.served_ns(folder.name))
                 self._streams[folder.name] = stream
-            stream.tags = {"make": "GoPro", "model": known.get("model", ""), "serial": known.get("serial", "")}
-            stream.delay = _delay(self._book, str(known.get("serial", "")), self._settings)
+            model, serial = (known.model, known.serial) if known else ("", "")
+            stream.tags = {"make": "GoPro", "model": model, "serial": serial}
+            stream.delay = _delay(self._book, serial, self._settings)
 
     def _place(self, clock: UtcClock, *, at_once: bool) -> None:
         """Give photos their places and write them, once the fix after them is here or has been waited for."""
@@ -325,12 +325,11 @@ class _Album:
         photos.write_table(self._recording, self._rows)
 
 
-def _manifest(recording: Path) -> dict[str, Any]:
-    """What is written down of the recording; nothing while that is not there."""
-    with suppress(OSError, ValueError):
-        manifest = json.loads((recording / MANIFEST).read_bytes())
-        return manifest if isinstance(manifest, dict) else {}
-    return {}
+def _manifest(recording: Path) -> Manifest | None:
+    """What is written down of the recording; None while that is not there."""
+    with suppress(OSError, UnreadableError):
+        return Manifest.from_json((recording / MANIFEST).read_bytes())
+    return None
 
 
 def _usual_delay(settings: Settings) -> tuple[int, int]:

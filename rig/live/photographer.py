@@ -3,7 +3,6 @@
 The server imports this room; what decodes is imported in the process that decodes.
 """
 
-import logging
 import os
 import threading
 import time
@@ -20,8 +19,6 @@ NICENESS = 5  # after the recorders, before the watchers
 REPORT_S = 0.5
 RESTART_S = 2.0
 STOP_S = 20.0  # for what has arrived but is no photo yet
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,6 @@
 It reads what the recorder has put on disk, so that nothing it does, not even its death, touches the recording.
 """
 
-import io
-import logging
 import math
 import os
 import threading
@@ -16,16 +14,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs import Settings
-from rig.clock import NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, UtcClock
+from rig.clock import DAY_NS, NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, UtcClock
 from rig.errors import EdencarError, NoCalibrationError
-from rig.footage.tail import HEAD_BYTES, Line, Tail, read_unit
-from rig.footage.transport import PTS_HZ, pts_after
+from rig.footage.decoding import Decoder, PtsClock, open_decoder
+from rig.footage.tail import Line, Tail, read_unit
+from rig.footage.transport import PTS_HZ
 from rig.timing.led import display_latency
 from rig.workers import Link
 
 # The server imports this module for what it asks and hears; what decodes is imported in the process that decodes.
 if TYPE_CHECKING:
-    from rig.timing.timeline import CameraClock, Near, Observation
+    from rig.timing.cameraclock import CameraClock
+    from rig.timing.interval import Observation
+    from rig.timing.timeline import Near
 
 OFF, SEARCHING, READING, DONE = "off", "searching", "reading", "done"
 
@@ -37,8 +38,6 @@ JPEG_WIDTH, JPEG_QUALITY = 960, 75
 JUDGE_S = 0.5  # between two looks at what the codes say; each takes some 10 ms
 GLIMPSE_S = 1.0  # between two looks at why there is none
 GLIMPSES = 3  # of which the most frequent is told: facades hold things that look like codes
-DAY_NS = 86_400 * NS_PER_S
-CLOCK_STEP_NS = NS_PER_S // 2  # a stream that was started anew
 MAX_OBSERVATIONS = 600
 MAX_ARRIVALS = 1800
 EARLY_SHARE = 0.1  # of arrivals: as in rig.clock
@@ -46,8 +45,6 @@ DONE_CODES, DONE_SPAN_NS = 30, 3 * NS_PER_S  # what a film has by then, more sec
 EXACT_CODES, EXACT_NS, EXACT_SPAN_NS = 20, 2 * NS_PER_MS, NS_PER_S
 ENOUGH_SPAN_NS = 10 * NS_PER_S  # after that it rests until the next film
 UNIFORM = math.sqrt(3)  # half-width of a uniform distribution over its sigma
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +213,9 @@ class _Watcher:
         if line.key:
             self._newest = (frame, line.arrival_monotonic_ns)
         if self._film is not None:
-            self._film.look(self._clock.ns(line.pts_90khz), line.arrival_monotonic_ns, _luma(frame))
+            from rig.footage import video
+
+            self._film.look(self._clock.ns(line.pts_90khz), line.arrival_monotonic_ns, video.luma(frame))
 
     def _judge(self) -> None:
         if time.monotonic() < self._judge_due_s:
@@ -225,67 +224,6 @@ class _Watcher:
         known = {} if self._film is None else self._film.judge(self._asked)
         picture_ns = self._newest_ns
         self.sight = Sight(pictures=self._pictures, skipped=self._skipped, picture_monotonic_ns=picture_ns, **known)
-
-
-class PtsClock:
-    """PTS without the jump to zero every 26.5 hours, in ns."""
-
-    def __init__(self) -> None:
-        self._last: Line | None = None
-        self._last_ticks = 0
-
-    def take(self, line: Line) -> bool:
-        """Take the next picture of the stream; True when it is of a stream that was started anew."""
-        before, self._last = self._last, line
-        if before is None:
-            self._last_ticks = line.pts_90khz
-            return False
-        step = pts_after(line.pts_90khz, before.pts_90khz)
-        waited_ns = line.arrival_monotonic_ns - before.arrival_monotonic_ns
-        anew = abs(step * NS_PER_S // PTS_HZ - waited_ns) > CLOCK_STEP_NS
-        self._last_ticks = line.pts_90khz if anew else self._last_ticks + step
-        return anew
-
-    def ns(self, pts_90khz: int) -> int:
-        """A PTS near the newest one."""
-        assert self._last is not None
-        ticks = self._last_ticks + pts_after(pts_90khz, self._last.pts_90khz)
-        return ticks * NS_PER_S // PTS_HZ
-
-
-class Decoder:
-    """The pictures of a stream, each as soon as its bytes are here."""
-
-    def __init__(self, codec: str) -> None:
-        import av
-
-        self._av = av
-        self._context: Any = av.CodecContext.create(codec, "r")
-        self._context.thread_count = 1  # a thread more is a picture later
-        self._context.options = {"flags": "low_delay"}
-
-    def decode(self, unit: bytes, *, anew: bool) -> Any:
-        """The picture in a coded unit, None when it is damaged; `anew` when the one before it was not decoded."""
-        try:
-            if anew:
-                self._context.flush_buffers()
-            frames = self._context.decode(self._av.Packet(unit)) if unit else []
-        except self._av.error.FFmpegError:
-            return None
-        return frames[-1] if frames else None
-
-
-def open_decoder(segment: Path) -> Decoder | None:
-    """None as long as too little of the stream is here."""
-    import av
-
-    try:
-        with segment.open("rb") as file:
-            head = io.BytesIO(file.read(HEAD_BYTES))
-        with av.open(head, format="mpegts") as container:
-            return Decoder(container.streams.video[0].codec_context.name)
-    except (av.error.FFmpegError, OSError, IndexError):
-        return None
 
 
 class _Film:
@@ -315,7 +253,7 @@ class _Film:
 
     def look(self, pts_ns: int, arrival_ns: int, luma: Any) -> None:
         """Read one picture."""
-        from rig.timing.timeline import Observation
+        from rig.timing.interval import Observation
 
         self._arrivals.append(arrival_ns - pts_ns)
         reading = self._reader.read(luma)
@@ -405,14 +343,6 @@ class _Film:
 
 def _age_ns(line: Line) -> int:
     return time.monotonic_ns() - line.arrival_monotonic_ns
-
-
-def _luma(frame: Any) -> Any:
-    import numpy as np
-
-    plane = frame.planes[0]
-    rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
-    return np.ascontiguousarray(rows[:, : plane.width])
 
 
 def _jpeg(frame: Any) -> bytes:

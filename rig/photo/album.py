@@ -138,8 +138,8 @@ def _camera_time(block: exif.Block) -> tuple[str, str, str]:
 
 
 def _camera(block: exif.Block, path: Path) -> str:
-    folder = Path(os.path.normpath(path.absolute())).parent
-    name = block.text("exif", exif.SERIAL) or block.text("0", exif.MODEL) or folder.name
+    name = block.text("exif", exif.SERIAL) or block.text("0", exif.MODEL)
+    name = name or Path(os.path.normpath(path.absolute())).parent.name
     return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name).strip("-") or "camera"
 
 

@@ -383,7 +383,8 @@ def _tiff(block: Block) -> bytes:
         if directory:
             places[name] = at
             fixed = MAKER_NOTE if note and name == "exif" else None
-            at += 6 + sum(12 + _outside(entry) * (tag != fixed) for tag, entry in directory.items())
+            sizes = (len(data) for tag, (_, _, data) in directory.items() if tag != fixed)
+            at += 6 + 12 * len(directory) + sum(_even(size) for size in sizes if size > 4)
     for name, parent, tag in POINTERS:
         if name in places:
             found[parent][tag] = make.long(places[name])
@@ -404,24 +405,19 @@ def _even(number: int) -> int:
     return number + number % 2
 
 
-def _outside(entry: Entry) -> int:
-    """Bytes that an entry's value takes behind the directory."""
-    return _even(len(entry[2])) if len(entry[2]) > 4 else 0
-
-
 def _directory(entries: Directory, place: int, following: int, block: Block, note: bytes) -> bytes:
     at = place + 6 + 12 * len(entries)
+    pack, pack_place = struct.Struct(block.order + "HHI4s").pack, struct.Struct(block.order + "I").pack
     rows, values = [struct.pack(block.order + "H", len(entries))], []
     for tag, (kind, count, data) in sorted(entries.items()):
-        head = struct.pack(block.order + "HHI", tag, kind, count)
         if len(data) <= 4:
-            rows.append(head + data.ljust(4, b"\0"))
+            rows.append(pack(tag, kind, count, data))
         elif note and tag == MAKER_NOTE:
-            rows.append(head + struct.pack(block.order + "I", block.maker_note_at))
+            rows.append(pack(tag, kind, count, pack_place(block.maker_note_at)))
         else:
-            rows.append(head + struct.pack(block.order + "I", at))
-            values.append(data.ljust(_even(len(data)), b"\0"))
-            at += len(values[-1])
+            rows.append(pack(tag, kind, count, pack_place(at)))
+            values.append(data if len(data) % 2 == 0 else data + b"\0")
+            at += _even(len(data))
     return b"".join((*rows, struct.pack(block.order + "I", following), *values))
 
 
@@ -452,15 +448,15 @@ def _read_directory(data: bytes, order: str, at: int) -> tuple[Directory, int, d
         raise ValueError("its EXIF is damaged: a directory is cut off")
     entries: Directory = {}
     places: dict[int, int] = {}
-    for row in range(at + 2, at + 2 + 12 * count, 12):
-        tag, kind, number = struct.unpack_from(order + "HHI", data, row)
-        size = SIZES.get(kind, 0) * number
-        place = row + 8
-        if size > 4:
-            (place,) = struct.unpack_from(order + "I", data, place)
-            places[tag] = place
-        if 0 < size <= len(data) - place:
-            entries[tag] = kind, number, data[place : place + size]
     end = at + 2 + 12 * count
+    for tag, kind, number, value in struct.iter_unpack(order + "HHI4s", data[at + 2 : end]):
+        size = SIZES.get(kind, 0) * number
+        if 0 < size <= 4:
+            entries[tag] = kind, number, value[:size]
+        elif size:
+            (place,) = struct.unpack(order + "I", value)
+            places[tag] = place
+            if size <= len(data) - place:
+                entries[tag] = kind, number, data[place : place + size]
     following = struct.unpack_from(order + "I", data, end)[0] if end + 4 <= len(data) else 0
     return entries, following, places

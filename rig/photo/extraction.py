@@ -27,7 +27,7 @@ from rig.photo.locate import Rule, direction_of, locate, tags_of
 from rig.photo.photos import Photo
 from rig.photo.privacy import PrivacyError, make_private
 from rig.photo.sampling import Pick
-from rig.timing.timeline import CameraClock
+from rig.timing.cameraclock import CameraClock
 
 PICKS_PER_TASK = 60
 HELD_PICTURES = 12  # by a decoder and what follows it
@@ -79,15 +79,32 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """Picks of one file and all that their photos need to know: a thread, or another machine, makes them of it."""
+
+    camera: str
+    clip: Clip
+    picks: tuple[Pick, ...]
+    rows: Mapping[int, Photo]  # of each frame that may be kept, its place included
+    label: str
+    camera_tags: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class _Task:
     work: Work
     clip: Clip
     picks: tuple[Pick, ...]
 
+    def part(self, rule: Rule) -> Part:
+        """With the row of each frame."""
+        work = self.work
+        return Part(work.video.camera, self.clip, self.picks, _rows(self, rule), work.label, work.camera_tags)
 
-def key_of(work: Work, pick: Pick) -> str:
+
+def key_of(camera: str, clip: Clip, pick: Pick) -> str:
     """What a pick is called in the journal."""
-    return f"{work.video.camera}/{work.video.clips[pick.clip].path.name}/{pick.frames[0]}"
+    return f"{camera}/{clip.path.name}/{pick.frames[0]}"
 
 
 def cores() -> int:
@@ -111,7 +128,7 @@ def extract_all(works: Sequence[Work], folder: Path, manner: Manner, jobs: int) 
     stop = Event()
 
     def run(task: _Task) -> None:
-        for one in extract(task, folder, manner):
+        for one in extract(task.part(manner.rule), folder, manner):
             made.put(one)
             if stop.is_set():
                 return
@@ -145,33 +162,41 @@ def _tasks(work: Work, jobs: int) -> Iterator[_Task]:
             yield _Task(work, clip, tuple(picks[begin : begin + size]))
 
 
-def extract(task: _Task, folder: Path, manner: Manner) -> Iterator[Made]:
-    """Decode one task's pictures and write its photos."""
-    rows = _rows(task, manner.rule)
-    missing = dict.fromkeys(task.picks)
-    for pick, number, picture, damaged in _sharpest(task):
+def parts(work: Work, rule: Rule) -> Iterator[Part]:
+    """The picks of a video, one part for each of its files that has some."""
+    for number, clip in enumerate(work.video.clips):
+        picks = tuple(pick for pick in work.picks if pick.clip == number)
+        if picks:
+            yield _Task(work, clip, picks).part(rule)
+
+
+def extract(part: Part, folder: Path, manner: Manner) -> Iterator[Made]:
+    """Decode the pictures of one part and write its photos to `folder/<camera>/`, which is there. Raises OSError."""
+    missing = dict.fromkeys(part.picks)
+    for pick, number, picture, damaged in _sharpest(part):
         del missing[pick]
-        key = key_of(task.work, pick)
-        row = _seen(rows[number], picture, damaged, pick.standing)
+        key = key_of(part.camera, part.clip, pick)
+        row = _seen(part.rows[number], picture, damaged, pick.standing)
         if (row.sharpness or 0.0) < manner.min_sharpness:
             yield Made(key, row, kept=False)
             continue
         try:
-            _write(folder / task.work.video.camera / Path(row.photo).name, _jpeg(row, picture, task.work, manner))
+            _write(folder / part.camera / Path(row.photo).name, _jpeg(row, picture, part, manner))
         except PrivacyError as error:
             yield Made(key, why=f"{row.photo} is left out: {error}")
             continue
         yield Made(key, row)
     for pick in missing:
-        yield Made(key_of(task.work, pick), why=f"{task.clip.path}: picture {pick.frames[0]} cannot be decoded")
+        why = f"{part.clip.path}: picture {pick.frames[0]} cannot be decoded"
+        yield Made(key_of(part.camera, part.clip, pick), why=why)
 
 
-def _sharpest(task: _Task) -> Iterator[tuple[Pick, int, av.VideoFrame, bool]]:
+def _sharpest(part: Part) -> Iterator[tuple[Pick, int, av.VideoFrame, bool]]:
     """Of each pick the sharpest whole picture, a damaged one only at need: its number, and whether it is damaged."""
-    pick_of = {frame: pick for pick in task.picks for frame in pick.frames}
+    pick_of = {frame: pick for pick in part.picks for frame in pick.frames}
     best: tuple[Pick, int, av.VideoFrame, bool] | None = None
     rank = (False, 0.0)
-    for number, picture, damaged in video.judged_pictures(task.clip, sorted(pick_of), threads=1):
+    for number, picture, damaged in video.judged_pictures(part.clip, sorted(pick_of), threads=1):
         pick = pick_of[number]
         if best is not None and best[0] is not pick:
             yield best
@@ -227,14 +252,14 @@ def _seen(row: Photo, picture: av.VideoFrame, damaged: bool, standing: bool) -> 
     )
 
 
-def _jpeg(row: Photo, picture: av.VideoFrame, work: Work, manner: Manner) -> bytes:
+def _jpeg(row: Photo, picture: av.VideoFrame, part: Part, manner: Manner) -> bytes:
     """The photo with its tags. Raises PrivacyError where the user's command failed on it."""
     jpeg = look.encode_jpeg(video.bgr(picture), manner.quality)
-    more = dict(work.camera_tags)
+    more = dict(part.camera_tags)
     if manner.privacy_command:
         jpeg = make_private(jpeg, manner.privacy_command, manner.privacy_timeout_s)
         more["privacy"] = "done"
-    direction = direction_of(row, work.label, manner.directions)
+    direction = direction_of(row, part.label, manner.directions)
     tags = tags_of(row, picture.width, picture.height, direction, **more)
     return exif.with_segments(jpeg, exif.app_segments(tags))
 

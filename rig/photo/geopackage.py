@@ -11,7 +11,7 @@ from rig.gnss.positions import Track
 from rig.photo.collection import Collection, Located
 
 APPLICATION_ID, VERSION = 0x47504B47, 10300  # "GPKG", 1.3
-POINT_Z, LINE_Z, EMPTY = 1001, 1002, 0
+POINT_Z, LINE_Z = 1001, 1002
 WGS_84 = (
     'GEOGCS["WGS 84",DATUM["WGS_1984",SPHEROID["WGS 84",6378137,298.257223563,AUTHORITY["EPSG","7030"]],'
     'AUTHORITY["EPSG","6326"]],PRIMEM["Greenwich",0,AUTHORITY["EPSG","8901"]],'
@@ -72,6 +72,8 @@ def content(collection: Collection) -> bytes:
         _add_layer(database, "photos", "POINT", PHOTO_FIELDS, [_photo(photo) for photo in located], _extent(located))
         tracks = list(_tracks(collection))
         _add_layer(database, "track", "LINESTRING", TRACK_FIELDS, tracks, _track_extent(collection))
+        if located:  # not the time of writing: the same photos give the same bytes
+            database.execute("UPDATE gpkg_contents SET last_change = ?", (max(photo.row.utc for photo in located),))
         database.commit()
         return database.serialize()
     finally:

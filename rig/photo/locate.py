@@ -23,6 +23,7 @@ SINGLE_SIGMA_M = 5.0  # of a receiver that does not say how exact it is
 EARTH_RADIUS_M = 6_371_000.0
 QUARTER_HOUR_S = 900  # zones are whole multiples of it
 MOST = 0.9
+MOST_OF_WAY = 200  # points
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +124,20 @@ def place_of(row: Photo) -> tuple[float, float, float | None] | None:
     return None
 
 
+def way_of(rows: Sequence[Photo]) -> tuple[tuple[float, float], ...]:
+    """Latitude and longitude of some of the photos in the order of time: enough for a map of many drives."""
+    found = [place for row in sorted(rows, key=lambda row: row.utc) if (place := place_of(row)) is not None]
+    step = max(1, -(-len(found) // MOST_OF_WAY))
+    kept = [*found[::step], *found[-1:]]
+    return tuple((round(latitude, 6), round(longitude, 6)) for latitude, longitude, _ in kept)
+
+
 def direction_of(row: Photo, name: str, directions: Sequence[str]) -> float | None:
     """Where the camera called `name` looks, in degrees, from the heading; `directions` as in configs.py."""
     if row.heading_deg is None:
         return None
-    turns = dict(entry.split("=", 1) for entry in directions)
-    return (row.heading_deg + float(turns.get(name, turns.get(row.camera, 0.0)))) % 360
+    turns = dict(entry.casefold().split("=", 1) for entry in directions)  # phones begin a name with a capital
+    return (row.heading_deg + float(turns.get(name.casefold(), turns.get(row.camera.casefold(), 0.0)))) % 360
 
 
 def tags_of(row: Photo, width: int, height: int, direction_deg: float | None = None, **more: Any) -> PhotoTags:

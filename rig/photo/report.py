@@ -53,7 +53,7 @@ def write(folder: Path, collection: Collection, settings: Settings, messages: Se
 def _data(folder: Path, collection: Collection, settings: Settings, messages: Sequence[str]) -> dict[str, Any]:
     """All that the page shows. Metres are east and north of the first photo's place."""
     manifest = read_manifest(folder)
-    cameras = list(dict.fromkeys(row.camera for row in collection.rows))
+    cameras = sorted({row.camera for row in collection.rows})
     models = {camera.folder: camera.model for camera in (manifest.cameras if manifest else ())}
     scale = _Scale(collection)
     told = [*(manifest.warnings if manifest else ()), *messages]
@@ -211,11 +211,12 @@ def _losses(folder: Path) -> list[dict[str, Any]]:
     clock = manifest.clock if manifest else None
     losses = []
     for camera in sorted(path for path in (folder / "videos").glob("*") if path.is_dir()):
-        pictures, times = 0, Counter[int]()
+        pictures, damaged, times = 0, 0, Counter[int]()
         for index in sorted(camera.glob("*.idx")):
             for arrival_ns, errors in _index_rows(index):
                 pictures += 1
                 if errors:
+                    damaged += 1
                     times[clock.utc_ns(arrival_ns) // NS_PER_MS if clock else 0] += errors
         if pictures:
             when = [{"t": t, "errors": errors} for t, errors in times.most_common(MOST_GAPS) if t]
@@ -223,7 +224,7 @@ def _losses(folder: Path) -> list[dict[str, Any]]:
                 {
                     "camera": camera.name,
                     "pictures": pictures,
-                    "damaged": len(times),
+                    "damaged": damaged,
                     "errors": times.total(),
                     "when": when,
                 }

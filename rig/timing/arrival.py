@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from rig.clock import NS_PER_S, ClockCurve, fit_clock
 from rig.footage.video import MPEG_TS_CLOCK_HZ, Video, index_of
-from rig.timing.timeline import CameraClock
+from rig.timing.cameraclock import CameraClock
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]

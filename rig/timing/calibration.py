@@ -17,19 +17,19 @@ import numpy as np
 
 from configs import Settings
 from rig.camera.camerabook import Delay, load_delays, store_delays
-from rig.clock import NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, ClockCurve, iso_utc, parse_utc
+from rig.clock import DAY_NS, NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, ClockCurve, iso_utc, parse_utc
 from rig.errors import NoCalibrationError, UnreadableError, UsageError
 from rig.footage.video import STREAM_SUFFIX, Video
 from rig.gnss import gpmf
 from rig.recordings import MANIFEST, Manifest
-from rig.timing import arrival, codefilm, rates, timeline
+from rig.timing import arrival, cameraclock, codefilm, rates, timeline
+from rig.timing.cameraclock import CameraClock
 from rig.timing.codefilm import CodeFilm, Window
 from rig.timing.codelog import CodeLog, holder, read_logs
 from rig.timing.led import display_latency
-from rig.timing.timeline import CameraClock, Near, Terms
+from rig.timing.timeline import Near, Terms
 
-HOUR_NS = 3600 * NS_PER_S
-DAY_NS = 24 * HOUR_NS
+HOUR_NS = DAY_NS // 24
 LOG_MARGIN_NS = 2 * NS_PER_S  # around the time in which the page was open
 ROUGH_MARGIN_NS = 3 * NS_PER_S  # a stream's arrival dates it that well, before any code is read
 RECORDING_MARGIN_NS = 300 * NS_PER_S  # a code of this recording lies within, when its clock is right
@@ -135,7 +135,7 @@ def _read(item: Video, context: Context, settings: Settings) -> CodeFilm:
         ends = codefilm.read_key_frames(item)
         film = codefilm.read_windows(item, ends)
     elif film.observations:
-        offset_ns = round(float(np.median([o.code.utc_ns - o.pts_ns for o in film.observations])))
+        offset_ns = round(float(np.median([o.offset_ns for o in film.observations])))
         windows = _open_windows(item, context.logs, offset_ns, LOG_MARGIN_NS, margin_ns)
         film.extend(codefilm.read_windows(item, _without(windows, ends)))
     return film
@@ -279,7 +279,7 @@ def _by_gpmf(item: Video, settings: Settings) -> CameraClock | None:
     if line is None:
         return None
     error_ns = round(SIGMAS_IN_99_PERCENT * line.scatter_ns)
-    clock = timeline.given(line.pts_ns, line.utc_ns, error_ns, SIGMAS_IN_99_PERCENT * line.rate_sigma_ppm, "gpmf")
+    clock = cameraclock.given(line.pts_ns, line.utc_ns, error_ns, SIGMAS_IN_99_PERCENT * line.rate_sigma_ppm, "gpmf")
     constants = (("gps_label", round(settings.gpmf_error_ms * NS_PER_MS)),)
     return replace(clock, rate_ppm=line.rate_ppm, constants=constants)
 
@@ -298,7 +298,7 @@ def _by_arrival(item: Video, context: Context, settings: Settings) -> CameraCloc
     if receiver is not None:
         offset_ns = int(receiver.utc_ns(np.array([at_ns + item.arrival_offset_ns], dtype=np.int64))[0]) - at_ns
     utc_ns = at_ns + offset_ns - round(delay_ms * NS_PER_MS)
-    clock = timeline.given(at_ns, utc_ns, 0, settings.unknown_camera_rate_ppm, "arrival")
+    clock = cameraclock.given(at_ns, utc_ns, 0, settings.unknown_camera_rate_ppm, "arrival")
     link_ms = 0.0 if measured is None else settings.arrival_link_error_ms  # its delay is another after each start
     constants = (
         ("stream_delay", round(error_ms * NS_PER_MS)),
@@ -376,7 +376,7 @@ def given_start(item: Video, text: str, settings: Settings) -> CameraClock:
         ) from error
     fraction = re.search(r"\.(\d+)", text)
     error_ns = NS_PER_S // 2 // 10 ** (len(fraction[1]) if fraction else 0)
-    return timeline.given(item.first_ns, utc_ns, error_ns, settings.unknown_camera_rate_ppm)
+    return cameraclock.given(item.first_ns, utc_ns, error_ns, settings.unknown_camera_rate_ppm)
 
 
 def stored(item: Video, file: Path) -> CameraClock:
@@ -385,9 +385,9 @@ def stored(item: Video, file: Path) -> CameraClock:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UnreadableError(f"{file} cannot be read ({error})", cure="leave out --calibration") from error
-    for key in (_key(item), item.camera):
+    for key in (key_with_file(item), item.camera):
         if isinstance(values, dict) and key in values:
-            return timeline.from_json(values[key])
+            return cameraclock.from_json(values[key])
     raise NoCalibrationError(f"{file} says nothing of {item.camera}", cure="leave out --calibration")
 
 
@@ -399,10 +399,11 @@ def table(clocks: Sequence[tuple[Video, CameraClock]], logs: Sequence[CodeLog]) 
     ]
     values: dict[str, Any] = {}
     for item, clock in clocks:
-        key = item.camera if item.camera not in values else _key(item)
-        values[key] = {"video": item.name, **timeline.to_json(clock, item.first_ns, item.last_ns), "pages": pages}
+        key = item.camera if item.camera not in values else key_with_file(item)
+        values[key] = {"video": item.name, **cameraclock.to_json(clock, item.first_ns, item.last_ns), "pages": pages}
     return values
 
 
-def _key(item: Video) -> str:
+def key_with_file(item: Video) -> str:
+    """What a further video of a camera is called in `calibration.json`."""
     return f"{item.camera}/{item.name}"

@@ -10,8 +10,8 @@ from rig.clock import NS_PER_S
 from rig.footage import video
 from rig.footage.video import Clip, Video
 from rig.timing import vernier
+from rig.timing.interval import Observation
 from rig.timing.qrtime import CodeReader, Corners, Luma, Reading, crop_around
-from rig.timing.timeline import Observation
 from rig.timing.vernier import Sighting
 
 Int64 = npt.NDArray[np.int64]

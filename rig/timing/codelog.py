@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from rig.clock import NS_PER_MS, NS_PER_S
+from rig.recordings import CODES
 from rig.timing.qrtime import TICK_NS
 
 Int64 = npt.NDArray[np.int64]
 
-FOLDER = "codes"
 PAUSE_NS = 5 * NS_PER_S  # a page that drew nothing for longer was not on the screen
 
 
@@ -56,7 +56,7 @@ class CodeLog:
 
 def read_logs(recording: Path) -> list[CodeLog]:
     """The logs of a recording's folder, those without any code left out; lines that are torn or odd are skipped."""
-    logs = [_read(path) for path in sorted((recording / FOLDER).glob("*.jsonl"))]
+    logs = [_read(path) for path in sorted((recording / CODES).glob("*.jsonl"))]
     return [log for log in logs if log is not None]
 
 

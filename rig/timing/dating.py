@@ -12,9 +12,9 @@ from configs import Settings
 from rig.errors import NoCalibrationError
 from rig.footage.video import Video
 from rig.gnss.positions import Track
-from rig.timing import calibration, timeline
+from rig.timing import calibration, cameraclock
 from rig.timing.calibration import Context
-from rig.timing.timeline import CameraClock
+from rig.timing.cameraclock import CameraClock
 from rig.timing.yaw import check_video
 
 Dated = tuple[Video, CameraClock]
@@ -89,10 +89,10 @@ def _each(do: Callable[[Any], Any], items: Sequence[Any], jobs: int) -> Iterator
 def known_clocks(videos: Sequence[Video], table: Mapping[str, Any]) -> Iterator[Dated]:
     """The clocks that an interrupted run had found."""
     for item in videos:
-        with_file = f"{item.camera}/{item.name}"
+        with_file = calibration.key_with_file(item)
         key = with_file if with_file in table else item.camera
         if key in table and table[key]["video"] == item.name:
-            yield item, timeline.from_json(table[key])
+            yield item, cameraclock.from_json(table[key])
 
 
 def check_drives(clocks: Sequence[Dated], table: Mapping[str, Any], track: Track | None) -> list[str]:

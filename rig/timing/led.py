@@ -285,10 +285,7 @@ def server_clock(url: str) -> tuple[UtcClock, int]:
 
 
 def _parser(settings: Settings) -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    # Also known before the verb; there they have their defaults.
-    common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object")
-    common.add_argument("-v", "--verbose", action="store_true", default=argparse.SUPPRESS, help="say more")
+    common = cli.verb_options()
     parser = argparse.ArgumentParser(prog="rig.timing.led", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     verb = verbs.add_parser("blink", parents=[common], help="blink the LED and write led.json")

@@ -20,10 +20,11 @@ from rig.errors import NoCalibrationError, UnreadableError
 from rig.footage import video
 from rig.footage.video import Video
 from rig.timing import codefilm, timeline
+from rig.timing.cameraclock import CameraClock, combined
 from rig.timing.codefilm import CodeFilm
 from rig.timing.codelog import CodeLog, holder
 from rig.timing.led import LedLog
-from rig.timing.timeline import CameraClock, Terms
+from rig.timing.timeline import Terms
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -123,24 +124,8 @@ def compare(
     utc_ns = int(middle[0]) + led.offset_ns
     latency = utc_ns - int(clock.utc_ns(middle)[0])
     halves = [clock.error_ns(middle, constants=False)[0], led.half_width_ns, *(value for _, value in clock.constants)]
-    error = int(timeline.combined(np.array(halves, dtype=np.float64)[:, None])[0])
-    if not PLAUSIBLE_NS[0] - error <= latency <= PLAUSIBLE_NS[1] + error:
-        raise NoCalibrationError(
-            f"the code's light would come {latency / NS_PER_MS:.0f} ms after its frame, which no phone does",
-            cure="load the page /qrcode again, from the Pi that blinks the LED, and wait until it says its offset",
-        )
-    if error > WIDEST_NS:
-        clocks = sum(value for _, value in clock.constants)
-        if clocks > error / 2:
-            raise NoCalibrationError(
-                f"the page knows the Pi's clock within {clocks / NS_PER_MS:.1f} ms only",
-                cure="load the page /qrcode again, nearer to the Pi's antenna, and wait until it says a smaller bound",
-            )
-        raise NoCalibrationError(
-            f"screen and camera keep their phase in this film: it tells the latency within {error / NS_PER_MS:.0f}"
-            " ms only",
-            cure="film again for 10 s, best at 25 or 50 frames a second (anti-flicker 50 Hz)",
-        )
+    error = int(combined(np.array(halves, dtype=np.float64)[:, None])[0])
+    _require_measurement(latency, error, sum(value for _, value in clock.constants))
     return Latency(
         latency_ns=latency,
         error_ns=error,
@@ -150,6 +135,26 @@ def compare(
         led=led,
         user_agent=page.user_agent if (page := _page(codes, logs)) else "",
     )
+
+
+def _require_measurement(latency_ns: int, error_ns: int, clocks_ns: int) -> None:
+    """Raise NoCalibrationError for what no phone does or a bar that says nothing, with what to do about it."""
+    if not PLAUSIBLE_NS[0] - error_ns <= latency_ns <= PLAUSIBLE_NS[1] + error_ns:
+        raise NoCalibrationError(
+            f"the code's light would come {latency_ns / NS_PER_MS:.0f} ms after its frame, which no phone does",
+            cure="load the page /qrcode again, from the Pi that blinks the LED, and wait until it says its offset",
+        )
+    if error_ns > WIDEST_NS:
+        if clocks_ns > error_ns / 2:
+            raise NoCalibrationError(
+                f"the page knows the Pi's clock within {clocks_ns / NS_PER_MS:.1f} ms only",
+                cure="load the page /qrcode again, nearer to the Pi's antenna, and wait until it says a smaller bound",
+            )
+        raise NoCalibrationError(
+            f"screen and camera keep their phase in this film: it tells the latency within {error_ns / NS_PER_MS:.0f}"
+            " ms only",
+            cure="film again for 10 s, best at 25 or 50 frames a second (anti-flicker 50 Hz)",
+        )
 
 
 def find(lights: Lights, edges: LedLog, code_offset_ns: int) -> Lit:

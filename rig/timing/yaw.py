@@ -18,7 +18,7 @@ from rig.clock import NS_PER_S
 from rig.errors import UnreadableError
 from rig.footage.video import STREAM_SUFFIX, Video
 from rig.gnss.gpmf import NO_GPMF, Telemetry
-from rig.gnss.positions import Track
+from rig.gnss.positions import Track, moves
 
 RTK_FIXED = 4
 MIN_RTK_SHARE = 0.7
@@ -231,8 +231,7 @@ def _chords(track: Track, angle: _Angle) -> tuple[_Chords, float]:
     is_fixed = track.quality == RTK_FIXED
     rtk_share = float(is_fixed[inside].mean()) if inside.any() else 0.0
     first, second = _partners(at_s)
-    north_m, east_m = _metres(track, first, second)
-    seconds = at_s[second] - at_s[first]
+    north_m, east_m, seconds = moves(track, first, second)
     length_m = np.hypot(north_m, east_m)
     good = inside[first] & inside[second] & is_fixed[first] & is_fixed[second]
     good &= (track.segment[first] == track.segment[second]) & (length_m > MIN_SPEED_MPS * seconds)
@@ -248,17 +247,6 @@ def _partners(at_s: Floats) -> tuple[Integers, Integers]:
     stride = max(1, math.ceil(CHORD_S / max(float(np.median(np.diff(at_s))), 1e-3) - 0.1))
     index = np.arange(0, len(at_s), min(stride, len(at_s) - 1))
     return index[:-1], index[1:]
-
-
-def _metres(track: Track, first: Integers, second: Integers) -> tuple[Floats, Floats]:
-    """Metres north and east; on the ellipsoid a degree of each has its own length."""
-    latitude = np.radians(track.latitude[first])
-    squash = 1 - 6.694_379_990_14e-3 * np.sin(latitude) ** 2
-    north_radius = 6_378_137.0 * (1 - 6.694_379_990_14e-3) / squash**1.5
-    east_radius = 6_378_137.0 / np.sqrt(squash) * np.cos(latitude)
-    east = (track.longitude[second] - track.longitude[first] + 180) % 360 - 180
-    north = track.latitude[second] - track.latitude[first]
-    return np.radians(north) * north_radius, np.radians(east) * east_radius
 
 
 def _most_turning(chords: _Chords, angle: _Angle) -> _Chords:

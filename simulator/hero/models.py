@@ -13,7 +13,7 @@ TABLE = Path(__file__).with_name("models.json")
 
 RESOLUTION, FRAMES_PER_SECOND, FRAME_RATE = 2, 3, 234  # the last is HERO13's own id for the frame rate
 VIDEO_LAPSE_RATE, PHOTO_LAPSE_RATE = 5, 30
-WEBCAM_LENS, AUTO_POWER_DOWN, ANTI_FLICKER, HYPERSMOOTH, CONTROL_MODE = 43, 59, 134, 135, 175
+AUTO_POWER_DOWN, ANTI_FLICKER, HYPERSMOOTH, CONTROL_MODE = 59, 134, 135, 175
 GPS, LCD_BRIGHTNESS, VIDEO_LENS = 83, 88, 121
 
 # What the camera is set to at first, where the first option of the table would be an odd choice.

@@ -2,6 +2,7 @@
 
 import math
 import os
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from flask import Flask
-from waitress.server import create_server
 
 import server
 from car import Car
@@ -50,16 +50,18 @@ def a_site(output: Path, *cameras: str, work: Any = None, **settings: Any) -> It
         quick = replace(Settings(output=output), **settings)
         with Jobs(quick, car.recordings, car.clock, work) as jobs:
             app = server.create_app(car, jobs, quick)
-            listener = create_server(app, host="127.0.0.1", port=0, threads=server.THREADS, connection_limit=500)
-            thread = threading.Thread(target=listener.run, daemon=True)
+            listener = socket.create_server(("127.0.0.1", 0))
+            port = int(listener.getsockname()[1])
+            served = server.serve_app(app, listener)
+            thread = threading.Thread(target=served.run, daemon=True)
             thread.start()
             try:
-                yield Site(app, car, int(listener.effective_port))  # type: ignore[union-attr]  # one socket, one server
+                yield Site(app, car, port)
             finally:
                 server.close_app(app)
-                listener.task_dispatcher.shutdown()
+                served.task_dispatcher.shutdown()
                 # Waitress ends its loop when nothing is left to be watched.
-                listener.asyncore.close_all(listener._map)  # type: ignore[union-attr]
+                served.asyncore.close_all(vars(served)["_map"])
                 thread.join(10)
 
 

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from simulator.stage import Api, real_server, show_phone, simulated_car
-from tests.browser.chromium import CAR, browsing, complaints
+from tests.browser.chromium import CAR, complaints
 from tests.browser.shots import Shots, phone_context
 
 PATIENCE_MS = 60_000  # this machine is shared
@@ -30,12 +30,6 @@ class Rig:
     @property
     def page_url(self) -> str:
         return f"http://{CAR}:{urlsplit(self.api.url).port}"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsing() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from axe_playwright_python.base import AXE_FILE_PATH
 from playwright.sync_api import Browser, BrowserContext, CDPSession, Page, expect
 
-from tests.browser.chromium import CAR, await_true, browsing, complaints
+from tests.browser.chromium import CAR, await_true, complaints
 from tests.browser.shots import Shots, phone_context
 from tests.browser.site import Site, a_site, add_many_photos, add_recording
 
@@ -22,12 +22,6 @@ FIRST_PAGE_BYTES, FIRST_PAGE_REQUESTS = 60_000, 8
 FITS = "[document.documentElement, document.getElementById('scroll')].every((box) => box.scrollWidth <= innerWidth)"
 FIRST_PAINT = "performance.getEntriesByName('first-contentful-paint')"
 GAUCHE, DROITE = "C3501324500711", "C3531350013906"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsing() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from rig.clock import NS_PER_S, iso_utc
 from rig.photo import photos
 from rig.photo.photos import Photo
 from tests.albums import picture
-from tests.browser.chromium import browsing, complaints
+from tests.browser.chromium import complaints
 from tests.test_parse_photos import BEGIN_NS, log_positions
 
 INSTANTS = [BEGIN_NS + 500_000_000 * number for number in range(1, 31)]
@@ -68,12 +68,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "report.html"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsing() as started:
-        yield started
-
-
 @pytest.fixture(params=[(390, 844, "light", "en-GB"), (1280, 900, "dark", "fr-FR")], ids=["phone", "desktop"])
 def page(request: pytest.FixtureRequest, browser: Browser, report: Path) -> Iterator[tuple[Page, list[str]]]:
     width, height, scheme, locale = request.param
@@ -120,6 +114,26 @@ def test_it_is_walked_through_by_keys_and_buttons(page: tuple[Page, list[str]]) 
     expect(opened.locator("#shot")).to_have_attribute("src", re.compile("^file:.*/photos/right/9.jpg"))
     assert opened.get_attribute("#shot", "alt") == "photos/right/9.jpg"
     assert found == []
+
+
+def test_flags_are_words_of_the_language(page: tuple[Page, list[str]]) -> None:
+    opened, _ = page
+    opened.locator(".strip button").nth(3).click()
+    words = {"en": ("Notes", "dark"), "fr": ("Remarques", "sombre")}
+    name, value = words[opened.get_attribute("html", "lang") or ""]
+    assert opened.locator(f"#facts dt:text-is('{name}') + dd").inner_text() == value
+
+
+def test_photos_lie_on_the_side_that_their_camera_sees(page: tuple[Page, list[str]]) -> None:
+    opened, _ = page
+    aside = """direction => {
+        view.scale = 6;
+        const canvas = document.getElementById('map');
+        const [, across] = placeOnMap(canvas, {x: 0, y: 0, heading: 90, direction, camera: 0});
+        return Math.sign(across - toMap(canvas, 0, 0)[1]);
+    }"""
+    assert opened.evaluate(aside, 180) == 1, "to the right of a car that drives east lies south: lower on the page"
+    assert opened.evaluate(aside, 0) == -1
 
 
 def test_it_changes_its_language(page: tuple[Page, list[str]]) -> None:

@@ -2,16 +2,17 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 WRITES, IN_FLIGHT = 4, 8  # Documentation/block/stat.rst
-TRIES = 500
+TRIES = 5000
 
 needs_disks = pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("mkfs.ext4"), reason="needs root and the tools of ext4 to make disks"
@@ -68,22 +69,36 @@ def copy_quickly(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def after_power_cut(image: Path, at: Path) -> Iterator[tuple[Path, int]]:
+def standing_still(pids: Sequence[int]) -> Iterator[None]:
+    """Processes that do nothing meanwhile."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def after_power_cut(image: Path, at: Path, writers: Sequence[int]) -> Iterator[tuple[Path, int]]:
     """What a machine finds that was cut off from its power: the disk without all that memory held; and when that was.
 
-    The copy is one of an instant: it is taken again when the disk was written meanwhile.
+    The copy is one of an instant: those who write stand still, and it is taken again when the kernel wrote meanwhile.
     """
     copy = image.with_suffix(".cut")
     device = run("losetup", "-n", "-O", "NAME", "-j", image).stdout.decode().strip()
     counters = Path(f"/sys/block/{Path(device).name}/stat")
-    for _ in range(TRIES):
-        before, now_ns = counters.read_text().split(), time.monotonic_ns()
-        if before[IN_FLIGHT] == "0":
-            copy_quickly(image, copy)
-            if counters.read_text().split()[WRITES] == before[WRITES]:
-                break
-    else:
-        pytest.fail("the disk is written all the time: no copy is of an instant")
+    with standing_still(writers):
+        for _ in range(TRIES):
+            before, now_ns = counters.read_text().split(), time.monotonic_ns()
+            if before[IN_FLIGHT] == "0":
+                copy_quickly(image, copy)
+                if counters.read_text().split()[WRITES] == before[WRITES]:
+                    break
+            time.sleep(0.001)  # until the kernel has written what is on its way
+        else:
+            pytest.fail("the disk is written all the time: no copy is of an instant")
     checked = subprocess.run(["e2fsck", "-p", "-f", str(copy)], capture_output=True, check=False)
     assert checked.returncode in (0, 1), checked.stdout  # 1: the journal was replayed
     with mounted(at, "-o", "loop", copy) as folder:

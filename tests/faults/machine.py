@@ -20,7 +20,6 @@ from tests.faults.rig import GUARD, PROJECT, wait_for
 SYSTEMD = Path("/lib/systemd/systemd")
 PYTHON = Path("/usr/bin/python3")  # the service sees no home, where another one may lie
 PATHS = "/usr/sbin:/usr/bin:/sbin:/bin"
-UNITS = Path("/run/units")
 # What a unit waits for; this machine's own services are nobody's business here.
 TARGETS = ("sysinit", "basic", "multi-user", "network", "local-fs", "shutdown", "car")
 CALL_S = 120

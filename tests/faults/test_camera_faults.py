@@ -17,7 +17,7 @@ from rig.errors import DeviceError
 from rig.workers import StartCapture, StopCapture
 from simulator.camera import Camera
 from simulator.camera_faults import FAULTS
-from tests.test_gopro import Driver, make_camera
+from tests.gopros import Driver, make_camera
 
 RECORDING = "2026-11-22_14-03-12"
 

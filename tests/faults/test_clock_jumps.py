@@ -16,7 +16,7 @@ SOURCE = Path(__file__).with_name("realshift.c")
 YEAR_S = 365 * 86400
 PROJECT = Path(__file__).parents[2]
 # Where the wall clock is read: as the last resort, beside CLOCK_MONOTONIC for the log, and for the kernel's own stamps.
-EDGES = {"rig/clock.py", "rig/footage/stream.py", "capturePositions.py"}
+EDGES = {"rig/clock.py", "rig/footage/stream.py", "rig/gnss/receiver.py"}
 
 
 @pytest.fixture(scope="module")

@@ -288,7 +288,7 @@ def test_host_clock_that_jumps_a_year_changes_nothing(tmp_path: Path, monkeypatc
     def jumping_ns() -> int:
         return true_ns() + (365 * 86_400_000_000_000 if time.monotonic_ns() - begun_ns > 1_500_000_000 else 0)
 
-    monkeypatch.setattr("capturePositions.time.time_ns", jumping_ns)
+    monkeypatch.setattr("rig.gnss.receiver.time.time_ns", jumping_ns)
     recording = record(tmp_path, [], 3.0)
     arrival_ns = [int(row["arrival_monotonic_ns"]) for row in recording.rows]
     delays_ms = np.diff([a - int(row["utc_ns"]) for a, row in zip(arrival_ns, recording.rows, strict=True)]) / 1e6

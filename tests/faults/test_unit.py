@@ -14,7 +14,7 @@ import requests
 from simulator.receiver import Receiver
 from tests.faults.machine import Machine, machine, needs_systemd
 from tests.faults.rig import LOCALHOST, PATIENCE_S, SERIALS, Cameras, Server, arrivals, wait_for
-from tests.gopros import free_port
+from tests.machine import free_port
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600), needs_systemd]
 

@@ -13,46 +13,48 @@ const WORDS = {
     gaps: 'Breaks in the track', losses: 'Losses of the streams',
     fixed: 'RTK fixed', float: 'RTK float', dgnss: 'DGNSS', single: 'single', none: 'no fix',
     located: 'have a place', rtk: 'at RTK fixed', timeError: 'time, half of them within', sigma: 'position (1 sigma), half of them within',
-    sharpMedian: 'median sharpness', duration: 'from first to last', distance: 'driven', damagedPictures: 'pictures of the streams damaged',
+    sharpMedian: 'median sharpness:', duration: 'from first to last', distance: 'driven', damagedPictures: 'pictures of the streams damaged',
     empty: 'There are no photos.', fine: 'Nothing needs your attention.', attention: 'What needs your attention', messages: 'Messages of the programs',
     time: 'Time (UTC)', camera: 'Camera', place: 'Place', altitude: 'Altitude', fix: 'Fix', fixAway: 'Nearest fix', heading: 'Drives / looks', speed: 'Speed', flags: 'Notes', error: 'Position error',
     hermite: 'curve', linear: 'line', nearest: 'nearest fix only', unknown: 'not known', ahead: 'later', ago: 'earlier',
     map: 'Map of the track and the photos: arrow keys go from photo to photo', chart: 'Time error and position error over time: arrow keys go from photo to photo',
     timeAxis: 'time error ± ms', sigmaAxis: 'position 1 σ, m', fit: 'Show everything', in: 'Closer', out: 'Further away', before: 'Photo before', after: 'Photo after',
     noTrack: 'No photo has a place.', noGaps: 'The track holds together.', noLosses: 'No stream was recorded here.', noClock: 'There is no calibration.json here.', noSharpness: 'The sharpness was not measured.',
-    from: 'From (UTC)', seconds: 'Seconds', why: 'Why', quality: 'quality changed', silence: 'no fixes', pictures: 'Pictures', damaged: 'Damaged', errors: 'Packets missing',
+    from: 'From (UTC)', seconds: 'Seconds', why: 'Why', quality: 'quality changed:', silence: 'no fixes', pictures: 'Pictures', damaged: 'Damaged', errors: 'Packets missing',
     source: 'by', codes: 'codes read, rejected:', within: 'within', rate: 'runs', residual: 'Distance of each reading of the codes from the straight line, with its half-width',
     qr: 'time code', 'qr+arrival': 'time code and arrivals', arrival: 'arrivals', gpmf: 'GPS of the file', given: 'given by hand',
-    drive: 'Check by the turns of the car', agrees: 'agrees', alarm: 'does not agree',
+    'is-blurred': 'blurred', 'is-dark': 'dark', 'is-bright': 'over-exposed', 'is-damaged': 'damaged', 'is-standing': 'stands for a whole stop', 'is-no-fix-near': 'no fix near', 'is-live': 'made while recording',
+    drive: 'check by the turns of the car:', agrees: 'agrees', alarm: 'does not agree',
     noPlace: (n) => `${n} photo${n > 1 ? 's have' : ' has'} no fix within ${DATA.maxGap} s: no place.`,
     onlyNearest: (n) => `${n} photo${n > 1 ? 's have' : ' has'} only the nearest fix, no place of ${n > 1 ? 'their' : 'its'} own instant.`,
-    dark: (n) => `${n} photo${n > 1 ? 's are' : ' is'} dark: was the lens covered?`, bright: (n) => `${n} photo${n > 1 ? 's are' : ' is'} over-exposed.`, damagedPhotos: (n) => `${n} photo${n > 1 ? 's are' : ' is'} damaged by losses of the stream.`,
+    blurred: (n) => `${n} photo${n > 1 ? 's are' : ' is'} blurred.`, dark: (n) => `${n} photo${n > 1 ? 's are' : ' is'} dark: was the lens covered?`, bright: (n) => `${n} photo${n > 1 ? 's are' : ' is'} over-exposed.`, damagedPhotos: (n) => `${n} photo${n > 1 ? 's are' : ' is'} damaged by losses of the stream.`,
     notRtk: (p) => `${p} of the photos were taken without RTK fixed.`, wideTime: (ms) => `The time is only known within ± ${ms} ms. Show the code longer, at the start and at the end; measure the phone's display.`,
     longGap: (s, t) => `The receiver said nothing for ${s} s at ${t}.`, lossNote: (n, c) => `${c}: ${n} pictures of the stream are damaged.`,
-    made: 'Made by edenCar. Errors: the time within its ± in 99 % of cases; the position is one sigma, the time’s share included.', thumbs: 'Every photo that is drawn small here can be chosen on the map, too.',
+    made: 'Made by edenCar. Errors: the time within its ± in 99 % of cases; the position is one sigma, the time’s share included.',
   },
   fr: {
     photos: 'Photos', timeline: 'Erreurs de temps et de position', clock: 'Horloges des caméras', sharpness: 'Netteté',
     gaps: 'Coupures de la trace', losses: 'Pertes des flux',
     fixed: 'RTK fixé', float: 'RTK flottant', dgnss: 'DGNSS', single: 'autonome', none: 'sans position',
     located: 'ont une position', rtk: 'en RTK fixé', timeError: 'temps, la moitié à mieux que', sigma: 'position (1 sigma), la moitié à mieux que',
-    sharpMedian: 'netteté médiane', duration: 'de la première à la dernière', distance: 'parcourus', damagedPictures: 'images des flux abîmées',
+    sharpMedian: 'netteté médiane :', duration: 'de la première à la dernière', distance: 'parcourus', damagedPictures: 'images des flux abîmées',
     empty: 'Il n’y a pas de photos.', fine: 'Rien ne demande votre attention.', attention: 'Ce qui demande votre attention', messages: 'Messages des programmes (en anglais)',
     time: 'Heure (UTC)', camera: 'Caméra', place: 'Position', altitude: 'Altitude', fix: 'Solution', fixAway: 'Point le plus proche', heading: 'Roule / regarde', speed: 'Vitesse', flags: 'Remarques', error: 'Erreur de position',
     hermite: 'courbe', linear: 'droite', nearest: 'point le plus proche seulement', unknown: 'inconnue', ahead: 'plus tard', ago: 'plus tôt',
     map: 'Carte de la trace et des photos : les flèches passent d’une photo à l’autre', chart: 'Erreurs de temps et de position au cours du temps : les flèches passent d’une photo à l’autre',
     timeAxis: 'erreur de temps ± ms', sigmaAxis: 'position 1 σ, m', fit: 'Tout montrer', in: 'Plus près', out: 'Plus loin', before: 'Photo précédente', after: 'Photo suivante',
     noTrack: 'Aucune photo n’a de position.', noGaps: 'La trace est continue.', noLosses: 'Aucun flux n’a été enregistré ici.', noClock: 'Il n’y a pas de calibration.json ici.', noSharpness: 'La netteté n’a pas été mesurée.',
-    from: 'Depuis (UTC)', seconds: 'Secondes', why: 'Pourquoi', quality: 'la qualité a changé', silence: 'pas de position', pictures: 'Images', damaged: 'Abîmées', errors: 'Paquets perdus',
+    from: 'Depuis (UTC)', seconds: 'Secondes', why: 'Pourquoi', quality: 'la qualité a changé :', silence: 'pas de position', pictures: 'Images', damaged: 'Abîmées', errors: 'Paquets perdus',
     source: 'par', codes: 'codes lus, rejetés :', within: 'à mieux que', rate: 'dérive', residual: 'Écart de chaque lecture des codes à la droite, avec sa demi-largeur',
     qr: 'code temporel', 'qr+arrival': 'code temporel et arrivées', arrival: 'arrivées', gpmf: 'GPS du fichier', given: 'donnée à la main',
-    drive: 'Contrôle par les virages de la voiture', agrees: 'concorde', alarm: 'ne concorde pas',
+    'is-blurred': 'floue', 'is-dark': 'sombre', 'is-bright': 'surexposée', 'is-damaged': 'abîmée', 'is-standing': 'seule photo d’un arrêt', 'is-no-fix-near': 'aucun point proche', 'is-live': 'faite pendant l’enregistrement',
+    drive: 'contrôle par les virages de la voiture :', agrees: 'concorde', alarm: 'ne concorde pas',
     noPlace: (n) => `${n} photo${n > 1 ? 's n’ont' : ' n’a'} aucun point à moins de ${DATA.maxGap} s : pas de position.`,
     onlyNearest: (n) => `${n} photo${n > 1 ? 's n’ont' : ' n’a'} que le point le plus proche, sans position à l’instant même.`,
-    dark: (n) => `${n} photo${n > 1 ? 's sont sombres' : ' est sombre'} : l’objectif était-il couvert ?`, bright: (n) => `${n} photo${n > 1 ? 's sont surexposées' : ' est surexposée'}.`, damagedPhotos: (n) => `${n} photo${n > 1 ? 's sont abîmées' : ' est abîmée'} par des pertes du flux.`,
+    blurred: (n) => `${n} photo${n > 1 ? 's sont floues' : ' est floue'}.`, dark: (n) => `${n} photo${n > 1 ? 's sont sombres' : ' est sombre'} : l’objectif était-il couvert ?`, bright: (n) => `${n} photo${n > 1 ? 's sont surexposées' : ' est surexposée'}.`, damagedPhotos: (n) => `${n} photo${n > 1 ? 's sont abîmées' : ' est abîmée'} par des pertes du flux.`,
     notRtk: (p) => `${p} des photos ont été prises sans RTK fixé.`, wideTime: (ms) => `L’heure n’est connue qu’à ± ${ms} ms. Montrez le code plus longtemps, au début et à la fin ; mesurez l’écran du téléphone.`,
     longGap: (s, t) => `Le récepteur n’a rien dit pendant ${s} s à ${t}.`, lossNote: (n, c) => `${c} : ${n} images du flux sont abîmées.`,
-    made: 'Fait par edenCar. Erreurs : l’heure tient dans son ± dans 99 % des cas ; la position est à un sigma, part du temps comprise.', thumbs: 'Chaque photo se choisit aussi sur la carte.',
+    made: 'Fait par edenCar. Erreurs : l’heure tient dans son ± dans 99 % des cas ; la position est à un sigma, part du temps comprise.',
   },
 };
 
@@ -105,7 +107,7 @@ function notes() {
   if (loose) found.push(['', say('notRtk')(`${number(Math.ceil(100 * loose / located.length))} %`)]);
   const time = median(PHOTOS.map((photo) => photo.timeError));
   if (time > 20) found.push(['', say('wideTime')(number(time, 0))]);
-  for (const [word, key] of [['damaged', 'damagedPhotos'], ['dark', 'dark'], ['bright', 'bright']]) {
+  for (const [word, key] of [['damaged', 'damagedPhotos'], ['blurred', 'blurred'], ['dark', 'dark'], ['bright', 'bright']]) {
     if (flagged(word)) found.push(['', say(key)(flagged(word))]);
   }
   const longest = DATA.gaps.filter((gap) => gap.why === 'silence').sort((a, b) => b.seconds - a.seconds)[0];
@@ -303,7 +305,9 @@ function placeOnMap(canvas, photo) {
   const [x, y] = toMap(canvas, photo.x, photo.y);
   if (photo.heading === undefined || view.scale > CLOSE) return [x, y];
   const turn = photo.heading * Math.PI / 180;
-  const aside = (photo.camera % 2 ? 7 : -7) * Math.min(1, CLOSE / view.scale - 1, view.scale / FAR);
+  const across = Math.sin((photo.direction - photo.heading) * Math.PI / 180); // to the right above 0
+  const isRight = Math.abs(across) > 0.1 ? across > 0 : photo.camera % 2;
+  const aside = (isRight ? 7 : -7) * Math.min(1, CLOSE / view.scale - 1, view.scale / FAR);
   return [x + aside * Math.cos(turn), y + aside * Math.sin(turn)];
 }
 
@@ -555,7 +559,7 @@ function tellPhoto() {
   if (photo.heading !== undefined) facts.push([say('heading'), `${degrees(photo.heading)} / ${degrees(photo.direction)}`]);
   if (photo.speed !== undefined) facts.push([say('speed'), `${number(photo.speed * 3.6, 1)} km/h`]);
   if (photo.sharpness !== undefined) facts.push([say('sharpness'), number(photo.sharpness)]);
-  if (photo.flags) facts.push([say('flags'), photo.flags]);
+  if (photo.flags) facts.push([say('flags'), photo.flags.split(' ').map((word) => say(`is-${word}`)).join(', ')]);
   byId('facts').replaceChildren(...facts.flatMap(([name, value]) => [element('dt', name), element('dd', value)]));
   document.querySelectorAll('.strip .on').forEach((button) => button.classList.remove('on'));
   document.querySelector(`.strip [data-photo="${chosen}"]`)?.classList.add('on');
@@ -590,7 +594,7 @@ function table(heads, rows) {
 function tellGaps() {
   const rows = DATA.gaps.map((gap) => [
     clock(gap.t, 3), number(gap.seconds, 1),
-    gap.why === 'quality' ? `${say('quality')}: ${say(qualityOf(gap.from))} → ${say(qualityOf(gap.to))}` : say('silence'),
+    gap.why === 'quality' ? `${say('quality')} ${say(qualityOf(gap.from))} → ${say(qualityOf(gap.to))}` : say('silence'),
   ]);
   byId('gaps').replaceChildren(rows.length ? table([say('from'), say('seconds'), say('why')], rows) : element('p', say('noGaps')));
   const losses = DATA.losses.map((loss) => [cameraOf(loss.camera).name, number(loss.pictures), number(loss.damaged), number(loss.errors)]);
@@ -623,21 +627,24 @@ function tellClocks() {
     if (error !== undefined) words.push(`${say('within')} ± ${number(error, 1)} ms`);
     if (entry.rate_ppm) words.push(`${say('rate')} ${number(entry.rate_ppm, 1)} ppm`);
     if (entry.codes_read) words.push(`${number(entry.codes_read)} ${say('codes')} ${number(entry.codes_rejected ?? 0)}`);
-    if (entry.drive) words.push(`${say('drive')}: ${say(entry.drive)}`);
+    if (entry.drive) words.push(`${say('drive')} ${say(entry.drive)}`);
     box.append(element('p', camera.name, {style: `color:var(--${camera.colour});font-weight:600;margin-top:6px`}), element('p', words.join(', ')));
-    if (entry.points.length) box.append(residuals(entry, `var(--${camera.colour})`));
+    if (entry.points.length) box.append(residuals(entry, `var(--${camera.colour})`, widthOf(box)));
   });
   if (DATA.clocks.some((entry) => entry.points.length)) box.append(element('p', say('residual'), {class: 'soft'}));
 }
 
-function residuals(entry, paint) {
-  const [width, height, left, right] = [420, 96, 62, 12];
+// Of a drawing: drawn wider or smaller, its letters would be larger or smaller than all others.
+const widthOf = (box) => box.clientWidth || 420;
+
+function residuals(entry, paint, width) {
+  const [height, left, right] = [100, 62, 12];
   const drawing = shape('svg', {viewBox: `0 0 ${width} ${height}`, width: '100%', role: 'img', 'aria-label': say('residual')});
   const most = niceStep(Math.max(0.1, ...entry.points.map((point) => Math.abs(point.residual) + point.half)));
   const times = entry.points.map((point) => point.t);
   const [first, last] = [Math.min(...times), Math.max(...times)];
   const x = (t) => left + 12 + (last > first ? (t - first) / (last - first) : 0.5) * (width - left - right - 24);
-  const y = (value) => 40 - value / most * 34;
+  const y = (value) => 46 - value / most * 34;
   for (const value of [-most, 0, most]) {
     drawing.append(shape('line', {x1: left, x2: width - right, y1: y(value), y2: y(value), stroke: 'var(--line)'}));
     drawing.append(shape('text', {x: left - 6, y: y(value) + 4, 'text-anchor': 'end'}, `${number(value, most < 2 ? 1 : 0)} ms`));
@@ -648,7 +655,8 @@ function residuals(entry, paint) {
     const dot = shape('circle', {cx: at, cy: y(point.residual), r: 4.5, fill: paint});
     dot.append(shape('title', {}, `${point.at}: ${point.residual} ± ${point.half} ms, ${point.codes}`));
     drawing.append(dot);
-    if (n === 0 || n === entry.points.length - 1) drawing.append(shape('text', {x: at, y: height - 4, 'text-anchor': n ? 'end' : 'start'}, clock(point.t)));
+    const anchor = entry.points.length === 1 ? 'middle' : n ? 'end' : 'start';
+    if (n === 0 || n === entry.points.length - 1) drawing.append(shape('text', {x: at, y: height - 2, 'text-anchor': anchor}, clock(point.t)));
   });
   return drawing;
 }
@@ -657,7 +665,7 @@ function tellSharpness() {
   const box = byId('sharp');
   const known = PHOTOS.filter((photo) => photo.sharpness > 0);
   if (!known.length) return void box.replaceChildren(element('p', say('noSharpness')));
-  const [width, height, left, bottom, right] = [420, 210, 34, 34, 26];
+  const [width, height, left, bottom, right] = [widthOf(box), 210, 34, 34, 26];
   const logs = known.map((photo) => Math.log10(photo.sharpness));
   const low = Math.floor(4 * logs.reduce((a, b) => Math.min(a, b))) / 4;
   const high = Math.max(low + 0.5, Math.ceil(4 * logs.reduce((a, b) => Math.max(a, b)) + 0.01) / 4);
@@ -681,7 +689,7 @@ function tellSharpness() {
     });
   }
   for (let power = Math.floor(low); power <= high; power++) {
-    for (const factor of [1, 2, 5]) {
+    for (const factor of high - low < 1.5 ? [1, 1.5, 2, 3, 5, 7] : [1, 2, 5]) {
       const mark = power + Math.log10(factor);
       if (mark < low || mark > high) continue;
       const x = left + (mark - low) / (high - low) * (width - left - right);
@@ -691,7 +699,7 @@ function tellSharpness() {
   const middle = median(known.map((photo) => photo.sharpness));
   const at = left + (Math.log10(middle) - low) / (high - low) * (width - left - right);
   drawing.append(shape('line', {x1: at, x2: at, y1: 8, y2: height - bottom, stroke: 'var(--ink)', 'stroke-dasharray': '4 3'}));
-  box.replaceChildren(drawing, element('p', `${say('sharpMedian')}: ${number(middle)}`, {class: 'soft'}));
+  box.replaceChildren(drawing, element('p', `${say('sharpMedian')} ${number(middle)}`, {class: 'soft'}));
 }
 
 // ---- all together ------------------------------------------------------------------------------------------------
@@ -723,7 +731,7 @@ for (const id of ['map', 'times']) {
 let size = '';
 new ResizeObserver(() => {
   const now = `${byId('map').clientWidth}x${byId('map').clientHeight}`;
-  if (now !== size) { size = now; fit(); drawMap(); }
+  if (now !== size) { size = now; fit(); drawMap(); tellClocks(); tellSharpness(); }
   drawTimes();
 }).observe(byId('map'));
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => { colours.clear(); drawMap(); drawTimes(); });

@@ -1,0 +1,207 @@
+"""Files in any store that fsspec knows: S3 and the like, or folders. What fails on the way is tried again."""
+
+import errno
+import os
+import posixpath
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from rig.errors import DeviceError, EdencarError, NoSpaceError, UnreadableError, UsageError
+
+TRIES = 4
+FIRST_PAUSE_S = 0.5  # doubled after each try
+PART_SUFFIX = ".part"
+OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"}  # an object is there whole or not at all
+OPTIONS = {  # of stores: the tries here are enough, and listings must not be of yesterday
+    "s3": {
+        "use_listings_cache": False,
+        "config_kwargs": {
+            "retries": {"max_attempts": 2, "mode": "standard"},
+            "connect_timeout": 10,
+            "read_timeout": 60,
+        },
+    }
+}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file in a store; `stamp` changes when its bytes do."""
+
+    size: int
+    stamp: str
+
+
+def is_url(text: str) -> bool:
+    """Whether it names a store rather than a folder."""
+    return "://" in text
+
+
+def join(url: str, *names: str) -> str:
+    """An address below another one."""
+    return posixpath.join(url.rstrip("/"), *names)
+
+
+def tried(what: str, do: Callable[[], T]) -> T:
+    """The result of `do`, after as many tries as it takes. Raises an EdencarError that says what did not work."""
+    for left in reversed(range(TRIES)):
+        try:
+            return do()
+        except EdencarError:
+            raise
+        except (FileNotFoundError, PermissionError) as error:
+            raise UnreadableError(f"{what}: {_said(error)}", cure="check its name and who may read it") from error
+        except Exception as error:  # each store has errors of its own
+            if not left:
+                raise final(what, error) from error
+            time.sleep(FIRST_PAUSE_S * 2 ** (TRIES - 1 - left))
+    raise AssertionError("there is a last try")
+
+
+def final(what: str, error: Exception) -> EdencarError:
+    """What to say when no try has helped."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return NoSpaceError(f"{what}: {_said(error)}", cure="make room")
+    return DeviceError(f"{what}: {_said(error)} ({TRIES} tries)", cure="run it again when the store answers")
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@lru_cache(maxsize=32)
+def _filesystem(scheme: str, pid: int) -> Any:
+    del pid  # a connection is not for the children of the process that made it
+    try:
+        return fsspec.filesystem(scheme, **OPTIONS.get(scheme, {}))
+    except (ImportError, ValueError) as error:
+        raise UsageError(
+            f"no store is called {scheme}:// ({_said(error)})", cure="install what fsspec asks for"
+        ) from error
+
+
+def opened(url: str) -> tuple[Any, str]:
+    """The store and the path in it. Raises UsageError."""
+    scheme, _, path = url.partition("://") if is_url(url) else ("file", "", str(Path(url).resolve()))
+    return _filesystem(scheme, os.getpid()), path.rstrip("/")
+
+
+def local(url: str) -> Path | None:
+    """The folder or file itself where it needs no copy."""
+    store, path = opened(url)
+    return Path(path) if isinstance(store, LocalFileSystem) else None
+
+
+def listing(url: str) -> dict[str, Entry]:
+    """All files below an address, by their names from there on; none when there is nothing."""
+    store, root = opened(url)
+
+    def find() -> dict[str, Entry]:
+        try:
+            found = store.find(root, detail=True)
+        except FileNotFoundError:
+            return {}
+        return {path[len(root) + 1 :]: _entry(values) for path, values in found.items() if path.startswith(root + "/")}
+
+    return tried(url, find)
+
+
+def _entry(values: dict[str, Any]) -> Entry:
+    stamp = values.get("ETag") or values.get("etag") or values.get("mtime") or values.get("created") or ""
+    return Entry(int(values["size"] or 0), str(stamp))
+
+
+def fetch(url: str, target: Path, size: int) -> None:
+    """Copy a file of a store; it is there whole or not at all. Raises EdencarError."""
+    store, path = opened(url)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(target.name + PART_SUFFIX)
+
+    def get() -> None:
+        store.get_file(path, str(temporary))
+        if temporary.stat().st_size != size:
+            raise OSError(f"{temporary.stat().st_size} of {size} bytes came")
+
+    tried(url, get)
+    temporary.replace(target)
+
+
+def chunks(url: str, size: int) -> Iterator[bytes]:
+    """A file, piece by piece. Raises EdencarError."""
+    store, path = opened(url)
+    whole = int(tried(url, lambda: store.info(path))["size"])
+    for begin in range(0, whole, size):
+        yield bytes(tried(url, partial(store.cat_file, path, start=begin, end=min(whole, begin + size))))
+
+
+def read(url: str) -> bytes:
+    """A small file. Raises EdencarError."""
+    store, path = opened(url)
+    return tried(url, lambda: bytes(store.cat_file(path)))
+
+
+def read_all(urls: Iterable[str]) -> list[bytes]:
+    """Small files of one store, many at once. Raises EdencarError."""
+    places = [opened(url) for url in urls]
+    if not places:
+        return []
+    store, paths = places[0][0], [path for _, path in places]
+    found = tried("reading results", lambda: store.cat(paths, on_error="raise"))
+    return [bytes(found[path]) for path in paths] if isinstance(found, dict) else [bytes(found)]
+
+
+def put(source: Path, url: str) -> None:
+    """Copy a file into a store; it is there whole or not at all. Raises EdencarError."""
+    _put(url, lambda store, path: store.put_file(str(source), path))
+
+
+def write(data: bytes, url: str) -> None:
+    """Write a small file, whole or not at all. Raises EdencarError."""
+    _put(url, lambda store, path: store.pipe_file(path, data))
+
+
+def _put(url: str, send: Callable[[Any, str], None]) -> None:
+    store, path = opened(url)
+
+    def do() -> None:
+        if OBJECT_STORES.intersection([store.protocol] if isinstance(store.protocol, str) else store.protocol):
+            send(store, path)
+            return
+        store.makedirs(posixpath.dirname(path), exist_ok=True)
+        send(store, path + PART_SUFFIX)
+        store.mv(path + PART_SUFFIX, path)
+
+    tried(url, do)
+
+
+def remove(urls: Iterable[str]) -> None:
+    """Take files away, as far as they are there. Raises EdencarError."""
+    for url in urls:
+        store, path = opened(url)
+
+        def take(store: Any = store, path: str = path) -> None:
+            with suppress(FileNotFoundError):  # another try may have done it
+                store.rm_file(path)
+
+        tried(url, take)
+
+
+def remove_folder(url: str) -> None:
+    """Take away all that lies below an address. Raises EdencarError."""
+    store, path = opened(url)
+
+    def take() -> None:
+        with suppress(FileNotFoundError):
+            store.rm(path, recursive=True)
+
+    tried(url, take)

@@ -1,0 +1,124 @@
+"""What stands before the application: how many connections are held, and what is kept of a request that still comes."""
+
+import json
+import socket
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flask import Flask
+from waitress.adjustments import Adjustments
+from waitress.buffers import OverflowableBuffer
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError, TransferEncodingNotImplemented
+from waitress.receiver import ChunkedReceiver
+from waitress.server import TcpWSGIServer, create_server
+from waitress.utilities import BadRequest, Error
+
+from rig.http.web import CURES, HEADERS, PROBLEM_TYPE
+
+THREADS = 32  # more than all long answers together, so that some are left for start, stop and status
+CONNECTIONS = 400  # then the one that has been silent longest gives way: half-open ones must not lock out the crew
+HEAD_BYTES = 32 << 10
+BODY_BYTES = 64 << 10
+CHUNK_LINE_BYTES = 4 << 10  # waitress looks through the whole line at each piece that comes
+MOST_PATIENCE_S = 60  # for a connection that says nothing
+
+MayUpload = Callable[[str, str, Mapping[str, str]], bool]
+
+
+def serve_from(listener: socket.socket, app: Flask, upload_bytes: int, may_upload: MayUpload) -> TcpWSGIServer:
+    """A server of `app` at a socket that listens already.
+
+    Of a long body is kept what shows that it is long, unless `may_upload`, asked with the method, the path and the
+    headers (upper case, with underscores), lets it in: strangers fill neither the disk nor the memory.
+    """
+
+    class Channel(_Channel):
+        @staticmethod
+        def parser_class(adj: Adjustments) -> HTTPRequestParser:  # type: ignore[override]  # waitress only calls it
+            return _Parser(adj, may_upload)
+
+    server = create_server(
+        app,
+        sockets=[listener],
+        threads=THREADS,
+        connection_limit=2 * CONNECTIONS,  # at which waitress would hear nobody any more
+        channel_timeout=MOST_PATIENCE_S,
+        asyncore_use_poll=True,  # select() ends at 1024 descriptors
+        max_request_header_size=HEAD_BYTES,
+        max_request_body_size=upload_bytes,
+        ident="edenCar",
+    )
+    assert isinstance(server, TcpWSGIServer)  # as for any one socket
+    server.channel_class = Channel
+    return server
+
+
+class _Parser(HTTPRequestParser):
+    def __init__(self, adj: Adjustments, may_upload: MayUpload) -> None:
+        super().__init__(adj)
+        self._may_upload = may_upload
+
+    def parse_header(self, header_plus: bytes) -> None:
+        try:
+            super().parse_header(header_plus)
+        except (ValueError, TransferEncodingNotImplemented) as error:  # of addresses and lengths that are none
+            raise ParsingError("a header says what cannot be") from error
+        if self.body_rcv is None:
+            self.expect_continue = False  # else waitress would wait for ever for what does not come
+        long = self.chunked or self.content_length > BODY_BYTES
+        if self.body_rcv is not None and long and not self._is_upload():
+            self.body_rcv.buf = _Beginning(self.adj.inbuf_overflow)
+
+    def received(self, data: bytes) -> int:
+        consumed = super().received(data)
+        body = self.body_rcv
+        if isinstance(body, ChunkedReceiver) and len(body.control_line) + len(body.trailer) > CHUNK_LINE_BYTES:
+            self.error = BadRequest("the head of a chunk is too long")
+            self.completed = True
+        if self.error is not None and not isinstance(self.error, _RefusalError):
+            self.error = _RefusalError(self.error)
+        return consumed
+
+    def _is_upload(self) -> bool:
+        head: dict[str, Any] = vars(self)  # its stubs say other types, or nothing
+        return self._may_upload(head["command"], head["path"], head["headers"])
+
+
+class _RefusalError(Error):
+    """What waitress refuses, in the words of the application."""
+
+    def __init__(self, error: Error) -> None:
+        super().__init__(error.body)
+        self.code, self.reason = error.code, error.reason
+
+    def to_response(self, ident: str | None = None) -> tuple[str, list[tuple[str, str]], bytes]:  # type: ignore[override]
+        told = {"type": "about:blank", "title": self.reason, "status": self.code, "detail": self.body}
+        body = json.dumps({**told, "cure": CURES.get(self.code, "send HTTP as RFC 9112 has it"), "instance": ""})
+        return f"{self.code} {self.reason}", [("Content-Type", PROBLEM_TYPE), *HEADERS.items()], body.encode()
+
+
+class _Beginning(OverflowableBuffer):
+    """Forgets what is too much of a body; the application sees that there was more and says so."""
+
+    def append(self, s: bytes) -> None:
+        super().append(s[: max(0, BODY_BYTES + 1 - len(self))])
+
+
+class _Channel(HTTPChannel):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.heard_s = time.monotonic()  # waitress has the wall clock for this, and that may jump
+        super().__init__(*args, **options)
+        channels: dict[int, HTTPChannel] = vars(self.server)["active_channels"]
+        if len(channels) > CONNECTIONS:
+            idle = [
+                one
+                for one in channels.values()
+                if isinstance(one, _Channel) and not one.requests and not one.will_close
+            ]
+            min(idle, key=lambda one: one.heard_s, default=self).will_close = True
+
+    def handle_read(self) -> None:
+        self.heard_s = time.monotonic()
+        super().handle_read()

@@ -1,0 +1,112 @@
+"""A recording on its way to a store: whole, on from where it broke off, and checked."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rig.cluster import upload
+from rig.drive import checksums
+from rig.errors import ConflictError, DeviceError, UnreadableError
+from rig.recordings import RECORDING, Recordings
+from tests.cluster.parts import run, s3_server, tree, write_recording
+from tests.cluster.proxy import Fate, bad_line
+from tests.cluster.stores import empty, fill
+
+LARGE = 3 * upload.CHUNK_BYTES + 12_345
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recording with one large file."""
+    folder = write_recording(tmp_path_factory.mktemp("output"))
+    noise = np.random.default_rng(3).integers(0, 256, LARGE, dtype=np.uint8)
+    (folder / "videos" / "left" / "GX010001.MP4").write_bytes(noise.tobytes())
+    checksums.seal(Recordings(folder.parent), folder.name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with s3_server() as environment:
+        fill("s3://depot/x", tmp_path_factory.mktemp("nothing"), environment)
+        yield environment
+
+
+def test_all_files_go_and_a_second_time_only_what_is_new(recording: Path, tmp_path: Path) -> None:
+    first = upload.upload(recording, str(tmp_path))
+    assert tree(tmp_path / recording.name) == tree(recording)
+    assert first.bytes_sent == sum(len(data) for data in tree(recording).values())
+    upload.check(recording, str(tmp_path))
+    again = upload.upload(recording, str(tmp_path))
+    assert again.files_before == first.files - len(upload.LAST)
+    assert again.bytes_sent < 5_000
+
+
+def test_a_broken_upload_to_a_folder_goes_on_after_what_is_the_same(recording: Path, tmp_path: Path) -> None:
+    source = recording / "videos" / "left" / "GX010001.MP4"
+    begun = tmp_path / recording.name / "videos" / "left" / "GX010001.MP4.part"
+    begun.parent.mkdir(parents=True)
+    data = source.read_bytes()
+    begun.write_bytes(data[: upload.CHUNK_BYTES] + b"power cut" * 1000)
+    done = upload.upload(recording, str(tmp_path))
+    assert tree(tmp_path / recording.name) == tree(recording)
+    total = sum(len(data) for data in tree(recording).values())
+    assert done.bytes_sent == total - upload.CHUNK_BYTES
+
+
+def test_a_broken_upload_to_s3_goes_on_with_the_next_part(recording: Path, s3: dict[str, str], tmp_path: Path) -> None:
+    def fate(number: int, method: str, path: str) -> Fate:
+        return "refuse" if "partNumber=3" in path else "pass"
+
+    with bad_line(s3["AWS_ENDPOINT_URL"], fate) as address:
+        broken = run("-m rig.cluster.upload", recording, "s3://depot/car1", **s3 | {"AWS_ENDPOINT_URL": address})
+    assert broken.code == 7
+    assert "run it again" in broken.errors
+    done = run("-m rig.cluster.upload", recording, "s3://depot/car1", "--check", **s3)
+    assert done.code == 0, done.errors
+    small = sum(len(data) for name, data in tree(recording).items() if name in upload.LAST)
+    rest = done.said["bytes_sent"] - small
+    assert rest < LARGE - 2 * upload.CHUNK_BYTES + 5_000_000
+    assert rest >= LARGE - 2 * upload.CHUNK_BYTES
+    assert tree(empty("s3://depot/car1", tmp_path, s3) / recording.name) == tree(recording)
+
+
+def test_what_is_spoilt_there_is_told(recording: Path, tmp_path: Path) -> None:
+    upload.upload(recording, str(tmp_path))
+    spoilt = tmp_path / recording.name / "videos" / "left" / "stream-001.ts"
+    spoilt.write_bytes(spoilt.read_bytes()[:-1] + b"\0")
+    with pytest.raises(UnreadableError, match="is not what was recorded"):
+        upload.check(recording, str(tmp_path))
+
+
+def test_a_running_recording_stays_here(recording: Path, tmp_path: Path) -> None:
+    shutil.copytree(recording, tmp_path / "output" / recording.name)
+    Recordings(tmp_path / "output").update(recording.name, state=RECORDING)
+    with pytest.raises(ConflictError, match="stop it first"):
+        upload.upload(tmp_path / "output" / recording.name, str(tmp_path / "depot"))
+
+
+def test_a_depot_that_cannot_be_written_is_told(recording: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises((DeviceError, UnreadableError), match="file"):
+        upload.upload(recording, str(tmp_path / "file"))
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["nowhere", "s3://depot"], 2, "there is no recording nowhere"),
+        (["RECORDING", "nosuch://depot"], 2, "no store is called nosuch://"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(
+    words: list[str], code: int, says: str, recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert upload.main([word.replace("RECORDING", str(recording)) for word in words] + ["--json"]) == code
+    printed = capsys.readouterr()
+    assert says in json.loads(printed.out)["error"]
+    assert len(printed.err.splitlines()) == 1

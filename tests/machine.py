@@ -1,0 +1,21 @@
+"""What tests ask of the machine they run on: a free port, and to wait until something is so."""
+
+import socket
+import time
+from collections.abc import Callable
+
+PATIENCE_S = 40.0  # this machine is shared; a quiet one needs a fortieth
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def wait_for(condition: Callable[[], object], timeout_s: float = PATIENCE_S) -> None:
+    """Wait until a condition holds; a test that waits in vain fails."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
