@@ -72,6 +72,7 @@ class Hold:
     what: What
     begin_ns: int
     end_ns: int
+    in_hand_bytes: int  # out of the queue and given to the disk, which did not answer
     lost_datagrams: int
     recovered_s: float  # from its end until the newest picture on disk was as young as before
 
@@ -128,13 +129,13 @@ class HeldRecorder:
     def hold(self, what: What, seconds: float) -> Hold:
         """Hold up the whole program or its disk, and wait until the recording keeps pace again. Raises DeviceError."""
         lost = self.lost()
-        begin_ns, end_ns = self._ask(what, seconds)
+        begin_ns, end_ns, in_hand_bytes = self._ask(what, seconds)
         deadline_ns = end_ns + round(LONGEST_RECOVERY_S * NS_PER_S)
         while self._look() > KEPT_PACE_S and time.monotonic_ns() < deadline_ns:
             pass
         recovered_s = (time.monotonic_ns() - end_ns) / NS_PER_S
         self.watch(CALM_S)
-        return Hold(what, begin_ns, end_ns, self.lost() - lost, recovered_s)
+        return Hold(what, begin_ns, end_ns, in_hand_bytes, self.lost() - lost, recovered_s)
 
     def lost(self) -> int:
         """Datagrams up to now."""
@@ -195,20 +196,24 @@ def _live(pipe: Connection, opening: Opening, folder: Path, settings: Settings) 
         pipe.send(error)
 
 
-def _hold(what: What, seconds: float) -> tuple[int, int]:
+def _hold(what: What, seconds: float) -> tuple[int, int, int]:
+    waiting: list[int] = []
     begin_ns = time.monotonic_ns()
     if what == "program":
         # PyDLL keeps the interpreter's lock: no thread of this process runs, and it comes back by itself.
         ctypes.PyDLL(None).usleep(ctypes.c_uint(round(seconds * 1e6)))
     else:
         answers = threading.Event()
-        with patch.object(os, "write", partial(_write_late, answers, os.write)):
+        with patch.object(os, "write", partial(_write_late, answers, waiting, os.write)):
             time.sleep(seconds)
             answers.set()
-    return begin_ns, time.monotonic_ns()
+    return begin_ns, time.monotonic_ns(), waiting[0] if waiting else 0
 
 
-def _write_late(answers: threading.Event, write: Callable[[int, Any], int], descriptor: int, data: Any) -> int:
+def _write_late(
+    answers: threading.Event, waiting: list[int], write: Callable[[int, Any], int], descriptor: int, data: Any
+) -> int:
+    waiting.append(len(data))
     answers.wait()
     return write(descriptor, data)
 
@@ -226,45 +231,55 @@ class Loss:
 
 
 def loss_of(lines: Sequence[Line], hold: Hold) -> Loss | None:
-    """From a recording's index; None when nothing seems to be missing from a stall on.
+    """From a recording's index; None when nothing seems to be missing from a stall on."""
+    first = _first_hurt(lines, hold)
+    if first is None:
+        return None
+    arrival, ticks, position, period = arrivals_of(lines), ticks_of(lines), positions_of(lines), period_s(lines)
+    largest = float(np.diff(position).max())
+    before = max(0, first - 1)
+    is_near = arrival[first] - arrival[before] < STEP * period * NS_PER_S
+    after = first + 1 if is_near and first + 1 < len(lines) else first
+    whole = next((number for number in range(first + 1, len(lines)) if lines[number].key), len(lines) - 1)
+    # The datagram was one of the picture before, of the line's own where that came next, or the first of the next.
+    # A picture may have lain unread when the stall began. What was in hand, from before or since, was in no buffer.
+    since = max(0, int(np.searchsorted(arrival, hold.begin_ns)) - 1)
+    kept_s = float(ticks[before] - ticks[since]) / PTS_HZ  # by the pictures' own time: they may come unevenly
+    in_hand_s = kept_s * hold.in_hand_bytes / max(1.0, float(position[before] - position[since]))
+    begin = float(np.interp(hold.begin_ns, arrival, position))
+    return Loss(
+        held_s=_between(kept_s - period - in_hand_s, kept_s + 2 * period),
+        held_bytes=_between(position[before] - begin - largest - hold.in_hand_bytes, position[after] - begin + largest),
+        missing_s=float(ticks[whole] - ticks[before]) / PTS_HZ,
+    )
+
+
+def _first_hurt(lines: Sequence[Line], hold: Hold) -> int | None:
+    """The first line from a stall on with a break of continuity, or before which pictures are missing.
 
     A loss of 16 packets or a multiple of that leaves the counters right; mostly a picture is missing then.
     """
-    arrival = np.array([line.arrival_monotonic_ns for line in lines], dtype=np.int64)
-    errors = np.array([line.errors for line in lines])
-    ticks, period = ticks_of(lines), period_s(lines)
-    skips = np.diff(ticks, prepend=0) > STEP * period * PTS_HZ
-    around = (arrival > hold.begin_ns) & (arrival < hold.end_ns + CALM_S * NS_PER_S) & ((errors > 0) | skips)
-    if not around.any():
-        return None
-    first = int(np.argmax(around))
-    position = positions_of(lines)
-    largest = float(np.diff(position).max())
-    before = max(0, first - 1)
-    begin = float(np.interp(hold.begin_ns, arrival, position))
-    is_near = arrival[first] - arrival[before] < STEP * period * NS_PER_S
-    after = first + 1 if is_near and first + 1 < len(lines) else first
-    since = max(0, int(np.searchsorted(arrival, hold.begin_ns)) - 1)
-    keys = [number for number in range(first + 1, len(lines)) if lines[number].key]
-    whole = keys[0] if keys else len(lines) - 1
-    return Loss(
-        # By the pictures' own time: they may come unevenly. The datagram was one of the picture before, of the line's
-        # own where that came next, or the first of the next.
-        held_s=Bar(float(ticks[before] - ticks[since]) / PTS_HZ, period),
-        held_bytes=_between(position[before] - begin - largest, position[after] - begin + largest),
-        missing_s=pts_after(lines[whole].pts_90khz, lines[before].pts_90khz) / PTS_HZ,
-    )
+    arrival = arrivals_of(lines)
+    breaks = np.array([line.errors > 0 for line in lines])
+    skips = np.diff(ticks_of(lines), prepend=0) > STEP * period_s(lines) * PTS_HZ
+    around = (arrival > hold.begin_ns) & (arrival < hold.end_ns + CALM_S * NS_PER_S) & (breaks | skips)
+    return int(np.argmax(around)) if around.any() else None
 
 
 def shift_ms(lines: Sequence[Line], hold: Hold) -> float:
     """How much later the pictures from a stall on came, by the kernel's stamps, than those before it."""
-    arrival = np.array([line.arrival_monotonic_ns for line in lines], dtype=np.int64)
+    arrival = arrivals_of(lines)
     delay = arrival - ticks_of(lines) * NS_PER_S // PTS_HZ
     before = (arrival > hold.begin_ns - CALM_S * NS_PER_S) & (arrival <= hold.begin_ns)
     since = (arrival > hold.begin_ns) & (arrival < hold.end_ns + CALM_S * NS_PER_S)
     if not before.any() or not since.any():
         return float("nan")
     return float(np.median(delay[since]) - np.median(delay[before])) / NS_PER_MS
+
+
+def arrivals_of(lines: Sequence[Line]) -> Int64:
+    """When the pictures came, CLOCK_MONOTONIC."""
+    return np.array([line.arrival_monotonic_ns for line in lines], dtype=np.int64)
 
 
 def ticks_of(lines: Sequence[Line]) -> Int64:

@@ -428,6 +428,17 @@ def test_stall_that_is_longer_than_the_buffer_is_counted_exactly(
     assert recorder.counters().lost_datagrams == lost
 
 
+def test_a_full_queue_takes_what_still_fits_of_a_burst(tmp_path: Path) -> None:
+    datagrams = cut(b"".join(make_stream(15)))[:15]
+    recorder = StreamRecorder(tmp_path, HOST, queue_bytes=10 * DATAGRAM_BYTES)
+    with closing(recorder._socket):
+        send(recorder.port, datagrams)
+        while recorder.counters().datagrams < len(datagrams):
+            recorder._drain()
+    assert [entry.data for batch in recorder._queue if batch for entry in batch] == datagrams[:10]
+    assert recorder.counters().lost_datagrams == 5
+
+
 def test_port_that_is_taken_is_told(tmp_path: Path) -> None:
     with recorder_on(tmp_path) as recorder, pytest.raises(DeviceError, match=str(recorder.port)):
         StreamRecorder(tmp_path, HOST, recorder.port)

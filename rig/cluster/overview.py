@@ -46,6 +46,7 @@ def _page(totals: Mapping[str, int], recordings: Sequence[Summary], failures: Ma
     page = (SOURCE / "fleet.html").read_text(encoding="utf-8")
     parts = {
         "@STYLE@": (SOURCE / "report.css").read_text(encoding="utf-8"),
+        "@SCRIPT@": (SOURCE / "language.js").read_text(encoding="utf-8"),
         "@FIGURES@": "".join(_figures(totals)),
         "@FAILURES@": _failures(failures),
         "@MAP@": _map(recordings),
