@@ -172,6 +172,14 @@ def test_a_disk_that_fills_up_leaves_each_original_whole_and_the_next_run_goes_o
     assert errors_ms(photos.read_table(tmp_path / "card"), INSTANTS[:40]) == [0.0] * 40
 
 
+def test_what_an_earlier_run_has_mended_says_nothing_of_the_camera() -> None:
+    """Else 041, as this program wrote it, would clear a camera that writes 82 for 82 ms."""
+    usual = album.Snap(path=Path("a.jpg"), name="a.jpg", camera="c", clock_ns=0, digits="", moment="", zone="")
+    snaps = [replace(usual, digits="82"), replace(usual, digits="813"), replace(usual, digits="041", is_seen=True)]
+    mended, _ = album.with_subseconds(snaps)
+    assert [snap.clock_ns // 1_000_000 for snap in mended] == [41, 82, 813]
+
+
 def test_settings_hold_where_no_option_says_otherwise(
     tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,6 +46,7 @@ class Snap:
     zone: str
     gps_ns: int | None = None
     known_error_ms: float | None = None
+    is_seen: bool = False  # by an earlier run, which has mended its sub-seconds
 
     @property
     def resolution_ns(self) -> int:
@@ -116,6 +117,7 @@ def read(path: Path, source: Path) -> Snap:
         zone=zone,
         gps_ns=_gps_ns(block),
         known_error_ms=None if block.camera_time else block.time_error_ms,
+        is_seen=bool(block.camera_time),
     )
 
 
@@ -162,8 +164,8 @@ def with_subseconds(snaps: Sequence[Snap]) -> tuple[list[Snap], list[str]]:
         by_camera[snap.camera].append(snap)
     mended, warnings = [], []
     for camera, own in by_camera.items():
-        said = {snap.digits for snap in own if snap.digits}
-        width = max(map(len, said), default=0)
+        said = {snap.digits for snap in own if snap.digits and not snap.is_seen}
+        width = max((len(snap.digits) for snap in own), default=0)
         is_unpadded = any(len(text) < width for text in said) and not any(
             text.startswith("0") and len(text) > 1 for text in said
         )
