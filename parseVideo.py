@@ -385,6 +385,7 @@ class VideoSteps:
 
     def prepare(self, place: Place) -> Plan:
         """The clock of each camera, and the frames that are wanted."""
+        extraction.use_one_core()
         settings = replace(self.settings, output=place.luggage)
         own = _own_positions([place.folder])
         wish = replace(
@@ -414,6 +415,7 @@ class VideoSteps:
 
     def make(self, share: Share, place: Place) -> list[dict[str, Any]]:
         """The photos of one file."""
+        extraction.use_one_core()
         part: Part = replace(share.work, clip=replace(share.work.clip, path=place.folder / share.file))
         folder = place.output / "photos"
         (folder / part.camera).mkdir(parents=True)

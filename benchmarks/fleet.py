@@ -1,8 +1,8 @@
 """A fleet's recordings on Dask workers and an S3 server, all on this machine: two workers against one, in one run.
 
-24 recordings of 1080p30, H.264, 12 Mbit/s, 12 s each, lie in a bucket of moto's S3 server; two workers must be 1.8
-times as fast as one, and the results of both must be the bytes of the run on local processes. The S3 server takes its
-share of the two cores, too. Then 10,000 small recordings are planned (`--dry-run`): within 10 s and 1 GB.
+24 recordings of 4K, 30 pictures a second, H.264, 30 Mbit/s, 10 s each, lie in a bucket of moto's S3 server; two workers
+must be 1.8 times as fast as one, and the results of both must be the bytes of the run on local processes. The S3 server
+takes its share of the two cores, too. Then 10,000 small recordings are planned (`--dry-run`): within 10 s and 1 GB.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from tests.cluster.stores import empty, fill
 from tests.films import BEGIN_NS, TICKS_PER_FRAME, steady, write_film
 
 RECORDINGS = 24
-FILM_S, SEGMENTS = 12, 2
+FILM_S, SEGMENTS = 10, 2
 PLANNED = 10_000
 FASTER = 1.8
 MOST_PLAN_S, MOST_PLAN_MB = 10.0, 1000.0
@@ -42,7 +42,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name, s3_server() as s3:
         folder = Path(name)
         size = _fill_bucket(folder, s3)
-        print(f"{RECORDINGS} recordings, {FILM_S} s of 1080p30 each, {size / 1e6:.0f} MB")
+        print(f"{RECORDINGS} recordings, {FILM_S} s of 4K each, {size / 1e6:.0f} MB")
         local = folder / "local"
         _run([str(folder / "in" / "*"), "--output", str(local), "--executor", "local"], s3)
         seconds, cores = {}, {}
@@ -80,13 +80,13 @@ def _fill_bucket(folder: Path, s3: dict[str, str]) -> int:
     manifest = recordings.create(BEGIN_NS, VIDEO)
     place = folder / "one" / manifest.id
     (place / "videos" / "left").mkdir(parents=True)
-    phone = Phone(shown=((BEGIN_NS, BEGIN_NS + 3_000_000_000),))
+    phone = Phone(shown=((BEGIN_NS, BEGIN_NS + 2_500_000_000),))
     pictures = FILM_S * 30 // SEGMENTS
     for number in range(SEGMENTS):
         path = place / "videos" / "left" / f"stream-{number + 1:03d}.ts"
-        options = {"g": "15", "bf": "0", "b": "12M", "preset": "ultrafast"}
+        options = {"g": "15", "bf": "0", "b": "30M", "preset": "ultrafast"}
         ticks = steady(pictures, first=number * pictures * TICKS_PER_FRAME)
-        write_film(path, ticks, phone=phone, size=(1920, 1080), options=options)
+        write_film(path, ticks, phone=phone, size=(3840, 2160), options=options)
     recordings.update(manifest.id, state=FINISHED, stopped=iso_utc(BEGIN_NS + FILM_S * 1_000_000_000))
     checksums.seal(recordings, manifest.id)
     for day in range(1, RECORDINGS + 1):

@@ -120,15 +120,29 @@ def _base(source: str) -> str:
 
 
 def _recordings(source: str, base: str, steps: Steps) -> Iterable[tuple[Recording, Mapping[str, Entry]]]:
-    """Those below `base` that match, each with its files: one listing tells all of them."""
+    """Those below `base` that match, each with its files."""
     pattern = source.rstrip("/")[len(base) :].strip("/") if source.startswith(base) else source.rstrip("/")
     depth = pattern.count("/") + 1
-    fixed = "" if WILD.search(pattern) else pattern
-    found = store.listing(store.join(base, fixed) if fixed else base)
-    names = sorted(f"{fixed}/{name}" if fixed else name for name in found)
+    found = _listing(base, pattern)
+    names = sorted(found)
     deep = (name for name in names if name.count("/") >= depth)
     for name, group in groupby(deep, lambda name: "/".join(name.split("/")[:depth])):
         if all(fnmatch.fnmatchcase(*pair) for pair in zip(name.split("/"), pattern.split("/"), strict=True)):
-            files = {path[len(name) + 1 :]: found[path[len(fixed) + 1 :] if fixed else path] for path in group}
+            files = {path[len(name) + 1 :]: found[path] for path in group}
             if steps.inputs(list(files)):
                 yield Recording(store.join(base, name), name), files
+
+
+def _listing(base: str, pattern: str) -> dict[str, Entry]:
+    """All files below `base` that may belong to a match: folders above the recordings are listed side by side."""
+    first, _, rest = pattern.partition("/")
+    if not rest and WILD.search(first):
+        return store.listing(base)
+    folders = [name for name in store.folders(base) if fnmatch.fnmatchcase(name, first)]
+    with ThreadPoolExecutor(store.AT_ONCE) as pool:
+        listings = list(pool.map(lambda name: store.listing(store.join(base, name)), folders))
+    return {
+        f"{folder}/{name}": entry
+        for folder, listing in zip(folders, listings, strict=True)
+        for name, entry in listing.items()
+    }

@@ -121,6 +121,22 @@ def listing(url: str, *, deep: bool = True) -> dict[str, Entry]:
     return tried(url, find)
 
 
+def folders(url: str) -> list[str]:
+    """The names of the folders right below an address."""
+    store, root = opened(url)
+
+    def find() -> list[str]:
+        try:
+            found = store.ls(root, detail=True)
+        except FileNotFoundError:
+            return []
+        return sorted(
+            values["name"].rstrip("/").rpartition("/")[2] for values in found if values["type"] == "directory"
+        )
+
+    return tried(url, find)
+
+
 def _entry(values: dict[str, Any]) -> Entry:
     stamp = values.get("ETag") or values.get("etag") or values.get("mtime") or values.get("created") or ""
     return Entry(int(values["size"] or 0), str(stamp))

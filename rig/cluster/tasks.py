@@ -9,7 +9,8 @@ import re
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -28,6 +29,8 @@ from rig.files import is_full
 
 # Of another machine, or of another container that shares this folder, the number of a process says nothing here.
 SCRATCH = f"edencar-{re.sub(r'[^A-Za-z0-9]', '_', socket.gethostname())}-"
+
+AT_ONCE = 8  # files
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,17 +193,28 @@ def _fetch(url: str, files: Mapping[str, Entry], names: Sequence[str], folder: P
     if checksums.NAME in files:
         store.fetch(store.join(url, checksums.NAME), folder / checksums.NAME, files[checksums.NAME].size)
         sums = checksums.read(folder)
-    for name in names:
+
+    def fetch(name: str) -> None:
         store.fetch(store.join(url, name), folder / name, files[name].size)
         if name in sums and checksums.sum_of(folder / name) != sums[name]:
             raise UnreadableError(f"{url}/{name} is not what was recorded", cure="upload it again")
 
+    _all(fetch, names)
+
 
 def _put_all(folder: Path, url: str) -> None:
     """All files of a folder, tables after the photos that they tell of."""
-    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    for name in sorted(files, key=lambda name: (not name.startswith("photos/"), name == "photos.csv", name)):
-        store.put(folder / name, store.join(url, name))
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    photos = {name for name in files if name.startswith("photos/")}
+    last = files & {"photos.csv"}
+    for names in (photos, files - photos - last, last):
+        _all(lambda name: store.put(folder / name, store.join(url, name)), sorted(names))
+
+
+def _all(do: Callable[[str], None], names: Sequence[str]) -> None:
+    """Several files at once: a store far away takes its time for each."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(do, names))
 
 
 def _sweep() -> None:

@@ -37,7 +37,7 @@ INDEX_COLUMNS = ("pts_90khz", "arrival_monotonic_ns", "key", "continuity_errors"
 SAME_CLOCK_NS = NS_PER_S  # PTS and arrival go on together within this as long as the camera's clock was not reset
 VIDEO_SUFFIXES = {".mp4", ".ts", ".mov", ".mkv", ".360"}
 STREAM_SUFFIX = ".ts"
-MAX_THREADS = 4  # of a decoder: each keeps a picture more
+_most_threads = 4  # of a decoder: each keeps a picture more
 SEEK_PACKETS = 60  # unneeded ones in a row: fewer are read over, which costs less than to seek
 SEEK_BACK_S = (0, 2, 20)  # MPEG-TS has no table of its pictures: a seek may land too late
 CUT_SHORT = "it is cut short: its header promises more pictures"
@@ -224,6 +224,12 @@ def _until_restart(packets: Int64) -> tuple[Int64, str]:
     return (packets[: back[0]], SET_BACK) if len(back) else (packets, "")
 
 
+def set_threads(most: int) -> None:
+    """How many threads a decoder may have in this process: fewer where each core has a process of its own."""
+    global _most_threads
+    _most_threads = most
+
+
 def pictures(clip: Clip, wanted: Sequence[int], threads: int = 0) -> Iterator[tuple[int, av.VideoFrame]]:
     """Decode the pictures with these numbers (ascending), and no more of each group than they need.
 
@@ -240,7 +246,7 @@ def judged_pictures(clip: Clip, wanted: Sequence[int], threads: int = 0) -> Iter
         stream = _video_stream(container, clip.path)
         stream.thread_type = "AUTO"
         decoder = stream.codec_context
-        decoder.thread_count = threads or min(MAX_THREADS, os.cpu_count() or 1)
+        decoder.thread_count = threads or min(_most_threads, os.cpu_count() or 1)
         stumbled = False
         for packet in _needed(container, stream, clip, _needed_packets(clip, wanted)):
             frames = _decode(decoder, packet)

@@ -112,6 +112,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
+def use_one_core() -> None:
+    """In a process of which there is one for each core: no threads beside its own."""
+    cv2.setNumThreads(1)
+    video.set_threads(1)
+
+
 def usual_jobs(works: Sequence[Work]) -> int:
     """One for each core, fewer where their pictures would fill the memory."""
     largest = max((clip.picture_bytes for work in works for clip in work.video.clips), default=1)
