@@ -342,7 +342,7 @@ def _run_fleet(options: argparse.Namespace, settings: Settings, wish: Wish) -> o
             "recordings of a fleet keep their photos where they are, with the time that they have",
             cure="leave --output, --in-place and --camera-offset away",
         )
-    positions = [(f"positions/{number}-{path.name}", path) for number, path in enumerate(wish.positions)]
+    positions = fleet.packed(wish.positions)
     bare = replace(wish, positions=(), dry_run=False)
     steps = PhotoSteps(configs.of_photos(settings), bare, tuple(name for name, _ in positions))
     command = fleet.command()

@@ -448,7 +448,7 @@ def _share(part: Part, place: Place) -> Share:
 def _run_fleet(options: argparse.Namespace, settings: Settings, wish: Wish) -> object:
     if wish.start_utc:
         raise UsageError("--start-utc dates one video, not many recordings", cure="leave it away")
-    positions = [(f"positions/{number}-{path.name}", path) for number, path in enumerate(wish.positions)]
+    positions = fleet.packed(wish.positions)
     given = [("given/calibration.json", wish.calibration)] if wish.calibration else []
     bare = replace(wish, positions=(), calibration=None, jobs=0, dry_run=False)
     steps = VideoSteps(

@@ -71,19 +71,20 @@ def run(
 
 def _do(orders: Sequence[Order], luggage: Luggage, executor: str, jobs: int) -> list[tuple[Order, Summary | Failure]]:
     """All steps of all orders; the luggage goes ahead, which also shows whether results can be written at all."""
+    folders = {order.packed_at() for order in orders}
     pool = engine.open_pool(executor, jobs)
     try:
-        for root in {order.root: order for order in orders}.values():
-            store.write(b"", store.join(root.packed_at(), "packed"))
+        for folder in folders:
+            store.write(b"", store.join(folder, "packed"))
             for name, data in luggage.items():
-                store.write(data, store.join(root.packed_at(), name))
+                store.write(data, store.join(folder, name))
         going = engine.Run(orders, pool, cli.Progress("recordings"))
     except BaseException:
         pool.close()
         raise
     going.run()
-    for root in {order.root: order for order in orders}.values():
-        store.remove_folder(root.packed_at())
+    for folder in folders:
+        store.remove_folder(folder)
     return going.outcomes
 
 

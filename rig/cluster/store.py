@@ -224,20 +224,15 @@ def remove(urls: Iterable[str]) -> None:
     """Take files away, as far as they are there. Raises EdencarError."""
     for url in urls:
         store, path = opened(url)
-
-        def take(store: Any = store, path: str = path) -> None:
-            with suppress(FileNotFoundError):  # another try may have done it
-                store.rm_file(path)
-
-        tried(url, take)
+        tried(url, partial(_if_there, partial(store.rm_file, path)))
 
 
 def remove_folder(url: str) -> None:
     """Take away all that lies below an address. Raises EdencarError."""
     store, path = opened(url)
+    tried(url, partial(_if_there, partial(store.rm, path, recursive=True)))
 
-    def take() -> None:
-        with suppress(FileNotFoundError):
-            store.rm(path, recursive=True)
 
-    tried(url, take)
+def _if_there(remove: Callable[[], object]) -> None:
+    with suppress(FileNotFoundError):  # another try, or another client, may have done it
+        remove()

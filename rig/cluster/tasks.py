@@ -26,6 +26,7 @@ from rig.cluster.store import Entry
 from rig.drive import checksums
 from rig.errors import EdencarError, NoSpaceError, UnreadableError
 from rig.files import is_full
+from rig.photo.photos import TABLE_NAME
 
 # Of another machine, or of another container that shares this folder, the number of a process says nothing here.
 SCRATCH = f"edencar-{re.sub(r'[^A-Za-z0-9]', '_', socket.gethostname())}-"
@@ -122,7 +123,7 @@ def fingerprint() -> str:
 
 def _done(order: Order) -> Summary | None:
     """What the marker says, while the results are there."""
-    if not (store.exists(order.marker()) and store.exists(store.join(order.output, "photos.csv"))):
+    if not (store.exists(order.marker()) and store.exists(store.join(order.output, TABLE_NAME))):
         return None
     known: Summary = json.loads(store.read(order.marker()))
     return known
@@ -206,7 +207,7 @@ def _put_all(folder: Path, url: str) -> None:
     """All files of a folder, tables after the photos that they tell of."""
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     photos = {name for name in files if name.startswith("photos/")}
-    last = files & {"photos.csv"}
+    last = files & {TABLE_NAME}
     for names in (photos, files - photos - last, last):
         _all(lambda name: store.put(folder / name, store.join(url, name)), sorted(names))
 
