@@ -232,38 +232,43 @@ class Loss:
 
 def loss_of(lines: Sequence[Line], hold: Hold) -> Loss | None:
     """From a recording's index; None when nothing seems to be missing from a stall on."""
-    first = _first_hurt(lines, hold)
-    if first is None:
+    hurt = _hurt(lines, hold)
+    if hurt is None:
         return None
+    first, surely = hurt
     arrival, ticks, position, period = arrivals_of(lines), ticks_of(lines), positions_of(lines), period_s(lines)
     largest = float(np.diff(position).max())
-    before = max(0, first - 1)
-    is_near = arrival[first] - arrival[before] < STEP * period * NS_PER_S
-    after = first + 1 if is_near and first + 1 < len(lines) else first
-    whole = next((number for number in range(first + 1, len(lines)) if lines[number].key), len(lines) - 1)
+    before, last = max(0, first - 1), max(0, surely - 1)
+    is_near = arrival[surely] - arrival[last] < STEP * period * NS_PER_S
+    after = surely + 1 if is_near and surely + 1 < len(lines) else surely
+    whole = next((number for number in range(surely + 1, len(lines)) if lines[number].key), len(lines) - 1)
     # The datagram was one of the picture before, of the line's own where that came next, or the first of the next.
     # A picture may have lain unread when the stall began. What was in hand, from before or since, was in no buffer.
     since = max(0, int(np.searchsorted(arrival, hold.begin_ns)) - 1)
-    kept_s = float(ticks[before] - ticks[since]) / PTS_HZ  # by the pictures' own time: they may come unevenly
-    in_hand_s = kept_s * hold.in_hand_bytes / max(1.0, float(position[before] - position[since]))
+    least_s, most_s = (float(ticks[number] - ticks[since]) / PTS_HZ for number in (before, last))  # pictures' own time
+    in_hand_s = least_s * hold.in_hand_bytes / max(1.0, float(position[before] - position[since]))
     begin = float(np.interp(hold.begin_ns, arrival, position))
     return Loss(
-        held_s=_between(kept_s - period - in_hand_s, kept_s + 2 * period),
+        held_s=_between(least_s - period - in_hand_s, most_s + 2 * period),
         held_bytes=_between(position[before] - begin - largest - hold.in_hand_bytes, position[after] - begin + largest),
-        missing_s=float(ticks[whole] - ticks[before]) / PTS_HZ,
+        missing_s=float(ticks[whole] - ticks[last]) / PTS_HZ,
     )
 
 
-def _first_hurt(lines: Sequence[Line], hold: Hold) -> int | None:
-    """The first line from a stall on with a break of continuity, or before which pictures are missing.
+def _hurt(lines: Sequence[Line], hold: Hold) -> tuple[int, int] | None:
+    """The lines, from a stall on, at which the first loss may be seen and at which it is surely seen.
 
-    A loss of 16 packets or a multiple of that leaves the counters right; mostly a picture is missing then.
+    A break of continuity is a loss. Missing pictures may be one, of 16 packets or a multiple of that, which leaves the
+    counters right; or the camera left them out.
     """
     arrival = arrivals_of(lines)
     breaks = np.array([line.errors > 0 for line in lines])
     skips = np.diff(ticks_of(lines), prepend=0) > STEP * period_s(lines) * PTS_HZ
-    around = (arrival > hold.begin_ns) & (arrival < hold.end_ns + CALM_S * NS_PER_S) & (breaks | skips)
-    return int(np.argmax(around)) if around.any() else None
+    around = (arrival > hold.begin_ns) & (arrival < hold.end_ns + CALM_S * NS_PER_S)
+    seen, broken = np.flatnonzero(around & (breaks | skips)), np.flatnonzero(around & breaks)
+    if not len(seen):
+        return None
+    return int(seen[0]), int(broken[0] if len(broken) else seen[0])
 
 
 def shift_ms(lines: Sequence[Line], hold: Hold) -> float:
