@@ -41,7 +41,8 @@ def main() -> int:
     """Print the figures; 1 when a promise does not hold."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeat", type=int, default=3, help="runs of each; more where there is other work to do")
-    repeat = parser.parse_args().repeat
+    parser.add_argument("--folder", type=Path, help="on the disk that is to be tried (default: the system's own)")
+    options = parser.parse_args()
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {sys.version.split()[0]}"
     )
@@ -51,10 +52,10 @@ def main() -> int:
     if shutil.which("exiftool") is None:
         print("exiftool is not installed: no comparison")
         return int(cost > DEARER)
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         _prepare(folder, pictures)
-        mine, other = _best([_ours, _theirs], folder, repeat)
+        mine, other = _best([_ours, _theirs], folder, options.repeat)
     for program, (wall_s, cpu_s) in (("parsePhotos.py", mine), ("exiftool -geotag", other)):
         print(f"{program:16} {wall_s:6.2f} s, processor {cpu_s:6.2f} s for {PHOTOS} photos")
     wall, cpu = other[0] / mine[0], other[1] / mine[1]
