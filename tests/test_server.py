@@ -402,6 +402,13 @@ def test_an_upload_without_contents_or_room_leaves_nothing(
     assert not [*(store.folder(recording) / "positions").glob("uploads/*")]
 
 
+def test_files_sent_under_one_name_are_all_taken(client: FlaskClient, recording: str) -> None:
+    """As by `curl -F positions=@a.nmea -F positions=@b.gpx`."""
+    files = [(io.BytesIO(b"$GPGGA"), "a.nmea"), (io.BytesIO(b"<gpx/>"), "b.gpx")]
+    job = wait_for_job(client, client.post(f"/api/recordings/{recording}/geotag", data={"positions": files}))
+    assert [Path(path).suffix for path in job["result"]["positions"]] == [".nmea", ".gpx"]
+
+
 def test_jobs_end_with_the_server_and_old_ones_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.KEPT_JOBS", 2)
     store = Recordings(tmp_path)

@@ -21,7 +21,7 @@ def save_uploads(recording: Path, reserve_bytes: int, utc_ns: int) -> list[Path]
 
     Raises UsageError, UnreadableError for an empty file, NoSpaceError when less than `reserve_bytes` would be left.
     """
-    uploads = [upload for upload in request.files.values() if upload.filename]
+    uploads = [upload for _, upload in request.files.items(multi=True) if upload.filename]  # curl names them alike
     if not uploads:
         raise UsageError("no file was sent", cure="send it as multipart/form-data, e.g. curl -F positions=@log.nmea")
     suffixes = [Path(upload.filename or "").suffix.lower() for upload in uploads]
