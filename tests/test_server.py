@@ -4,6 +4,7 @@ import http.client
 import io
 import json
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -407,6 +408,18 @@ def test_files_sent_under_one_name_are_all_taken(client: FlaskClient, recording:
     files = [(io.BytesIO(b"$GPGGA"), "a.nmea"), (io.BytesIO(b"<gpx/>"), "b.gpx")]
     job = wait_for_job(client, client.post(f"/api/recordings/{recording}/geotag", data={"positions": files}))
     assert [Path(path).suffix for path in job["result"]["positions"]] == [".nmea", ".gpx"]
+
+
+def test_an_upload_that_fills_the_disk_leaves_nothing(client: FlaskClient, recording: str, store: Recordings) -> None:
+    files = [(io.BytesIO(b"$GPGGA"), "a.nmea"), (io.BytesIO(bytes(5000)), "b.nmea")]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        response = client.post(f"/api/recordings/{recording}/geotag", data={"positions": files})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert problem(response, 507)["detail"] == "the disk is full"
+    assert not [*(store.folder(recording) / "positions").glob("uploads/*")]
 
 
 def test_jobs_end_with_the_server_and_old_ones_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
