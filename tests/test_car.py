@@ -30,12 +30,14 @@ PLENTY_BYTES = 1 << 40
 
 
 def run_camera(link: Link, address: str, _settings: Settings) -> None:
-    """A camera whose address says what it does: `C1`, `C2 refuses`, `C3 lost`, `C4 fetches`."""
+    """A camera whose address says what it does: `C1`, `C2 refuses`, `C3 lost`, `C4 fetches`, `C5 refuses late`."""
     serial, _, behaviour = address.partition(" ")
     capture: list[StartCapture] = []
 
     def start(request: StartCapture) -> None:
-        if behaviour == "refuses":
+        if behaviour == "refuses late":
+            wait_for((request.folder / "enough").exists)
+        if behaviour.startswith("refuses"):
             raise DeviceError("the card is full", cure="change it")
         (request.folder / f"told-{os.getpid()}").touch()
         if request.mode == "camera":
@@ -193,6 +195,31 @@ def test_start_is_refused_for_a_reason(tmp_path: Path) -> None:
         status = car.status()
         assert status.state == "degraded"
         assert codes(status) == {"camera_not_recording"}
+
+
+def test_photos_are_made_of_the_recording_that_runs_not_of_one_that_did_not_start(tmp_path: Path) -> None:
+    with a_car(tmp_path, "C5 refuses late", receiver_port="nothing") as (car, street):
+        refused: list[DeviceError] = []
+
+        def start() -> None:
+            try:
+                car.start("photos")
+            except DeviceError as error:
+                refused.append(error)
+
+        starting = threading.Thread(target=start)
+        starting.start()
+        wait_for(lambda: [*tmp_path.glob("*/videos/C5")])
+        ticks = car._tended_s + 3 * 0.25
+        wait_for(lambda: car._tended_s > ticks)  # the supervision has seen it
+        next(tmp_path.glob("*/videos/C5")).joinpath("enough").touch()
+        starting.join()
+        assert refused
+        street.cameras[:] = ["C1"]
+        wait_for(lambda: any(camera.serial == "C1" and camera.state == "idle" for camera in car.status().cameras))
+        manifest, _ = car.start("photos", cameras=["C1"])
+        wait_for(lambda: [*car.recordings.folder(manifest.id).glob("photos.csv")])
+        car.stop()
 
 
 def test_without_a_camera_positions_alone_must_be_allowed(tmp_path: Path) -> None:
