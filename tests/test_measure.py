@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,15 @@ def test_bad_input_is_told_in_one_line(
         assert words in json.loads(printed.out)["error"]
         assert len(printed.err.splitlines()) == 1
         assert not (tmp_path / "report" / NAME).exists()
+
+
+@pytest.mark.parametrize("main", [delay.main, drift.main])
+def test_a_report_that_cannot_be_written_is_told_before_anything_is_measured(
+    main: Callable[[list[str]], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(["--output", str(tmp_path / "file")]) == 3
+    assert f"{tmp_path / 'file'} cannot be used (File exists)" in capsys.readouterr().err
 
 
 def test_usage_tells_a_leak_from_a_warm_up(tmp_path: Path) -> None:
