@@ -1,14 +1,15 @@
 """Buffers are as large as they were made, losses as many as were lost, and libraries do what their fifo allows."""
 
 import json
+import multiprocessing
 import os
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,10 +19,11 @@ import numpy as np
 import pytest
 
 from configs import Settings
-from measure import buffer
+from measure import buffer, stalls
 from measure.buffer import measure_buffers
 from measure.fifos import Pause, Piece, Read, Reader, by_pyav, judge, replay, said
 from measure.stalls import Hold, What, loss_of, positions_of
+from rig.errors import DeviceError
 from rig.footage.stream import StreamRecorder
 from rig.footage.tail import Line
 from rig.footage.transport import PTS_HZ
@@ -142,6 +144,47 @@ def check(folder: Path, seed: int) -> None:
 
 def test_buffers_and_losses_are_as_they_were_made(tmp_path: Path) -> None:
     check(tmp_path, 0)
+
+
+def unplug(sender: Sender) -> None:
+    sender.__exit__()
+
+
+def kill_recorder(_sender: Sender) -> None:
+    (recorder,) = multiprocessing.active_children()
+    recorder.kill()
+    recorder.join()
+
+
+@pytest.mark.parametrize(
+    ("befalls", "words"), [(unplug, "no picture has come"), (kill_recorder, "the recorder has ended by itself")]
+)
+def test_a_measurement_that_something_ends_is_no_buffer_that_kept_all(
+    befalls: Callable[[Sender], None], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(buffer, "FIRST_S", 1.0)
+    monkeypatch.setattr(stalls, "LONGEST_RECOVERY_S", 1.0)
+    with Sender() as sender:
+        opening = partial(open_port, sender.port, 200_000, 500_000)
+        with pytest.raises(DeviceError, match=words):
+            measure_buffers(opening, tmp_path, Settings(), {"program": 200_000}, say=lambda _: befalls(sender))
+    assert not multiprocessing.active_children()
+
+
+def test_a_camera_that_sends_nothing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buffer, "FIRST_S", 0.1)
+    opening = partial(open_port, Sender().port, 200_000, 500_000)
+    with pytest.raises(DeviceError, match="no pictures come"):
+        measure_buffers(opening, tmp_path, Settings(), {"program": 200_000})
+
+
+def refuse(_folder: Path, _settings: Settings) -> AbstractContextManager[Counted]:
+    raise DeviceError("the camera is busy", cure="end the server")
+
+
+def test_why_a_stream_cannot_be_had_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="the camera is busy"):
+        measure_buffers(refuse, tmp_path, Settings(), {})
 
 
 @pytest.mark.long
