@@ -239,6 +239,19 @@ def test_a_library_is_late_and_then_loses_what_its_fifo_cannot_keep(tmp_path: Pa
     assert "without a word" in str(said(found))
 
 
+def ends_at_once(_url: str) -> Iterator[float]:
+    os._exit(3)
+    yield 0.0
+
+
+def test_a_library_that_dies_costs_the_others_nothing_and_is_not_called_good() -> None:
+    film = [Piece(0.0, bytes(188))]
+    (read,), end_s = replay(film, [], [Reader("brittle", ends_at_once, "")])
+    assert (read.reader, len(read.picture_s)) == ("brittle", 0)
+    verdict = buffer._judge_library(judge(read, 1 / 30, end_s))
+    assert (str(verdict.text), verdict.good) == ("brittle: gave up, before it was held up", False)
+
+
 def read_of(picture_s: list[float], at_s: list[float], pauses: tuple[Pause, ...]) -> Read:
     return Read("library", np.array(picture_s), np.array(at_s), pauses)
 
