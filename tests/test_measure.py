@@ -132,6 +132,14 @@ def test_cameras_that_filmed_the_code_once_are_refused() -> None:
         compare(run, run)
 
 
+def test_cameras_that_never_filmed_the_code_at_the_same_time_are_refused() -> None:
+    drive = Drive(6, 0.0, 0.0, hours=0.2)
+    runs = [Run(str(places), drive.clock(places), int(drive.pts[0])) for places in ((0.1, 0.4), (0.6, 0.9))]
+    for pair in (runs, runs[::-1]):
+        with pytest.raises(NoCalibrationError, match="before"):
+            compare(*pair)
+
+
 @pytest.mark.parametrize(
     ("argv", "code", "words"),
     [
