@@ -567,7 +567,7 @@ class Car:
                 continue
             self._unsaved.remove((running, due_s))
             try:
-                running.save(state=FINISHED)
+                running.save(state=FETCHING if _on_cards(running.folder) else FINISHED)
                 self._fetches.add(running.id)
             except (EdencarError, OSError):
                 self._unsaved.append((running, now_s + SAVE_AGAIN_S))
