@@ -520,8 +520,10 @@ class Car:
     def _take_photos(self) -> None:
         """Have photos made of the streams of a recording in mode photos, as long as it runs."""
         running, trouble = self._running, ""
+        if running is None or running.mode != PHOTOS or self._phase != IDLE:  # its start may yet fail
+            return
         with self._members:
-            if running is None or running.mode != PHOTOS or running.stopped_ns is not None:
+            if running.stopped_ns is not None:
                 return
             if self._photographer is None:
                 every = running.every or f"{self._settings.photo_interval_s}s"
@@ -565,7 +567,7 @@ class Car:
                 continue
             self._unsaved.remove((running, due_s))
             try:
-                running.save(state=FINISHED)
+                running.save(state=FETCHING if _on_cards(running.folder) else FINISHED)
                 self._fetches.add(running.id)
             except (EdencarError, OSError):
                 self._unsaved.append((running, now_s + SAVE_AGAIN_S))

@@ -233,6 +233,9 @@ def _judge(found: Buffers, what: What) -> Verdict:
 
 def _judge_library(item: Fifo) -> Verdict:
     if item.lost_after_s is None or item.held_s is None:
+        if item.has_ended or item.missing:
+            text = "{reader}: {said}, before it was held up"
+            return Verdict(phrase(text, reader=item.reader, said=said(item)), good=False)
         text = "{reader}: nothing was lost, {late:.1f} s late at most"
         return Verdict(phrase(text, reader=item.reader, late=item.most_late_s), good=True)
     return Verdict(

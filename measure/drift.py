@@ -134,6 +134,11 @@ def compare(one: Run, other: Run) -> Drift:
             )
     begin = max(one.clock.anchors[0].utc_ns, other.clock.anchors[0].utc_ns)
     end = min(one.clock.anchors[-1].utc_ns, other.clock.anchors[-1].utc_ns)
+    if end <= begin:
+        raise NoCalibrationError(
+            f"{one.camera} had filmed its last code before {other.camera} filmed its first, or the reverse",
+            cure="show the code to all cameras at the start and at the end",
+        )
     skew_ns = other.first_utc_ns - one.first_utc_ns
     drifts = [clock_drift(run.clock) for run in (one, other)]
     return Drift(

@@ -5,11 +5,12 @@ import multiprocessing
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import cv2
@@ -167,7 +168,7 @@ def replay(
 ) -> tuple[list[Read], float]:
     """Send a film to all readers at once, at its pace, while each is held up for longer and longer.
 
-    What they saw, and when the last datagram went (CLOCK_MONOTONIC, seconds).
+    What they saw, nothing where a reader has died or hangs, and when the last datagram went (CLOCK_MONOTONIC, seconds).
     """
     context = multiprocessing.get_context("spawn")
     ports = [_free_port() for _ in readers]
@@ -181,18 +182,17 @@ def replay(
             process.start()
             theirs.close()
         for ours, _ in pipes:
-            if ours.poll(READY_S):
-                ours.recv()
+            _answer(ours, READY_S)
         time.sleep(MEET_S)
         _send(film, ports)
         end_s = time.monotonic()
-        found = []
         for ours, _ in pipes:
-            ours.send("enough")
-        for (ours, _), reader in zip(pipes, readers, strict=True):
-            if ours.poll(LATE_S + max(pauses_s, default=0.0)):
-                found.append(Read(reader.name, *ours.recv()))
-        return found, end_s
+            with suppress(OSError):  # it has died
+                ours.send("enough")
+        patience_s = LATE_S + max(pauses_s, default=0.0)
+        nothing = (np.zeros(0), np.zeros(0), ())
+        found = [_answer(ours, patience_s) or nothing for ours, _ in pipes]
+        return [Read(reader.name, *seen) for reader, seen in zip(readers, found, strict=True)], end_s
     finally:
         for process in processes:
             process.kill()
@@ -258,6 +258,14 @@ def _read(pipe: Connection, reader: Reader, port: int, pauses_s: tuple[float, ..
         pass  # as OpenCV, whose read then returns False: the recording just ends
     pipe.recv()
     pipe.send((np.array(pictures), np.array(at), tuple(pauses)))
+
+
+def _answer(pipe: Connection, seconds: float) -> Any:
+    """What a reader says within so long; None when it has died or hangs."""
+    try:
+        return pipe.recv() if pipe.poll(seconds) else None
+    except (EOFError, OSError):
+        return None
 
 
 def _send(film: Sequence[Piece], ports: Sequence[int]) -> None:

@@ -19,7 +19,7 @@ from configs import Settings
 from measure.report import Chart, Table, Verdict
 from measure.words import phrase
 from rig.charts import Series
-from rig.errors import DeviceError, UnreadableError, UsageError
+from rig.errors import ConflictError, DeviceError, UnreadableError, UsageError
 
 Float64 = npt.NDArray[np.float64]
 
@@ -32,7 +32,6 @@ POLL_S = 1.0
 SAMPLE_S = 10.0
 SHORTEST_HOURS, LONGEST_HOURS = 0.05, 24.0
 SHOW_AT = (0.0, 0.5, 1.0)  # shares of the time at which the cameras are shown something
-FETCHING_S = 600.0
 SAMPLE_COLUMNS = ("elapsed_s", "process", "pid", "memory_mb", "cpu_s", "descriptors")
 SAMPLES = "processes.csv"
 
@@ -86,16 +85,15 @@ class Server:
     def processes(self) -> list[psutil.Process]:
         """The server and its workers, when they run on this machine; else none."""
         port = urlsplit(self.url).port or 80
-        for process in psutil.process_iter():
-            try:
-                listens = any(
-                    c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in process.net_connections()
-                )
-                if listens:
-                    return [process, *process.children(recursive=True)]
-            except psutil.Error:
-                continue  # another user's, or gone
-        return []
+        try:
+            listening = (c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN)
+            pid = next((c.pid for c in listening if c.laddr[1:] == (port,)), None)
+            if pid is None:  # elsewhere, or another user's
+                return []
+            server = psutil.Process(pid)
+            return [server, *server.children(recursive=True)]
+        except psutil.Error:  # it has just ended
+            return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +106,20 @@ class Session:
     show: Show = CODE
 
     def record(self, output: Path, say: Say = tell) -> Path:
-        """Record; keep the samples of all processes in `output`; the folder of the recording on this machine."""
+        """Record; keep the samples of all processes in `output`; the folder of the recording on this machine.
+
+        Raises ConflictError while another recording runs, DeviceError, UnreadableError.
+        """
         output.mkdir(parents=True, exist_ok=True)
+        if running := self._running():
+            raise ConflictError(f"the server records {running} already", cure="stop that first")
         recording = self.server.call("POST", "/api/start", {"mode": "video", "name": output.name})["recording"]["id"]
-        say(f"recording {recording} for {self.seconds / 60:.0f} minutes")
         try:
-            self._watch(output / SAMPLES, say)
+            say(f"recording {recording} for {self.seconds / 60:.0f} minutes")
+            self._watch(recording, output / SAMPLES, say)
         finally:
-            self.server.call("POST", "/api/stop")
-        self._await_end(recording)
+            if self._running() == recording:
+                self.server.call("POST", "/api/stop")
         folder = self.recordings / str(recording)
         if not folder.is_dir():
             raise UnreadableError(
@@ -125,7 +128,11 @@ class Session:
             )
         return folder
 
-    def _watch(self, samples: Path, say: Say) -> None:
+    def _running(self) -> str | None:
+        recording = self.server.call("GET", "/api/status")["recording"]
+        return recording and str(recording["id"])
+
+    def _watch(self, recording: str, samples: Path, say: Say) -> None:
         began = time.monotonic()
         prompts = [share * max(0.0, self.seconds - self.show.seconds) for share in SHOW_AT]
         with samples.open("w", newline="", encoding="utf-8") as file:
@@ -140,7 +147,9 @@ class Session:
                     due += SAMPLE_S
                     table.writerows((round(elapsed, 1), *row) for row in self._sample())
                     file.flush()
-                    self.server.call("GET", "/api/status")  # whoever watches is part of the load
+                    if self._running() != recording:  # whoever watches is part of the load
+                        say(f"the recording was ended after {elapsed / 60:.1f} minutes, not by this measurement")
+                        return
                 time.sleep(POLL_S)
 
     def _sample(self) -> Iterator[tuple[str, int, float, float, int]]:
@@ -152,15 +161,6 @@ class Session:
                     yield _name(process), process.pid, round(memory, 2), times.user + times.system, process.num_fds()
             except psutil.Error:
                 continue  # it has just ended
-
-    def _await_end(self, recording: str) -> None:
-        deadline = time.monotonic() + FETCHING_S
-        while time.monotonic() < deadline:
-            state = self.server.call("GET", f"/api/recordings/{recording}")["recording"]["state"]
-            if state not in ("recording", "fetching"):
-                return
-            time.sleep(POLL_S)
-        raise DeviceError(f"the recording {recording} does not end", cure="look at the server's page")
 
 
 def _name(process: psutil.Process) -> str:

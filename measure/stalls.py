@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -127,12 +127,17 @@ class HeldRecorder:
             self._look()
 
     def hold(self, what: What, seconds: float) -> Hold:
-        """Hold up the whole program or its disk, and wait until the recording keeps pace again. Raises DeviceError."""
+        """Hold up the whole program or its disk, and wait until the recording keeps pace again.
+
+        Raises DeviceError, also when it does not: then the camera has ended, and what was lost is not the stall's.
+        """
         lost = self.lost()
         begin_ns, end_ns, in_hand_bytes = self._ask(what, seconds)
         deadline_ns = end_ns + round(LONGEST_RECOVERY_S * NS_PER_S)
-        while self._look() > KEPT_PACE_S and time.monotonic_ns() < deadline_ns:
-            pass
+        while self._look() > KEPT_PACE_S:
+            if time.monotonic_ns() > deadline_ns:
+                why = f"no picture has come for {LONGEST_RECOVERY_S:.0f} s after a stall"
+                raise DeviceError(why, cure="look at the camera and its cable")
         recovered_s = (time.monotonic_ns() - end_ns) / NS_PER_S
         self.watch(CALM_S)
         return Hold(what, begin_ns, end_ns, in_hand_bytes, self.lost() - lost, recovered_s)
@@ -152,18 +157,19 @@ class HeldRecorder:
         return float(np.diff(positions_of(self.lines))[whole].sum() * PTS_HZ / steps[whole].sum())
 
     def _ask(self, what: str, seconds: float) -> Any:
-        self._pipe.send((what, seconds))
+        with suppress(OSError):  # it has ended: told by what is awaited
+            self._pipe.send((what, seconds))
         return self._await(seconds + ANSWER_S)
 
     def _await(self, seconds: float) -> Any:
         deadline = time.monotonic() + seconds
         while not self._pipe.poll():
-            if time.monotonic() > deadline or not self._process.is_alive():
-                raise DeviceError("the recorder has ended or hangs", cure="look at the camera, try again")
+            if time.monotonic() > deadline:
+                raise DeviceError("the recorder hangs", cure="look at the camera, try again")
             self._look()
         try:
             answer = self._pipe.recv()
-        except EOFError as error:
+        except (EOFError, OSError) as error:
             raise DeviceError("the recorder has ended by itself", cure="try again with -v") from error
         if isinstance(answer, EdencarError):
             raise answer

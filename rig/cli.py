@@ -10,7 +10,8 @@ from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from configs import SettingError
-from rig.errors import EdencarError, UnreadableError, UsageError
+from rig.errors import EdencarError, NoSpaceError, UnreadableError, UsageError
+from rig.files import is_full
 
 EXIT_INTERRUPTED = 130
 
@@ -41,7 +42,9 @@ def run(
     except EdencarError as error:
         return _fail(parser.prog, options, str(error), error.exit_code)
     except Exception as error:
-        return _fail(parser.prog, options, f"defect: {type(error).__name__}: {error}", EdencarError.exit_code)
+        known = _of_disk(error) if isinstance(error, OSError) else None
+        told = known or EdencarError(f"defect: {type(error).__name__}: {error}")
+        return _fail(parser.prog, options, str(told), told.exit_code)
     print(json.dumps(_plain(result), default=str) if options.json else say(result))
     failed: Sequence[str] = getattr(result, "failed", ())
     if failed:
@@ -77,6 +80,17 @@ class Progress:
         if line != self._line:
             self._line = line
             print(line, end="", file=sys.stderr, flush=True)
+
+
+def _of_disk(error: OSError) -> EdencarError | None:
+    """What a user can mend: a full disk, or a file or folder that cannot be used; None for all else."""
+    if is_full(error):
+        return NoSpaceError("the disk is full", cure="make room")
+    if error.filename is None:
+        return None
+    return UnreadableError(
+        f"{error.filename} cannot be used ({error.strerror})", cure="name another, or see its rights"
+    )
 
 
 def _fail(program: str, options: argparse.Namespace, message: str, exit_code: int) -> int:

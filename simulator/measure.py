@@ -20,7 +20,9 @@ USUAL_PORT = 5000
 ASKED_CODE, ASKED_LAMP = "show the page /qrcode", "switch a lamp"  # what the command says when it wants one
 SHOWN_S = 8.0
 LONG_RUNS = ("delay", "drift")  # hours that are told from times alone
-USUAL_HOURS = 2.0
+WITHOUT_SERVER = ("fov", "buffer")  # they have the cameras for themselves
+USUAL_HOURS, SHORTEST_HOURS, LONGEST_HOURS = 2.0, 0.05, 24.0  # as those runs have them
+LOG = "measure-server.log"
 EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
 
 
@@ -48,27 +50,31 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code of the command; 1 when the car or the server does not start."""
     options = _parser().parse_args(argv)
-    options.keep.mkdir(parents=True, exist_ok=True)
-    recordings = options.keep.resolve()
+    verb = options.command[0] if options.command else ""
+    recordings: Path = options.keep.resolve()
     try:
+        recordings.mkdir(parents=True, exist_ok=True)
+        if options.speed:
+            return _hurry(options, verb, recordings)
+        if verb not in (*LONG_RUNS, *WITHOUT_SERVER):
+            return subprocess.call(_command(options.command), cwd=PROJECT)  # it says which there are
         with (
             tempfile.TemporaryDirectory(prefix="edencar-measure-") as scratch,
-            (recordings / "measure-server.log").open("w", encoding="utf-8") as log,
+            (recordings / LOG).open("w", encoding="utf-8") as log,
         ):
-            verb = options.command[0] if options.command else ""
-            if options.speed:
-                return _hurry(options, verb, recordings)
-            if verb in ("fov", "buffer"):
-                return _lend_cameras(options, Path(scratch), log)
-            return _drive(options, recordings, Path(scratch), log)
+            run = _lend_cameras if verb in WITHOUT_SERVER else _drive
+            return run(options, recordings, Path(scratch), log)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except DemoError as error:
-        print(f"measure: {error}", file=sys.stderr)
+        print(f"measure: {error}; the log is {recordings / LOG}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"measure: {recordings} cannot be written ({error.strerror}): name another --keep", file=sys.stderr)
         return 1
 
 
-def _lend_cameras(options: argparse.Namespace, scratch: Path, log: TextIO) -> int:
+def _lend_cameras(options: argparse.Namespace, _recordings: Path, scratch: Path, log: TextIO) -> int:
     """The command has the cameras for itself, without any server; for fov they see the chart."""
     distance = str(options.chart_m)
     sees_chart = options.command[0] == "fov"
@@ -96,8 +102,8 @@ def _hurry(options: argparse.Namespace, verb: str, recordings: Path) -> int:
     if verb not in LONG_RUNS:
         print(f"measure: --speed goes with {' and '.join(LONG_RUNS)} only", file=sys.stderr)
         return EXIT_USAGE
-    asked = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    asked.add_argument("--hours", type=float, default=USUAL_HOURS)
+    asked = argparse.ArgumentParser(prog=f"edencar measure {verb}", add_help=False, allow_abbrev=False)
+    asked.add_argument("--hours", type=_hours, default=USUAL_HOURS)
     asked.add_argument("--light", action="store_true")
     wanted, _ = asked.parse_known_args(options.command[1:])
     plan = CarPlan(
@@ -111,6 +117,13 @@ def _hurry(options: argparse.Namespace, verb: str, recordings: Path) -> int:
     took_s = time.monotonic() - began_s
     print(f"{wanted.hours:g} h written in {took_s:.0f} s: {folder}", file=sys.stderr)
     return subprocess.call(_command([*options.command, str(folder)]), cwd=PROJECT)
+
+
+def _hours(text: str) -> float:
+    with suppress(ValueError):
+        if SHORTEST_HOURS <= (hours := float(text)) <= LONGEST_HOURS:
+            return hours
+    raise argparse.ArgumentTypeError(f"{text} is not between {SHORTEST_HOURS:g} and {LONGEST_HOURS:g}")
 
 
 def _command(arguments: Sequence[str]) -> list[str]:

@@ -77,6 +77,9 @@ class Child:
         reader = threading.Thread(target=lambda: lines.append(pipe.readline()), daemon=True)
         reader.start()
         reader.join(timeout_s)
+        if lines == [b""]:  # it closes its pipe a moment before it has ended
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(STOP_S)
         if not lines or not lines[0]:
             self.check()
             raise DemoError(f"the {self.name} was not ready within {timeout_s:.0f} s")

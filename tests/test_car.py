@@ -30,12 +30,15 @@ PLENTY_BYTES = 1 << 40
 
 
 def run_camera(link: Link, address: str, _settings: Settings) -> None:
-    """A camera whose address says what it does: `C1`, `C2 refuses`, `C3 lost`, `C4 fetches`."""
+    """A camera whose address says what it does: `C1`, `C2 refuses`, `C3 lost`, `C4 fetches`, `C5 refuses late`,
+    `C6 fails to stop`, `C7 stops late`, `C8 keeps` what is on its card."""
     serial, _, behaviour = address.partition(" ")
     capture: list[StartCapture] = []
 
     def start(request: StartCapture) -> None:
-        if behaviour == "refuses":
+        if behaviour == "refuses late":
+            wait_for((request.folder / "enough").exists)
+        if behaviour.startswith("refuses"):
             raise DeviceError("the card is full", cure="change it")
         (request.folder / f"told-{os.getpid()}").touch()
         if request.mode == "camera":
@@ -44,7 +47,11 @@ def run_camera(link: Link, address: str, _settings: Settings) -> None:
 
     def stop(_request: StopCapture) -> tuple[str, ...]:
         files = [path.name for request in capture for path in request.folder.glob("told-*")]
-        if capture and behaviour != "fetches":
+        if behaviour == "fails to stop":
+            raise DeviceError("the camera is too hot", cure="let it cool")
+        if capture and behaviour == "stops late":
+            wait_for((capture[0].folder / "enough").exists)
+        if capture and behaviour not in ("fetches", "keeps"):
             (capture[0].folder / LEDGER).unlink(missing_ok=True)
         capture.clear()
         return tuple(files)
@@ -195,6 +202,31 @@ def test_start_is_refused_for_a_reason(tmp_path: Path) -> None:
         assert codes(status) == {"camera_not_recording"}
 
 
+def test_photos_are_made_of_the_recording_that_runs_not_of_one_that_did_not_start(tmp_path: Path) -> None:
+    with a_car(tmp_path, "C5 refuses late", receiver_port="nothing") as (car, street):
+        refused: list[DeviceError] = []
+
+        def start() -> None:
+            try:
+                car.start("photos")
+            except DeviceError as error:
+                refused.append(error)
+
+        starting = threading.Thread(target=start)
+        starting.start()
+        wait_for(lambda: [*tmp_path.glob("*/videos/C5")])
+        ticks = car._tended_s + 3 * 0.25
+        wait_for(lambda: car._tended_s > ticks)  # the supervision has seen it
+        next(tmp_path.glob("*/videos/C5")).joinpath("enough").touch()
+        starting.join()
+        assert refused
+        street.cameras[:] = ["C1"]
+        wait_for(lambda: any(camera.serial == "C1" and camera.state == "idle" for camera in car.status().cameras))
+        manifest, _ = car.start("photos", cameras=["C1"])
+        wait_for(lambda: [*car.recordings.folder(manifest.id).glob("photos.csv")])
+        car.stop()
+
+
 def test_without_a_camera_positions_alone_must_be_allowed(tmp_path: Path) -> None:
     with a_car(tmp_path, "C3 lost") as (car, _):
         with pytest.raises(DeviceNotFoundError, match="no camera"):
@@ -231,12 +263,13 @@ def test_the_crew_is_warned_from_thirty_minutes_on(minutes: float, level: str | 
     assert [(problem.code, problem.level) for problem in problems] == ([("little_room", level)] if level else [])
 
 
+def fail(*_arguments: object, **_options: object) -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
 def test_a_disk_that_fails_ends_the_recording_which_is_closed_once_it_can_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_arguments: object, **_options: object) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
     monkeypatch.setattr("car.SAVE_AGAIN_S", 0.1)
     with a_car(tmp_path, "C1") as (car, _):
         manifest, _ = car.start()
@@ -250,6 +283,73 @@ def test_a_disk_that_fails_ends_the_recording_which_is_closed_once_it_can_be(
         wait_for(lambda: car.recordings.get(manifest.id).state == FINISHED)
         assert any("cannot be written" in warning for warning in car.recordings.get(manifest.id).warnings)
         assert car.start()[1]
+
+
+def test_files_on_a_card_are_awaited_also_when_the_disk_failed_at_the_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("car.SAVE_AGAIN_S", 0.1)
+    with a_car(tmp_path, "C8 keeps", stop_wait_s=0.0) as (car, _):
+        manifest, _ = car.start("camera")
+        with monkeypatch.context() as broken:
+            broken.setattr("rig.recordings.write_atomically", fail)
+            with pytest.raises(OSError, match="Input/output"):
+                car.stop()
+        wait_for(lambda: car.recordings.get(manifest.id).state != RECORDING)
+        assert car.recordings.get(manifest.id).state == FETCHING
+
+
+def test_a_server_whose_disk_fails_ends_all_the_same(tmp_path: Path) -> None:
+    with a_car(tmp_path, "C1") as (car, _):
+        manifest, _ = car.start()
+        pid = pid_of(told(car, manifest.id, "C1")[0])
+        with pytest.MonkeyPatch.context() as broken:
+            broken.setattr("rig.recordings.write_atomically", fail)
+            car.close()
+        assert not Path(f"/proc/{pid}").exists()
+    with a_car(tmp_path) as (again, _):
+        wait_for(lambda: again.recordings.get(manifest.id).state == INTERRUPTED)
+
+
+def test_a_camera_that_fails_to_stop_is_named_in_the_recording(tmp_path: Path) -> None:
+    with a_car(tmp_path, "C1", "C6 fails to stop") as (car, _):
+        car.start()
+        stopped = car.stop()
+        assert stopped is not None
+        assert stopped.state == FINISHED
+        (warning,) = stopped.warnings
+        assert warning.endswith("camera C6 did not stop in order: the camera is too hot: let it cool")
+
+
+def test_while_a_recording_is_stopped_no_other_starts(tmp_path: Path) -> None:
+    with a_car(tmp_path, "C7 stops late") as (car, _):
+        manifest, _ = car.start()
+        stopped: list[object] = []
+        stopping = threading.Thread(target=lambda: stopped.append(car.stop()))
+        stopping.start()
+        wait_for(lambda: car.status().state == "stopping")
+        with pytest.raises(ConflictError, match="being stopped"):
+            car.start()
+        with pytest.raises(ConflictError, match="the car is stopping"):
+            car.calibrate(1.0)
+        (car.recordings.folder(manifest.id) / "videos" / "C7" / "enough").touch()
+        assert car.stop() is None  # after the first
+        stopping.join()
+        assert car.recordings.get(manifest.id).state == FINISHED
+        assert len(stopped) == 1
+
+
+def test_a_photographer_that_dies_at_the_end_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rig.live.photographer.RESTART_S", 1e9)
+    with a_car(tmp_path, "C1") as (car, _):
+        car.start("photos")
+        wait_for(lambda: car._photographer)
+        photographer: Any = car._photographer
+        os.kill(photographer._worker.pid, signal.SIGKILL)
+        stopped = car.stop()
+        assert stopped is not None
+        assert stopped.state == FINISHED
+        assert any("not all photos were made" in warning for warning in stopped.warnings)
 
 
 def test_a_server_that_ends_starts_nothing(tmp_path: Path) -> None:

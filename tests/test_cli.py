@@ -1,6 +1,7 @@
 """What all commands share: exit codes of what went wrong, one line for it, results as words or JSON, progress."""
 
 import argparse
+import errno
 import json
 import sys
 from collections.abc import Callable
@@ -49,6 +50,13 @@ def test_a_result_is_told_in_words_or_as_one_json_object(capsys: pytest.CaptureF
         (KeyboardInterrupt(), 130, "make: interrupted"),
         (SettingError("setting port is 'x'"), 2, "make: setting port is 'x'"),
         (NoSpaceError("the disk is full", cure="delete\nsomething"), 8, "make: the disk is full: delete something"),
+        (OSError(errno.ENOSPC, "No space left on device"), 8, "make: the disk is full: make room"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/root/out"),
+            3,
+            "make: /root/out cannot be used (Permission denied): name another, or see its rights",
+        ),
+        (ConnectionError("reset"), 1, "make: defect: ConnectionError: reset"),
         (ZeroDivisionError("by zero"), 1, "make: defect: ZeroDivisionError: by zero"),
     ],
 )

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,14 @@ def test_cameras_that_filmed_the_code_once_are_refused() -> None:
         compare(run, run)
 
 
+def test_cameras_that_never_filmed_the_code_at_the_same_time_are_refused() -> None:
+    drive = Drive(6, 0.0, 0.0, hours=0.2)
+    runs = [Run(str(places), drive.clock(places), int(drive.pts[0])) for places in ((0.1, 0.4), (0.6, 0.9))]
+    for pair in (runs, runs[::-1]):
+        with pytest.raises(NoCalibrationError, match="before"):
+            compare(*pair)
+
+
 @pytest.mark.parametrize(
     ("argv", "code", "words"),
     [
@@ -148,6 +157,15 @@ def test_bad_input_is_told_in_one_line(
         assert words in json.loads(printed.out)["error"]
         assert len(printed.err.splitlines()) == 1
         assert not (tmp_path / "report" / NAME).exists()
+
+
+@pytest.mark.parametrize("main", [delay.main, drift.main])
+def test_a_report_that_cannot_be_written_is_told_before_anything_is_measured(
+    main: Callable[[list[str]], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(["--output", str(tmp_path / "file")]) == 3
+    assert f"{tmp_path / 'file'} cannot be used (File exists)" in capsys.readouterr().err
 
 
 def test_usage_tells_a_leak_from_a_warm_up(tmp_path: Path) -> None:

@@ -1,14 +1,15 @@
 """Buffers are as large as they were made, losses as many as were lost, and libraries do what their fifo allows."""
 
 import json
+import multiprocessing
 import os
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,10 +19,11 @@ import numpy as np
 import pytest
 
 from configs import Settings
-from measure import buffer
+from measure import buffer, stalls
 from measure.buffer import measure_buffers
 from measure.fifos import Pause, Piece, Read, Reader, by_pyav, judge, replay, said
 from measure.stalls import Hold, What, loss_of, positions_of
+from rig.errors import DeviceError
 from rig.footage.stream import StreamRecorder
 from rig.footage.tail import Line
 from rig.footage.transport import PTS_HZ
@@ -144,6 +146,47 @@ def test_buffers_and_losses_are_as_they_were_made(tmp_path: Path) -> None:
     check(tmp_path, 0)
 
 
+def unplug(sender: Sender) -> None:
+    sender.__exit__()
+
+
+def kill_recorder(_sender: Sender) -> None:
+    (recorder,) = multiprocessing.active_children()
+    recorder.kill()
+    recorder.join()
+
+
+@pytest.mark.parametrize(
+    ("befalls", "words"), [(unplug, "no picture has come"), (kill_recorder, "the recorder has ended by itself")]
+)
+def test_a_measurement_that_something_ends_is_no_buffer_that_kept_all(
+    befalls: Callable[[Sender], None], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(buffer, "FIRST_S", 1.0)
+    monkeypatch.setattr(stalls, "LONGEST_RECOVERY_S", 1.0)
+    with Sender() as sender:
+        opening = partial(open_port, sender.port, 200_000, 500_000)
+        with pytest.raises(DeviceError, match=words):
+            measure_buffers(opening, tmp_path, Settings(), {"program": 200_000}, say=lambda _: befalls(sender))
+    assert not multiprocessing.active_children()
+
+
+def test_a_camera_that_sends_nothing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buffer, "FIRST_S", 0.1)
+    opening = partial(open_port, Sender().port, 200_000, 500_000)
+    with pytest.raises(DeviceError, match="no pictures come"):
+        measure_buffers(opening, tmp_path, Settings(), {"program": 200_000})
+
+
+def refuse(_folder: Path, _settings: Settings) -> AbstractContextManager[Counted]:
+    raise DeviceError("the camera is busy", cure="end the server")
+
+
+def test_why_a_stream_cannot_be_had_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="the camera is busy"):
+        measure_buffers(refuse, tmp_path, Settings(), {})
+
+
 @pytest.mark.long
 def test_buffers_and_losses_are_as_they_were_made_in_20_of_20_runs(tmp_path: Path) -> None:
     for seed in range(1, 21):
@@ -194,6 +237,19 @@ def test_a_library_is_late_and_then_loses_what_its_fifo_cannot_keep(tmp_path: Pa
     assert found.most_late_s > 1.5 * holds_s
     assert not found.has_ended
     assert "without a word" in str(said(found))
+
+
+def ends_at_once(_url: str) -> Iterator[float]:
+    os._exit(3)
+    yield 0.0
+
+
+def test_a_library_that_dies_costs_the_others_nothing_and_is_not_called_good() -> None:
+    film = [Piece(0.0, bytes(188))]
+    (read,), end_s = replay(film, [], [Reader("brittle", ends_at_once, "")])
+    assert (read.reader, len(read.picture_s)) == ("brittle", 0)
+    verdict = buffer._judge_library(judge(read, 1 / 30, end_s))
+    assert (str(verdict.text), verdict.good) == ("brittle: gave up, before it was held up", False)
 
 
 def read_of(picture_s: list[float], at_s: list[float], pauses: tuple[Pause, ...]) -> Read:

@@ -155,6 +155,41 @@ def test_what_is_not_told_from_times_cannot_be_hurried(
     assert "--speed goes with delay and drift only" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("hours", ["0", "-1", "nan", "1000", "long"])
+def test_hours_that_cannot_be_are_refused_before_they_are_written(
+    hours: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        measure.main(["--speed", "--keep", str(tmp_path), "delay", "--hours", hours])
+    assert refused.value.code == 2
+    assert f"argument --hours: {hours} is not between 0.05 and 24" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert measure.main(["--keep", str(tmp_path / "file"), "delay"]) == 1
+    assert capsys.readouterr().err == (
+        f"measure: {tmp_path / 'file'} cannot be written (File exists): name another --keep\n"
+    )
+
+
+def test_an_unknown_measurement_is_told_without_starting_a_car(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert measure.main(["--keep", str(tmp_path), "delya"]) == 2
+    assert "usage: edencar measure VERB" in capfd.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_car_that_does_not_start_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert measure.main(["--cameras", "7", "--keep", str(tmp_path), "drift"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"measure: the simulated car ended by itself with exit code 2; the log is {tmp_path / measure.LOG}"
+    )
+    assert "invalid choice: 7" in (tmp_path / measure.LOG).read_text()
+
+
 def test_the_command_hurries(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "simulator", "measure", "--speed", "--cameras", "1", "--anti-flicker", "50"]
     command += ["--latency-growth-ms-per-h", "40", "--keep", str(tmp_path), "delay", "--hours", "0.5"]

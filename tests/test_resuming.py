@@ -65,7 +65,19 @@ def test_one_of_yesterday_does_not(tmp_path: Path) -> None:
         assert car.recordings.get(left).state == INTERRUPTED
 
 
-def test_a_stop_meanwhile_has_the_last_word(tmp_path: Path) -> None:
+def test_one_that_has_no_room_does_not_and_the_crew_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resuming, "RESUME_CLOCK_S", LONG_S)
+    left = left_behind(tmp_path, 1.0)
+    with a_car(tmp_path, "C1", receiver_port="nothing", resume_within_s=LONG_S) as (car, _):
+        monkeypatch.setattr("rig.drive.room.free_bytes", lambda _path: 0)
+        monkeypatch.setattr(resuming, "RESUME_CLOCK_S", 0.0)
+        wait_for(lambda: car._left_open.manifest is None)
+        assert [manifest.id for manifest in car.recordings.list()] == [left]
+        assert codes(car.status()) >= {"interrupted"}
+
+
+def test_a_stop_meanwhile_has_the_last_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resuming, "RESUME_CLOCK_S", LONG_S)
     left_behind(tmp_path, 1.0)
     with a_car(tmp_path, "C1", receiver_port="nothing", resume_within_s=LONG_S) as (car, _):
         assert car._left_open.manifest is not None  # it still waits for the receiver's time

@@ -4,6 +4,7 @@ import http.client
 import io
 import json
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -399,6 +400,25 @@ def test_an_upload_without_contents_or_room_leaves_nothing(
     assert told["detail"] == "the file is empty"
     monkeypatch.setattr("rig.http.uploads.free_bytes", lambda _path: 0)
     problem(client.post(where, data={"positions": (io.BytesIO(b"$GPGGA"), "a.nmea")}), 507)
+    assert not [*(store.folder(recording) / "positions").glob("uploads/*")]
+
+
+def test_files_sent_under_one_name_are_all_taken(client: FlaskClient, recording: str) -> None:
+    """As by `curl -F positions=@a.nmea -F positions=@b.gpx`."""
+    files = [(io.BytesIO(b"$GPGGA"), "a.nmea"), (io.BytesIO(b"<gpx/>"), "b.gpx")]
+    job = wait_for_job(client, client.post(f"/api/recordings/{recording}/geotag", data={"positions": files}))
+    assert [Path(path).suffix for path in job["result"]["positions"]] == [".nmea", ".gpx"]
+
+
+def test_an_upload_that_fills_the_disk_leaves_nothing(client: FlaskClient, recording: str, store: Recordings) -> None:
+    files = [(io.BytesIO(b"$GPGGA"), "a.nmea"), (io.BytesIO(bytes(5000)), "b.nmea")]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        response = client.post(f"/api/recordings/{recording}/geotag", data={"positions": files})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert problem(response, 507)["detail"] == "the disk is full"
     assert not [*(store.folder(recording) / "positions").glob("uploads/*")]
 
 

@@ -1,6 +1,7 @@
 """Workers are real processes: asked, heard, stopped, killed, and never left behind."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -279,6 +280,24 @@ def test_one_that_refuses_is_told_again(kept: Kept, tmp_path: Path, monkeypatch:
     kept.expect(StartCapture(tmp_path, "video"))
     wait_for(lambda: kept.told)
     assert kept.trouble == ""
+
+
+def test_a_worker_for_which_there_was_no_room_comes_later(notes: list[str]) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    os.close(free := os.dup(0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))  # no more files, so no pipe to a process
+    try:
+        kept = Kept(Worker("camera C1", answer), notes.append)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert kept.status is None
+
+    def tend() -> bool:
+        kept.tend()
+        return kept.status is not None
+
+    wait_for(tend)
+    kept.close()
 
 
 def test_the_pauses_grow_while_it_keeps_dying(notes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,6 @@
 """Files that a request brings, into a recording."""
 
 import secrets
-from collections.abc import Sequence
 from pathlib import Path
 
 from flask import request
@@ -19,9 +18,10 @@ UPLOADS = "positions/uploads"
 def save_uploads(recording: Path, reserve_bytes: int, utc_ns: int) -> list[Path]:
     """Store the files of a multipart body below a recording, under names of our own; their paths.
 
-    Raises UsageError, UnreadableError for an empty file, NoSpaceError when less than `reserve_bytes` would be left.
+    Raises UsageError, UnreadableError for an empty file, NoSpaceError when less than `reserve_bytes` would be left, or
+    OSError; what was stored by then is removed again.
     """
-    uploads = [upload for upload in request.files.values() if upload.filename]
+    uploads = [upload for _, upload in request.files.items(multi=True) if upload.filename]  # curl names them alike
     if not uploads:
         raise UsageError("no file was sent", cure="send it as multipart/form-data, e.g. curl -F positions=@log.nmea")
     suffixes = [Path(upload.filename or "").suffix.lower() for upload in uploads]
@@ -34,14 +34,13 @@ def save_uploads(recording: Path, reserve_bytes: int, utc_ns: int) -> list[Path]
     folder.mkdir(parents=True, exist_ok=True)
     stamp = iso_utc(utc_ns).replace(":", "").replace("-", "")
     paths = [folder / f"{stamp}-{secrets.token_hex(3)}{suffix}" for suffix in suffixes]
-    for upload, path in zip(uploads, paths, strict=True):
-        upload.save(path)
-    _refuse_empty(paths)
-    return paths
-
-
-def _refuse_empty(paths: Sequence[Path]) -> None:
-    if any(path.stat().st_size == 0 for path in paths):
+    try:
+        for upload, path in zip(uploads, paths, strict=True):
+            upload.save(path)
+            if path.stat().st_size == 0:
+                raise UnreadableError("the file is empty", cure="send one with positions")
+    except (OSError, UnreadableError):
         for path in paths:
-            path.unlink()
-        raise UnreadableError("the file is empty", cure="send one with positions")
+            path.unlink(missing_ok=True)
+        raise
+    return paths

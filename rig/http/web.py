@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import Forbidden, HTTPException
 
-from rig.errors import EdencarError, UsageError
+from rig.errors import EdencarError, NoSpaceError, UsageError
+from rig.files import is_full
 from rig.http.access import READING
 
 PROBLEM_TYPE = "application/problem+json"
@@ -226,6 +227,8 @@ def _tell_http_error(error: HTTPException) -> Response:
 
 def _tell_disk_error(error: OSError) -> Response:
     log.exception("%s %s", request.method, request.path)
+    if is_full(error):
+        return _tell_error(NoSpaceError("the disk is full", cure="delete recordings"))
     return problem(503, "Disk failed", error.strerror or "the disk cannot be used", "look at the disk and its cable")
 
 
