@@ -7,15 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from rig.arrays import Float64, Int64, Mask
 from rig.clock import DAY_NS, NS_PER_MS, NS_PER_S, iso_utc
 from rig.errors import UnreadableError
 from rig.gnss.fix import Fix
 from rig.gnss.gpmftree import Stream, items, number, read_box, read_payloads, samples, text_of
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 NO_GPMF = "the file came from a camera's card? streams and copies carry none"
 
@@ -35,9 +32,9 @@ OUTLIER_MADS, OUTLIER_FLOOR_NS = 5.0, 20 * NS_PER_MS
 class Series:
     """The samples of one sensor, with their PTS in the file; `payload` tells which packet each came in."""
 
-    pts_ns: Integers
-    values: Floats
-    payload: Integers
+    pts_ns: Int64
+    values: Float64
+    payload: Int64
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +58,7 @@ class ClockLine:
     scatter_ns: int
     pairs: int
 
-    def utc_of(self, pts_ns: Integers) -> Integers:
+    def utc_of(self, pts_ns: Int64) -> Int64:
         """UTC in ns since 1970 of instants of the file's time line."""
         drift = np.rint((pts_ns - self.pts_ns) * (self.rate_ppm * 1e-6)).astype(np.int64)
         return np.asarray(pts_ns - self.pts_ns + self.utc_ns + drift, dtype=np.int64)
@@ -191,7 +188,7 @@ def _stamp_ns(stream: Stream) -> int | None:
     return None if stamp_us is None else int(stamp_us) * 1000
 
 
-def _spread(begins_ns: Integers, counts: Integers, follows: npt.NDArray[np.bool_], last_ns: int) -> Integers:
+def _spread(begins_ns: Int64, counts: Int64, follows: Mask, last_ns: int) -> Int64:
     """PTS of samples that lie evenly between the first of their payload and the first of the next.
 
     Where no payload `follows` at once, they lie as close as they usually do; those of a single one take `last_ns`.
@@ -217,17 +214,17 @@ def _gpsu_ns(stream: Stream) -> int | None:
         return None
 
 
-def _has_date(values: Floats) -> npt.NDArray[np.bool_]:
+def _has_date(values: Float64) -> Mask:
     days, seconds = values[:, 5], values[:, 6]
     return (days >= 0) & (days <= MOST_DAYS) & (seconds >= 0) & (seconds <= MOST_SECONDS)
 
 
-def _gps9_ns(values: Floats) -> Integers:
+def _gps9_ns(values: Float64) -> Int64:
     days, milliseconds = values[:, 5].astype(np.int64), np.rint(values[:, 6] * 1000).astype(np.int64)
     return np.asarray(GPS9_EPOCH_NS + days * DAY_NS + milliseconds * NS_PER_MS, dtype=np.int64)
 
 
-def _fix(row: Floats, utc_ns: int | None, locked: bool, dop: float | None, is_sea_level: bool, source: str) -> Fix:
+def _fix(row: Float64, utc_ns: int | None, locked: bool, dop: float | None, is_sea_level: bool, source: str) -> Fix:
     """A sample as an epoch. The one DOP that GPMF has stands for the horizontal one, which is never larger."""
     latitude, longitude, altitude_m, speed_mps = (float(value) for value in row[:4])
     utc = None if utc_ns is None else iso_utc(utc_ns)

@@ -4,17 +4,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
+from rig.arrays import Int64, Luma, Mask
 from rig.clock import NS_PER_S
 from rig.footage import video
 from rig.footage.video import Clip, Video
 from rig.timing import vernier
 from rig.timing.interval import Observation
-from rig.timing.qrtime import CodeReader, Corners, Luma, Reading, crop_around
+from rig.timing.qrtime import CodeReader, Corners, Reading, crop_around
 from rig.timing.vernier import Sighting
 
-Int64 = npt.NDArray[np.int64]
 Window = tuple[int, int]  # from and until, on the video's clock in ns
 
 SEARCH_EVERY = 3  # frames, until a code is found; at 25 fps and 60 Hz each 5th is in the same phase, perhaps mixed
@@ -67,7 +66,7 @@ def _key_frames(clip: Clip) -> list[int]:
     return [int(number) for number in numbers[first]]
 
 
-def _inside(clock_ns: Int64, windows: Iterable[Window]) -> npt.NDArray[np.bool_]:
+def _inside(clock_ns: Int64, windows: Iterable[Window]) -> Mask:
     inside = np.zeros(len(clock_ns), dtype=np.bool_)
     for begin, end in windows:
         inside |= (clock_ns >= begin) & (clock_ns <= end)

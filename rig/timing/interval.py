@@ -5,14 +5,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
+from rig.arrays import Float64, Int64
 from rig.clock import NS_PER_MS, NS_PER_S
 from rig.timing.codelog import CodeLog, holder
 from rig.timing.qrtime import TimeCode
-
-Int64 = npt.NDArray[np.int64]
-Float64 = npt.NDArray[np.float64]
 
 MIN_READINGS = 3  # below this one wrong reading cannot be told from a right one
 

@@ -8,13 +8,13 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from configs import Settings
+from rig.arrays import Float32, Float64, Int64, Luma, Numbers
 from rig.clock import NS_PER_MS, NS_PER_S
 from rig.errors import NoCalibrationError, UnreadableError
 from rig.footage import video
@@ -25,10 +25,6 @@ from rig.timing.codefilm import CodeFilm
 from rig.timing.codelog import CodeLog, holder
 from rig.timing.led import LedLog
 from rig.timing.timeline import Terms
-
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
-Int64 = npt.NDArray[np.int64]
 
 LONGEST_FILM_NS = 60 * NS_PER_S  # what is looked at; the blinking lasts 10 s
 BLOCK_ROWS = 135  # of a picture: 8 pixels each at 1080 rows; where the LED is looked for
@@ -241,7 +237,7 @@ def _each_picture(item: Video, window: tuple[int, int]) -> Iterator[tuple[int, F
             yield int(clock_ns[number]), block_light(video.luma(picture))
 
 
-def block_light(luma: video.Luma) -> Float32:
+def block_light(luma: Luma) -> Float32:
     """Mean linear light of the blocks of one picture, BLOCK_ROWS from top to bottom."""
     rows, columns = luma.shape
     size = round(columns * BLOCK_ROWS / rows), BLOCK_ROWS
@@ -287,13 +283,13 @@ class _Trend:
         time = np.linspace(-1, 1, 3) if len(pts_ns) < 2 else 2 * (pts_ns - pts_ns[0]) / (pts_ns[-1] - pts_ns[0]) - 1
         self._basis = np.linalg.qr(np.stack([time**power for power in range(3)], axis=1))[0]
 
-    def removed(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def removed(self, values: Numbers) -> Numbers:
         """The values (any axes, the last one pictures) without a parabola in time."""
         basis = self._basis.astype(values.dtype)
         return np.asarray(values - (values @ basis) @ basis.T)
 
 
-def _share_lit(edges: LedLog, pts_ns: Int64, offset_ns: npt.NDArray[Any], exposure_ns: float | Float64) -> Float64:
+def _share_lit(edges: LedLog, pts_ns: Int64, offset_ns: Numbers, exposure_ns: float | Float64) -> Float64:
     """Part of the pictures' exposures in which the LED was lit; `offset_ns` and the exposure broadcast with them."""
     base = edges.edges[0][0]
     times = np.array([utc_ns - base for utc_ns, _ in edges.edges], dtype=np.float64)

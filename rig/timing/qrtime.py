@@ -13,12 +13,11 @@ from typing import Any, cast
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import zxingcpp
 
+from rig.arrays import Luma
 from rig.clock import NS_PER_MS, parse_utc
 
-Luma = npt.NDArray[np.uint8]
 Corners = tuple[tuple[float, float], ...]
 
 TICK_NS = 100_000  # of our form: 0.1 ms

@@ -13,16 +13,12 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import segno
 
+from rig.arrays import Float32, Float64, Luma, Mask, Uint8
 from rig.clock import NS_PER_MS
 from rig.timing.codelog import CodeLog
-from rig.timing.qrtime import TICK_NS, Corners, Luma, TimeCode, encode
-
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
-Bits = npt.NDArray[np.uint8]
+from rig.timing.qrtime import TICK_NS, Corners, TimeCode, encode
 
 MODULES = 21
 PIXELS_PER_MODULE = 5
@@ -90,7 +86,7 @@ def sample(luma: Luma, corners: Corners) -> Sample | None:
 _LIGHT = (np.clip((np.arange(256) - BLACK) / (WHITE - BLACK), 0, None) ** GAMMA).astype(np.float32)
 
 
-def modules(payloads: Sequence[str], mask: int) -> Bits:
+def modules(payloads: Sequence[str], mask: int) -> Uint8:
     """The 21 x 21 modules (1 is dark) of version 1, level H codes of 17 digits, for each of the payloads.
 
     Every module is the exclusive or of some bits of the digits, as Reed-Solomon code and mask are linear: so the codes
@@ -103,7 +99,7 @@ def modules(payloads: Sequence[str], mask: int) -> Bits:
 
 
 @lru_cache(maxsize=8)
-def _basis(mask: int) -> tuple[Bits, Bits]:
+def _basis(mask: int) -> tuple[Uint8, Uint8]:
     plain = _draw("0" * DIGITS, mask)
     ways = []
     for group, bits in enumerate(GROUP_BITS):
@@ -114,7 +110,7 @@ def _basis(mask: int) -> tuple[Bits, Bits]:
     return plain, np.array(ways)
 
 
-def _draw(payload: str, mask: int) -> Bits:
+def _draw(payload: str, mask: int) -> Uint8:
     code = segno.make_qr(payload, error="h", version=1, mode="numeric", mask=mask, boost_error=False)
     return np.array(code.matrix, dtype=np.uint8).ravel()
 
@@ -281,7 +277,7 @@ def _shares(film: _Film, found: Float64) -> Float32:
     return np.asarray(_change(film, float(found[0]), float(found[1]), np.zeros(1))[:, :, 0])
 
 
-def _is_mixed(share: Float32) -> npt.NDArray[np.bool_]:
+def _is_mixed(share: Float32) -> Mask:
     return np.asarray(np.minimum(share, 1 - share) > MIXED_SHARE, dtype=np.bool_)
 
 
@@ -342,7 +338,7 @@ def _refined(film: _Film, found: Float64) -> Float64:
     return found
 
 
-def _spread_ns(film: _Film, found: Float64, mixed: npt.NDArray[np.bool_]) -> float:
+def _spread_ns(film: _Film, found: Float64, mixed: Mask) -> float:
     """99 % of how far the offset may be off, from how much single mixed pictures disagree about all that was fitted.
 
     Where camera and screen are in step all pictures hold the same share: then offset and exposure are not told apart.
