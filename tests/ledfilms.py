@@ -16,7 +16,7 @@ from rig.timing.interval import Observation
 from rig.timing.led import LedLog
 from rig.timing.ledfilm import Latency
 from rig.timing.qrtime import decode
-from rig.timing.vernier import Sample, Sighting
+from rig.timing.vernier import Sighting
 from simulator.film import Film
 from simulator.led import Led
 from simulator.phone import MASK, MODULES, Phone
@@ -151,7 +151,7 @@ def _look(scene: Scene, film: CodeFilm, at: tuple[int, int, float], begin: Doubl
     code = decode(lit[newest].payload) if is_read else None
     if code is not None:
         film.observations.append(Observation(pts, code, row))
-    film.sightings.append(Sighting(pts, code, MASK, Sample(light.astype(np.float32), row)))
+    film.sightings.append(Sighting(pts, code, MASK, light.astype(np.float32), row))
 
 
 def write_film(

@@ -211,7 +211,7 @@ def _code_clock(
     """The camera's clock in a row of the picture, as if the display had no latency."""
     # The clock is that of the middle row: rows count from the LED's, as only the difference of the two matters.
     observations = [replace(o, row=o.row - row + 0.5) for o in codes.observations]
-    sightings = [replace(s, sample=replace(s.sample, row=s.sample.row - row + 0.5)) for s in codes.sightings]
+    sightings = [replace(s, row=s.row - row + 0.5) for s in codes.sightings]
     page = _page(codes, logs)
     bound_ns = page.offset_bound_ns if page else 0
     terms = Terms.of(settings, (0.0, 0.0), clock_error_ns=edges.clock_error_ns, page_bound_ns=bound_ns)

@@ -53,6 +53,12 @@ class Reading:
     mask: int | None = None  # of a version 1, level H code of our form: with its digits it tells all its modules
     screen: int = 0  # number of the code among those that were followed
 
+    @property
+    def centre(self) -> tuple[float, float]:
+        """The code's middle as x, y in pixels."""
+        x, y = np.mean(self.corners, axis=0)
+        return float(x), float(y)
+
 
 def encode(utc_ns: int, sequence: int) -> str:
     """The 17 digits for an instant and the number of the refresh that shows it."""
@@ -116,9 +122,10 @@ class CodeReader:
         return replace(reading, screen=self._screens)
 
     def _is_followed(self, reading: Reading) -> bool:
-        x, y = np.mean(reading.corners, axis=0)
         boxes = [np.array(track.corners) for track in self._tracks]
-        return any((box.min(axis=0) < (x, y)).all() and (box.max(axis=0) > (x, y)).all() for box in boxes)
+        return any(
+            (box.min(axis=0) < reading.centre).all() and (box.max(axis=0) > reading.centre).all() for box in boxes
+        )
 
     def _search(self, luma: Luma) -> list[Reading]:
         if luma.shape[0] >= MIN_FULL_SEARCH_ROWS:

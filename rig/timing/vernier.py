@@ -40,21 +40,14 @@ FLOOR_NS = 300_000  # what a box-shaped exposure leaves out: 0.15 ms in rendered
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """How bright the 21 x 21 modules of a code were in one picture: linear light, arbitrary scale."""
-
-    light: Float32
-    row: float  # of the code's centre, 0 top and 1 bottom of the picture
-
-
-@dataclass(frozen=True, slots=True)
 class Sighting:
     """A picture of a code: what its modules looked like, and what was read in it; None where nothing could be."""
 
     pts_ns: int
     code: TimeCode | None
     mask: int
-    sample: Sample
+    light: Float32  # of the 21 x 21 modules: linear, arbitrary scale
+    row: float  # of the code's centre, 0 top and 1 bottom of the picture
     screen: int = 0
 
 
@@ -64,12 +57,11 @@ class Instant:
 
     offset_ns: int
     half_width_ns: int
-    exposure_ns: int
     mixed: int
 
 
-def sample(luma: Luma, corners: Corners) -> Sample | None:
-    """The modules of the code between these corners (x, y in pixels); None when a part of it is outside."""
+def light_of(luma: Luma, corners: Corners | Float64) -> Float32 | None:
+    """How bright the modules of the code between these corners (x, y in pixels) are; None where it is cut off."""
     size = MODULES * PIXELS_PER_MODULE
     places = np.array(corners, dtype=np.float32)
     if places.min() < 0 or (places.max(axis=0) >= luma.shape[::-1]).any():
@@ -79,8 +71,7 @@ def sample(luma: Luma, corners: Corners) -> Sample | None:
     warp = cv2.getPerspectiveTransform(square - 0.5, places - 0.5)
     flat = cv2.warpPerspective(luma, warp, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
     light = _LIGHT[flat].reshape(MODULES, PIXELS_PER_MODULE, MODULES, PIXELS_PER_MODULE)
-    inner = light[:, 1:-1, :, 1:-1].mean(axis=(1, 3))
-    return Sample(np.asarray(inner, dtype=np.float32), float(places[:, 1].mean()) / luma.shape[0])
+    return np.asarray(light[:, 1:-1, :, 1:-1].mean(axis=(1, 3)), dtype=np.float32)
 
 
 _LIGHT = (np.clip((np.arange(256) - BLACK) / (WHITE - BLACK), 0, None) ** GAMMA).astype(np.float32)
@@ -155,7 +146,6 @@ def measure(
     return Instant(
         offset_ns=film.base_ns + round(float(found[0])),
         half_width_ns=round(FLOOR_NS + lean + _spread_ns(film, found, mixed)),
-        exposure_ns=round(float(found[1])),
         mixed=int(mixed.sum()),
     )
 
@@ -181,7 +171,7 @@ def _film(
         if triple is None:
             continue
         times, bright = triple
-        seen = _normalised(sighting.sample.light.ravel(), bright)
+        seen = _normalised(sighting.light.ravel(), bright)
         if seen is not None:
             rows.append((sighting, times, bright, seen))
     if len(rows) < MIN_MIXED:
@@ -189,7 +179,7 @@ def _film(
     return _Film(
         base_ns=base,
         pts_ns=np.array([sighting.pts_ns - rows[0][0].pts_ns for sighting, *_ in rows], dtype=np.float64),
-        row_delay_ns=np.array([(sighting.sample.row - 0.5) * read_out_ns for sighting, *_ in rows]),
+        row_delay_ns=np.array([(sighting.row - 0.5) * read_out_ns for sighting, *_ in rows]),
         codes_ns=np.array([[time - base - rows[0][0].pts_ns for time in times] for _, times, _, _ in rows], np.float64),
         bright=np.array([bright for _, _, bright, _ in rows]),
         seen=np.array([seen for *_, seen in rows]),
@@ -215,7 +205,7 @@ def _inferred(sighting: Sighting, refresh_ns: float) -> tuple[list[int], Float32
     if code is None:
         return None
     read = _bright([encode(code.utc_ns, code.sequence or 0)], mask)[0]
-    seen = _normalised(sighting.sample.light.ravel(), np.array([read]))
+    seen = _normalised(sighting.light.ravel(), np.array([read]))
     if seen is None:
         return None
     times, looks = [code.utc_ns], [read]
