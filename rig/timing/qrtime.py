@@ -4,7 +4,6 @@ Three forms are read: ours (17 digits), ISO 8601 with `Z`, and decimal Unix mill
 Ours is 14 digits of Unix time in 0.1 ms, one digit counting the refreshes, and two check digits: the first 15 mod 97.
 """
 
-import ctypes
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -17,6 +16,11 @@ import zxingcpp
 
 from rig.arrays import Luma
 from rig.clock import NS_PER_MS, parse_utc
+
+try:
+    from pyzbar import pyzbar
+except (ImportError, OSError):  # libzbar is not there, or is damaged
+    pyzbar = None
 
 Corners = tuple[tuple[float, float], ...]
 
@@ -208,18 +212,8 @@ def _corners(position: Any) -> Corners:
 
 def _zbar(luma: Luma) -> list[_Code]:
     """zbar's reading, better under glare and at oblique angles; nothing where libzbar is not installed."""
-    pyzbar = _pyzbar()
     if pyzbar is None:
         return []
     # Without `symbols` zbar finds bar codes in noise.
     found = pyzbar.decode(luma, symbols=[pyzbar.ZBarSymbol.QRCODE])
     return [_Code(code.data.decode("ascii", "replace"), tuple((p.x, p.y) for p in code.polygon)) for code in found]
-
-
-def _pyzbar() -> Any:
-    try:
-        ctypes.CDLL("libzbar.so.0")
-        from pyzbar import pyzbar  # imported here: it fails where libzbar is missing
-    except (ImportError, OSError):
-        return None
-    return pyzbar
