@@ -53,14 +53,17 @@ class Sentence(NamedTuple):
 
 
 class Framer:
-    """Finds the sentences in a stream that may hold anything: noise, binary messages, halves, any line end."""
+    """Finds the sentences in a stream that may hold anything: noise, binary messages, halves, any line end.
 
-    def __init__(self) -> None:
+    `offset` is how many bytes of the stream came before.
+    """
+
+    def __init__(self, offset: int = 0) -> None:
         self.good = 0
         self.bad = 0
         self.skipped_bytes = 0
         self._tail = b""
-        self._tail_offset = 0
+        self._tail_offset = offset
 
     @property
     def received_bytes(self) -> int:

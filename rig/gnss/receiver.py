@@ -17,9 +17,9 @@ from rig.files import is_full
 from rig.gnss.chrony import ChronyFeed
 from rig.gnss.fix import Fix, horizontal_sigma_m, quality_of
 from rig.gnss.framing import Framer, Sentence
-from rig.gnss.nmea import Epochs
+from rig.gnss.nmea import Epochs, Stamp
 from rig.gnss.port import FoundPort, find_port, open_port, read_port
-from rig.gnss.positionlog import Mark, PositionLog, Stamp
+from rig.gnss.positionlog import Mark, PositionLog
 from rig.gnss.sentences import Sky, heading_of
 from rig.status import ReceiverNow
 from rig.workers import Link, StartCapture, StopCapture
