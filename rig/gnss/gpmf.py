@@ -18,7 +18,7 @@ NO_GPMF = "the file came from a camera's card? streams and copies carry none"
 
 LOCKED = 2  # GPSF: 0 is none, 2 in two and 3 in three dimensions
 GPS_QUALITY = 1  # as in GGA: a satellite fix without corrections
-SEA_LEVEL = b"MSLV"  # GPSA: altitudes are above mean sea level; else above the ellipsoid (the real MAX file says so)
+SEA_LEVEL = "MSLV"  # GPSA: altitudes are above mean sea level; else above the ellipsoid (the real MAX file says so)
 GPS9_EPOCH_NS = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp()) * NS_PER_S
 MOST_DAYS, MOST_SECONDS = 36_525, 86_401  # of GPS9; more is damage
 STAMP_REACH_NS = 5 * NS_PER_S  # a stamp further from its packet is damaged
@@ -43,7 +43,6 @@ class Camera:
 
     model: str | None = None
     serial: str | None = None
-    firmware: str | None = None
     read_out_ms: float | None = None
 
 
@@ -159,8 +158,7 @@ class Telemetry:
         return self._fixes9(gps9) if gps9 is not None else self._fixes5()
 
     def _fixes9(self, series: Series) -> list[Fix]:
-        altitudes = [text_of(stream.get("GPSA")).encode() for _, stream in self._all("GPS9")]
-        is_sea_level = SEA_LEVEL in altitudes
+        is_sea_level = any(text_of(stream.get("GPSA")) == SEA_LEVEL for _, stream in self._all("GPS9"))
         return [
             _fix(row, int(utc_ns) if dated else None, row[8] >= LOCKED, float(row[7]), is_sea_level, "gps9")
             for row, utc_ns, dated in zip(series.values, _gps9_ns(series.values), _has_date(series.values), strict=True)
@@ -178,7 +176,7 @@ class Telemetry:
             stream = streams[payload]
             precision = number(stream, "GPSP")
             dop = None if precision is None else precision / 100
-            is_sea_level = text_of(stream.get("GPSA")).encode() == SEA_LEVEL
+            is_sea_level = text_of(stream.get("GPSA")) == SEA_LEVEL
             fixes.append(_fix(row, utc_ns, _is_locked(stream), dop, is_sea_level, "gps5"))
         return fixes
 
@@ -269,19 +267,6 @@ def clock_line(pairs: Sequence[tuple[int, int]]) -> ClockLine | None:
     return ClockLine(middle, utc_ns, rate * 1e6, rate_sigma * 1e6, scatter_ns, int(kept.sum()))
 
 
-def read_fixes(path: Path) -> list[Fix]:
-    """The fixes of a file's own GPS, in their order. Raises UnreadableError for a file without GPMF."""
-    return Telemetry(path).fixes()
-
-
-def read_clock(path: Path) -> list[tuple[int, int]]:
-    """(pts_ns, utc_ns) of the file's own GPS clock as `Telemetry.clock` has them; empty without one.
-
-    Raises UnreadableError for a file without GPMF.
-    """
-    return Telemetry(path).clock()
-
-
 def read_camera(path: Path) -> Camera:
     """What the file's header says of the camera. Raises UnreadableError for a file that cannot be read."""
     try:
@@ -297,6 +282,5 @@ def read_camera(path: Path) -> Camera:
     return Camera(
         model=text_of(found.get("MINF")) or None,
         serial=text_of(found.get("CASN")) or None,
-        firmware=text_of(found.get("FMWR")) or None,
         read_out_ms=None if read_out is None else round(read_out, 3),
     )
