@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -26,8 +25,6 @@ CURVE_ERROR_SHARE = 0.25  # of the way between line and curve, left as error of 
 UNKNOWN_ACCELERATION_MPS2 = 3.0  # of a car in town, where no speeds are known
 HEADING_SIGMA_RAD = math.radians(2.0)
 EQUATOR_RADIUS_M, ECCENTRICITY_SQUARED = 6_378_137.0, 6.694_379_990_14e-3  # WGS 84
-
-Method = Literal["hermite", "linear"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +98,7 @@ class Track:
         index = np.where(self.utc_ns[after] - utc_ns < utc_ns - self.utc_ns[before], after, before)
         return np.where(np.abs(self.utc_ns[index] - utc_ns) <= max_gap_s * NS_PER_S, index, -1)
 
-    def interpolate(self, utc_ns: Int64, max_gap_s: float, method: Method | str = "hermite") -> Places:
+    def interpolate(self, utc_ns: Int64, max_gap_s: float, method: str = "hermite") -> Places:
         """The place at each instant between two fixes of one segment that are at most 2 `max_gap_s` apart.
 
         hermite: a cubic through both, with speed and course as its ends; linear where these are not known.
