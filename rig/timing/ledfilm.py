@@ -23,8 +23,10 @@ from rig.timing import codefilm, timeline
 from rig.timing.cameraclock import CameraClock, combined
 from rig.timing.codefilm import CodeFilm
 from rig.timing.codelog import CodeLog, holder
+from rig.timing.interval import likely_range
 from rig.timing.led import LedLog
 from rig.timing.timeline import Terms
+from rig.timing.vernier import LINEAR_LIGHT
 
 LONGEST_FILM_NS = 60 * NS_PER_S  # what is looked at; the blinking lasts 10 s
 BLOCK_ROWS = 135  # of a picture: 8 pixels each at 1080 rows; where the LED is looked for
@@ -48,11 +50,9 @@ COARSE_NS, COARSE_STEP_NS = 30.0 * NS_PER_MS, 1.0 * NS_PER_MS
 FINE = ((4.0 * NS_PER_MS, 0.1 * NS_PER_MS), (0.8 * NS_PER_MS, 0.02 * NS_PER_MS))
 FREEDOM = 4.0  # of Student's distribution: single pictures may be far off
 LEAST_NOISE = 0.01  # of the LED's light
-TAIL = 0.0025  # on each side
 FLOOR_NS = 300_000  # what rows of one LED, a rate of 100 ppm and the wrong shape of the response leave out
 
-BLACK, WHITE, GAMMA = 16.0, 235.0, 2.2
-_LIGHT = (np.clip((np.arange(256) - BLACK) / (WHITE - BLACK), 0, 1) ** GAMMA).astype(np.float32)
+_LIGHT = np.minimum(LINEAR_LIGHT, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,12 +185,10 @@ def fit(pts_ns: Int64, light: Float64, edges: LedLog, near_ns: int, centre: tupl
         best = film.likeliest(offsets)
     if best.likeness < MIN_LIKENESS:
         raise _no_led(best.likeness)
-    chance = film.chance(offsets, best.noise)
-    mean = float((chance * offsets).sum())
-    low, high = np.interp([TAIL, 1 - TAIL], np.cumsum(chance), offsets)
+    mean, half_width = likely_range(offsets, film.log_chance(offsets, best.noise))
     return Lit(
         offset_ns=near_ns + round(mean),
-        half_width_ns=round(max(mean - low, high - mean)) + FLOOR_NS,
+        half_width_ns=round(half_width) + FLOOR_NS,
         exposure_ns=round(best.exposure_ns),
         likeness=best.likeness,
         across=centre[0],
@@ -330,16 +328,15 @@ class _Film:
                 best = _Best(float(likeness[first, second]), float(offsets[first]), float(EXPOSURES_NS[second]), noise)
         return best
 
-    def chance(self, offsets: Float64, noise: float) -> Float64:
-        """How probable each offset is, whatever exposure and response were."""
+    def log_chance(self, offsets: Float64, noise: float) -> Float64:
+        """How probable each offset is, whatever exposure and response were; as a logarithm, any constant added."""
         total = np.full(len(offsets), -np.inf)
         for model in self._models(offsets):
             gain = model @ self._seen / np.maximum((model**2).sum(axis=2), 1e-12)
             rest = (self._seen - gain[:, :, None] * model) / noise
             log = -(FREEDOM + 1) / 2 * np.log1p(rest**2 / FREEDOM).sum(axis=2)
             total = np.logaddexp(total, np.logaddexp.reduce(log, axis=1))
-        weights = np.exp(total - total.max())
-        return np.asarray(weights / weights.sum())
+        return total
 
     def _models(self, offsets: Float64) -> Iterator[Float64]:
         """Offsets x exposures x pictures, for each response of the sensor."""

@@ -26,6 +26,7 @@ DIGITS = 17
 GROUP_BITS = (10, 10, 10, 10, 10, 7)  # numeric mode: three digits in ten bits, the last two in seven
 GAMMA = 2.2
 BLACK, WHITE = 16.0, 235.0  # luma of limited range; a full-range picture only shifts what is normalised anyway
+LINEAR_LIGHT = (np.clip((np.arange(256) - BLACK) / (WHITE - BLACK), 0, None) ** GAMMA).astype(np.float32)  # by luma
 MIN_MIXED = 5  # pictures; below this the interval stands
 MIXED_SHARE = 0.06  # a picture with less of either code is not called mixed
 MOST_UNREAD = 0.25  # of the pictures, for other reasons than a mixture
@@ -70,11 +71,8 @@ def light_of(luma: Luma, corners: Corners | Float64) -> Float32 | None:
     # Pixel centres lie at whole numbers for OpenCV, edges for the corners.
     warp = cv2.getPerspectiveTransform(square - 0.5, places - 0.5)
     flat = cv2.warpPerspective(luma, warp, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-    light = _LIGHT[flat].reshape(MODULES, PIXELS_PER_MODULE, MODULES, PIXELS_PER_MODULE)
+    light = LINEAR_LIGHT[flat].reshape(MODULES, PIXELS_PER_MODULE, MODULES, PIXELS_PER_MODULE)
     return np.asarray(light[:, 1:-1, :, 1:-1].mean(axis=(1, 3)), dtype=np.float32)
-
-
-_LIGHT = (np.clip((np.arange(256) - BLACK) / (WHITE - BLACK), 0, None) ** GAMMA).astype(np.float32)
 
 
 def modules(payloads: Sequence[str], mask: int) -> Uint8:
