@@ -13,8 +13,7 @@ from rig.clock import NS_PER_MS, NS_PER_S
 from rig.timing import led, ledfilm, vernier
 from rig.timing.codefilm import CodeFilm
 from rig.timing.interval import Observation
-from rig.timing.led import LedLog
-from rig.timing.ledfilm import Latency
+from rig.timing.led import LatencyResult, LedLog
 from rig.timing.qrtime import decode
 from rig.timing.vernier import Sighting
 from simulator.film import Film
@@ -97,7 +96,7 @@ def any_scene(rng: np.random.Generator, fps: Fraction, refresh_hz: float) -> Sce
     )
 
 
-def simulate(scene: Scene, rng: np.random.Generator) -> Latency:
+def simulate(scene: Scene, rng: np.random.Generator) -> LatencyResult:
     """The latency that is found in a film of a scene, without drawing it. Raises NoCalibrationError."""
     pts_ns = scene.pts_ns
     true_ns = BEGIN_NS + np.rint(pts_ns * (1 + scene.rate_ppm * 1e-6)).astype(np.int64)

@@ -14,7 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import configs
 from configs import Settings
 from rig import cli
-from rig.clock import NS_PER_MS, NS_PER_S, UtcClock, iso_utc, system_clock
+from rig.clock import NS_PER_MS, NS_PER_S, UtcClock, system_clock
 from rig.errors import DeviceNotFoundError, NoCalibrationError, UnreadableError
 from rig.files import write_atomically
 from rig.timing.gpio import Pin, opened
@@ -150,14 +150,15 @@ def measure_worker(link: Link, films: Sequence[Path], folder: Path, user_agent: 
     """Report the LatencyResult of the film that tells it best, all of one blinking; a worker's target.
 
     `films` are files or folders of streams, `folder` holds the LED's log and what pages say that they drew. Raises
-    what `measure` raised of the first film when none tells it.
+    what `measure` raised of the first film when none tells it, UnreadableError without the LED's log.
     """
     from rig.timing.codelog import read_logs  # here: see measure
 
-    logs, found, failures = read_logs(folder), [], []
+    edges, logs = read_log(folder / LOG_NAME), read_logs(folder)
+    found, failures = [], []
     for film in films:
         try:
-            found.append(measure(film, folder / LOG_NAME, user_agent, logs=logs, settings=settings))
+            found.append(measure(film, edges, user_agent, logs, settings))
         except (NoCalibrationError, UnreadableError) as error:
             failures.append(error)
     if not found:
@@ -167,38 +168,23 @@ def measure_worker(link: Link, films: Sequence[Path], folder: Path, user_agent: 
     link.report(best)
 
 
-def measure(
-    film: Path,
-    led_log: Path | LedLog,
-    user_agent: str = "",
-    *,
-    logs: "Sequence[CodeLog]" = (),
-    settings: Settings | None = None,
-) -> LatencyResult:
+def measure(film: Path, edges: LedLog, user_agent: str, logs: "Sequence[CodeLog]", settings: Settings) -> LatencyResult:
     """The display latency from a film of LED and code: a file, or the folder of a stream that may still be written.
 
     `logs` are what pages say that they drew (`codelog.read_logs`); with one, its offset's bound is in the bar,
-    and it names the user agent. Raises UnreadableError for a film or log that cannot be read or when nothing names
-    the phone, NoCalibrationError when code or LED are not in the film.
+    and it names the user agent where `user_agent` is empty. Raises UnreadableError for a film that cannot be read or
+    when nothing names the phone, NoCalibrationError when code or LED are not in the film.
     """
     from rig.timing import ledfilm  # here: PyAV and OpenCV have no place in the server
 
-    edges = read_log(led_log) if isinstance(led_log, Path) else led_log
-    found = ledfilm.estimate(film, edges, settings or Settings(), logs)
+    found = ledfilm.estimate(film, edges, settings, logs)
     agent = user_agent or found.user_agent
     if not agent:
         raise UnreadableError(
             "nothing says which phone and browser showed the code",
             cure="show the page /qrcode of this Pi, or name the user agent",
         )
-    return LatencyResult(
-        user_agent=agent,
-        latency_ms=round(found.latency_ns / NS_PER_MS, 2),
-        error_ms=round(found.error_ns / NS_PER_MS, 2),
-        when=iso_utc(found.utc_ns),
-        codes=found.codes,
-        method=f"led+{found.method}",
-    )
+    return replace(found, user_agent=agent)
 
 
 def stored_latency(output: Path, user_agent: str) -> tuple[float, float] | None:
@@ -309,8 +295,8 @@ def _run(options: argparse.Namespace) -> LedLog | LatencyResult:
     from rig.timing.codelog import read_logs  # here: see measure
 
     logs = read_logs(options.recording) if options.recording else []
-    led_log = options.led or options.video.parent / LOG_NAME
-    result = measure(options.video, led_log, options.user_agent, logs=logs, settings=configs.load())
+    edges = read_log(options.led or options.video.parent / LOG_NAME)
+    result = measure(options.video, edges, options.user_agent, logs, configs.load())
     store(options.output, result)
     return result
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from configs import Settings
 from rig.arrays import Float32, Float64, Int64, Luma, Numbers
-from rig.clock import NS_PER_MS, NS_PER_S
+from rig.clock import NS_PER_MS, NS_PER_S, iso_utc
 from rig.errors import NoCalibrationError, UnreadableError
 from rig.footage import video
 from rig.footage.video import Video
@@ -24,7 +24,7 @@ from rig.timing.cameraclock import CameraClock, combined
 from rig.timing.codefilm import CodeFilm
 from rig.timing.codelog import CodeLog, holder
 from rig.timing.interval import likely_range
-from rig.timing.led import LedLog
+from rig.timing.led import LatencyResult, LedLog
 from rig.timing.timeline import Terms
 from rig.timing.vernier import LINEAR_LIGHT
 
@@ -56,26 +56,11 @@ _LIGHT = np.minimum(LINEAR_LIGHT, 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Latency:
-    """What a film says: latency in the row of the code's centre, and its half-width (99 %)."""
-
-    latency_ns: int
-    error_ns: int
-    utc_ns: int  # of the film's middle, by the LED
-    codes: int
-    method: str  # of the code's time
-    led: "Lit"
-    user_agent: str = ""  # of the page whose log has the codes; empty without one
-
-
-@dataclass(frozen=True, slots=True)
 class Lit:
     """The LED in a film: UTC minus PTS in its row, and where it is (shares of the picture's width and height)."""
 
     offset_ns: int
     half_width_ns: int
-    exposure_ns: int
-    likeness: float  # of its light and the pattern, 1 is perfect
     across: float
     down: float
 
@@ -88,8 +73,11 @@ class Lights:
     blocks: Float32
 
 
-def estimate(path: Path, edges: LedLog, settings: Settings, logs: Sequence[CodeLog] = ()) -> Latency:
-    """The display latency from a film. Raises what `rig.timing.led.measure` names."""
+def estimate(path: Path, edges: LedLog, settings: Settings, logs: Sequence[CodeLog]) -> LatencyResult:
+    """The display latency from a film; of a user agent only where a page's log has the codes.
+
+    Raises what `rig.timing.led.measure` names.
+    """
     item = video.find_videos(_newest(path, edges, settings) if path.is_dir() else [path])[-1]
     window = max(item.first_ns, item.last_ns - LONGEST_FILM_NS), item.last_ns
     codes = codefilm.read_windows(item, [window])
@@ -113,7 +101,7 @@ def _newest(folder: Path, edges: LedLog, settings: Settings) -> list[Path]:
 
 def compare(
     codes: CodeFilm, led: Lit, span: tuple[int, int], edges: LedLog, settings: Settings, logs: Sequence[CodeLog]
-) -> Latency:
+) -> LatencyResult:
     """Code against LED in the middle of `span` (PTS in ns). Raises NoCalibrationError when that is no measurement."""
     clock = _code_clock(codes, edges, settings, logs, led.down, vernier=True)
     middle = np.array([sum(span) // 2], dtype=np.int64)
@@ -122,14 +110,13 @@ def compare(
     halves = [clock.error_ns(middle, constants=False)[0], led.half_width_ns, *(value for _, value in clock.constants)]
     error = int(combined(np.array(halves, dtype=np.float64)[:, None])[0])
     _require_measurement(latency, error, sum(value for _, value in clock.constants))
-    return Latency(
-        latency_ns=latency,
-        error_ns=error,
-        utc_ns=utc_ns,
-        codes=sum(anchor.codes for anchor in clock.anchors),
-        method=clock.anchors[0].method,
-        led=led,
+    return LatencyResult(
         user_agent=page.user_agent if (page := _page(codes, logs)) else "",
+        latency_ms=round(latency / NS_PER_MS, 2),
+        error_ms=round(error / NS_PER_MS, 2),
+        when=iso_utc(utc_ns),
+        codes=sum(anchor.codes for anchor in clock.anchors),
+        method=f"led+{clock.anchors[0].method}",
     )
 
 
@@ -189,8 +176,6 @@ def fit(pts_ns: Int64, light: Float64, edges: LedLog, near_ns: int, centre: tupl
     return Lit(
         offset_ns=near_ns + round(mean),
         half_width_ns=round(half_width) + FLOOR_NS,
-        exposure_ns=round(best.exposure_ns),
-        likeness=best.likeness,
         across=centre[0],
         down=centre[1],
     )
@@ -302,7 +287,6 @@ def _share_lit(edges: LedLog, pts_ns: Int64, offset_ns: Numbers, exposure_ns: fl
 class _Best:
     likeness: float
     offset_ns: float
-    exposure_ns: float
     noise: float
 
 
@@ -316,7 +300,7 @@ class _Film:
 
     def likeliest(self, offsets: Float64) -> _Best:
         """The offset (ns from the near one), exposure and response that correlate best."""
-        best = _Best(-1.0, 0.0, 0.0, 1.0)
+        best = _Best(-1.0, 0.0, 1.0)
         for model in self._models(offsets):
             scale = np.maximum(np.sqrt((model**2).sum(axis=2)), 1e-12)
             likeness = model @ self._seen / scale / self._size
@@ -325,7 +309,7 @@ class _Film:
                 gain = likeness[first, second] * self._size / scale[first, second]
                 rest = np.abs(self._seen - gain * model[first, second])
                 noise = max(1.5 * float(np.median(rest)), LEAST_NOISE * float(gain))
-                best = _Best(float(likeness[first, second]), float(offsets[first]), float(EXPOSURES_NS[second]), noise)
+                best = _Best(float(likeness[first, second]), float(offsets[first]), noise)
         return best
 
     def log_chance(self, offsets: Float64, noise: float) -> Float64:
