@@ -21,7 +21,7 @@ from rig.clock import NS_PER_MS, NS_PER_S, UtcClock
 from rig.errors import DeviceNotFoundError, NoCalibrationError, UnreadableError
 from rig.footage import video
 from rig.timing import led, ledfilm
-from rig.timing.gpio import HeaderPin, opened
+from rig.timing.gpio import opened
 from rig.timing.led import LedLog
 from rig.timing.ledfilm import Lights
 from rig.workers import Worker
@@ -34,12 +34,12 @@ PHONE = "Mozilla/5.0 (Linux; Android 15; Pixel 8)"
 
 
 class Wire:
-    """A pin that remembers when it was switched."""
+    """A switch that remembers when it was used."""
 
     def __init__(self) -> None:
         self.switched: list[tuple[int, bool]] = []
 
-    def set(self, on: bool) -> None:
+    def __call__(self, on: bool) -> None:
         self.switched.append((time.monotonic_ns(), on))
 
 
@@ -108,8 +108,8 @@ def test_what_is_no_log_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_off_the_pi_there_is_no_pin(tmp_path: Path) -> None:
-    with pytest.raises(DeviceNotFoundError, match="Raspberry Pi"):
-        HeaderPin(17)
+    with pytest.raises(DeviceNotFoundError, match="Raspberry Pi"), opened("17"):
+        pass
     worker = Worker("led", led.blink_worker, tmp_path, 0.5, Settings())
     worker.start()
     worker.join(30)
@@ -137,9 +137,9 @@ def test_a_pin_of_the_header_is_switched_and_left_dark(monkeypatch: pytest.Monke
             told.append("close")
 
     monkeypatch.setitem(sys.modules, "gpiozero", SimpleNamespace(DigitalOutputDevice=Device))
-    with opened("17") as pin:
-        pin.set(True)
-        pin.set(False)
+    with opened("17") as switch:
+        switch(True)
+        switch(False)
     assert told == ["open 17", "on", "off", "close"]
     with pytest.raises(DeviceNotFoundError, match="GPIO 40 cannot be opened"), opened("40"):
         pass

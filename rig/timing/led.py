@@ -25,7 +25,7 @@ from rig import cli
 from rig.clock import NS_PER_MS, NS_PER_S, UtcClock, system_clock
 from rig.errors import DeviceNotFoundError, NoCalibrationError, UnreadableError
 from rig.files import write_atomically
-from rig.timing.gpio import Pin, opened
+from rig.timing.gpio import Switch, opened
 from rig.workers import Link
 
 if TYPE_CHECKING:
@@ -84,9 +84,14 @@ def pattern(seed: int, seconds: float) -> tuple[int, ...]:
 
 
 def blink(
-    pin: Pin, clock: UtcClock, seconds: float, seed: int, keep_on: Callable[[float], bool], clock_error_ns: int = 0
+    switch: Switch,
+    clock: UtcClock,
+    seconds: float,
+    seed: int,
+    keep_on: Callable[[float], bool],
+    clock_error_ns: int = 0,
 ) -> LedLog:
-    """Switch a pin by the pattern of `seed`; the log holds when it really happened.
+    """Switch an LED by the pattern of `seed`; the log holds when it really happened.
 
     `keep_on` is asked in the pauses with the share that is done; when it says no, the log ends there.
     """
@@ -98,11 +103,11 @@ def blink(
         for number, instant in enumerate(plan):
             if not _wait(begin_ns + instant, lambda: keep_on(instant / plan[-1])):  # noqa: B023 - called at once
                 break
-            edges.append(_switch(pin, number % 2 == 0, clock, brackets))
+            edges.append(_switch(switch, number % 2 == 0, clock, brackets))
     finally:
         if len(edges) % 2:
-            edges.append(_switch(pin, False, clock, brackets))
-        pin.set(False)
+            edges.append(_switch(switch, False, clock, brackets))
+        switch(False)
     brackets.sort()
     # One edge during which the process was held up must not widen all: the fit bears single wrong edges.
     doubt_ns = brackets[len(brackets) * 95 // 100] // 2 if brackets else 0
@@ -120,8 +125,8 @@ def blink_worker(link: Link, folder: Path, seconds: float, settings: Settings, c
         link.report(BlinkStatus(share))
         return not link.stopping
 
-    with opened(settings.led_pin) as pin:
-        edges = blink(pin, clock or system_clock(), seconds, random.randrange(1 << 32), keep_on)
+    with opened(settings.led_pin) as switch:
+        edges = blink(switch, clock or system_clock(), seconds, random.randrange(1 << 32), keep_on)
     path = folder / LOG_NAME
     write_log(path, edges)
     link.report(BlinkStatus(1.0, path))
@@ -226,9 +231,9 @@ def _stored(output: Path) -> dict[str, Any]:
     return entries if isinstance(entries, dict) else {}
 
 
-def _switch(pin: Pin, on: bool, clock: UtcClock, brackets: list[int]) -> tuple[int, bool]:
+def _switch(switch: Switch, on: bool, clock: UtcClock, brackets: list[int]) -> tuple[int, bool]:
     before = time.monotonic_ns()
-    pin.set(on)
+    switch(on)
     after = time.monotonic_ns()
     brackets.append(after - before)
     return clock.utc_ns((before + after) // 2), on
@@ -252,7 +257,7 @@ def server_clock(url: str) -> tuple[UtcClock, int]:
 
     Raises DeviceNotFoundError when it does not answer: the page would then have asked another clock.
     """
-    best: tuple[int, int, int] | None = None
+    answers: list[tuple[int, int, int]] = []
     for _ in range(SERVER_ASKED):
         sent = time.monotonic_ns()
         try:
@@ -262,10 +267,8 @@ def server_clock(url: str) -> tuple[UtcClock, int]:
             raise DeviceNotFoundError(
                 f"no edenCar server answers at {url}", cure="start ./edencar serve: the page takes its time from there"
             ) from error
-        took = time.monotonic_ns() - sent
-        best = min(best or (took, sent, utc_ns), (took, sent, utc_ns))
-    assert best
-    took, sent, utc_ns = best
+        answers.append((time.monotonic_ns() - sent, sent, utc_ns))
+    took, sent, utc_ns = min(answers)
     middle = sent + took // 2
     return UtcClock(utc_ns - middle, middle, took // 2, "server"), took // 2
 
@@ -303,9 +306,9 @@ def _run(options: argparse.Namespace) -> LedLog | LatencyResult:
 
 def _blink_now(options: argparse.Namespace) -> LedLog:
     seed = random.randrange(1 << 32) if options.seed is None else options.seed
-    with opened(options.pin) as pin:
+    with opened(options.pin) as switch:
         clock, error_ns = server_clock(options.server)
-        edges = blink(pin, clock, options.seconds, seed, lambda _: True, error_ns)
+        edges = blink(switch, clock, options.seconds, seed, lambda _: True, error_ns)
     options.output.mkdir(parents=True, exist_ok=True)
     write_log(options.output / LOG_NAME, edges)
     return edges
