@@ -17,16 +17,9 @@ from rig.errors import DeviceError, UnreadableError, UsageError
 from rig.files import write_atomically
 from rig.gnss.fix import csv_line
 from rig.gnss.framing import Framer
+from rig.gnss.nmea import assemble
 from rig.gnss.port import find_port, silence
-from rig.gnss.positionlog import (
-    CSV_HEADER,
-    CSV_NAME,
-    INDEX_HEADER,
-    INDEX_NAME,
-    RAW_NAME,
-    Arrivals,
-    understand,
-)
+from rig.gnss.positionlog import CSV_HEADER, CSV_NAME, INDEX_HEADER, INDEX_NAME, RAW_NAME, Arrivals
 from rig.gnss.receiver import Receiver, ReceiverStatus, not_writable, receiver_worker
 
 __all__ = ["CaptureSummary", "ReceiverStatus", "capture_positions", "main", "receiver_worker", "replay"]
@@ -85,7 +78,7 @@ def replay(source: Path, folder: Path) -> CaptureSummary:
     try:
         data, stamps = source.read_bytes(), index.read_bytes() if index.exists() else INDEX_HEADER.encode()
         framer = Framer()
-        fixes = understand(framer.feed(data), Arrivals(index))
+        fixes = assemble(framer.feed(data), Arrivals(index).at)
     except OSError as error:
         raise UnreadableError(f"{source} cannot be read ({error.strerror})") from error
     if not framer.good:

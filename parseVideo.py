@@ -259,7 +259,7 @@ def _own_track(item: Video, clock: CameraClock) -> Track | None:
     if line is None:
         return None
     try:
-        track = Track.of_logs([gpmf.read_fixes(clip.path) for clip in item.clips])
+        track = Track.of_logs([gpmf.Telemetry(clip.path).fixes() for clip in item.clips])
     except (NoPositionError, UnreadableError):
         return None
     shift_ns = int(clock.utc_ns(np.array([line.pts_ns]))[0]) - line.utc_ns

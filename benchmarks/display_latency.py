@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from configs import Settings
 from rig.errors import NoCalibrationError
 from rig.timing import led
 from tests.ledfilms import NTSC, Scene, any_scene, simulate, write_film
@@ -60,13 +61,13 @@ def _row(fps: Fraction, hertz: float, films: int, rng: np.random.Generator) -> l
         except NoCalibrationError:
             refused += 1
             continue
-        found.append((latency.latency_ns / 1e6 - scene.truth_ms, latency.error_ns / 1e6, scene.truth_ms))
+        found.append((latency.latency_ms - scene.truth_ms, latency.error_ms, scene.truth_ms))
         methods.append(latency.method)
     errors, bars, _ = np.abs(np.array(found)).T
     print(
         f"{float(fps):5.2f} fps, {hertz:3.0f} Hz: error median {np.median(errors):.2f} p95 "
         f"{np.percentile(errors, 95):.2f} max {errors.max():.2f} ms, bar median {np.median(bars):.2f} max "
-        f"{bars.max():.2f} ms, covered {(errors <= bars).mean():.1%}, vernier {methods.count('vernier')}, refused "
+        f"{bars.max():.2f} ms, covered {(errors <= bars).mean():.1%}, vernier {methods.count('led+vernier')}, refused "
         f"{refused} of {films}, {(time.process_time() - begin) / films:.2f} s of CPU"
     )
     return found
@@ -85,7 +86,7 @@ def _rendered(number: int, rng: np.random.Generator) -> bool:
         write_film(path, scene, bit_rate=bit_rate)
         begin = time.process_time()
         try:
-            found = led.measure(path, scene.log, "bench")
+            found = led.measure(path, scene.log, "bench", (), Settings())
         except NoCalibrationError as refusal:
             print(f"rendered, {float(fps):5.2f} fps, {hertz:3.0f} Hz, {bit_rate / 1e6:.0f} Mbit/s: refused, {refusal}")
             return True

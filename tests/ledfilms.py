@@ -13,10 +13,9 @@ from rig.clock import NS_PER_MS, NS_PER_S
 from rig.timing import led, ledfilm, vernier
 from rig.timing.codefilm import CodeFilm
 from rig.timing.interval import Observation
-from rig.timing.led import LedLog
-from rig.timing.ledfilm import Latency
+from rig.timing.led import LatencyResult, LedLog
 from rig.timing.qrtime import decode
-from rig.timing.vernier import Sample, Sighting
+from rig.timing.vernier import Sighting
 from simulator.film import Film
 from simulator.led import Led
 from simulator.phone import MASK, MODULES, Phone
@@ -97,7 +96,7 @@ def any_scene(rng: np.random.Generator, fps: Fraction, refresh_hz: float) -> Sce
     )
 
 
-def simulate(scene: Scene, rng: np.random.Generator) -> Latency:
+def simulate(scene: Scene, rng: np.random.Generator) -> LatencyResult:
     """The latency that is found in a film of a scene, without drawing it. Raises NoCalibrationError."""
     pts_ns = scene.pts_ns
     true_ns = BEGIN_NS + np.rint(pts_ns * (1 + scene.rate_ppm * 1e-6)).astype(np.int64)
@@ -151,7 +150,7 @@ def _look(scene: Scene, film: CodeFilm, at: tuple[int, int, float], begin: Doubl
     code = decode(lit[newest].payload) if is_read else None
     if code is not None:
         film.observations.append(Observation(pts, code, row))
-    film.sightings.append(Sighting(pts, code, MASK, Sample(light.astype(np.float32), row)))
+    film.sightings.append(Sighting(pts, code, MASK, light.astype(np.float32), row))
 
 
 def write_film(

@@ -17,7 +17,7 @@ POINTS = """<?xml version="1.0" encoding="UTF-8"?>
  <sat>12</sat><hdop>0.7</hdop>
  <extensions><x:TrackPointExtension><x:speed>7.5</x:speed><x:course>90</x:course></x:TrackPointExtension></extensions></trkpt>
 <trkpt lat="47.1686" lon="-1.2674"><ele>n/a</ele><time>2026-11-22T15:03:13.345+01:00</time></trkpt>
-<trkpt lat="47.1687" lon="-1.2674"></trkpt>
+<trkpt lat="47.1687" lon="-1.2674"><ele>1</ele><extensions><ele>2</ele></extensions></trkpt>
 <trkpt lat="oops" lon="-1.2674"><time>2026-11-22T14:03:15Z</time></trkpt>
 </trkseg></trk></gpx>
 """
@@ -40,6 +40,7 @@ def test_track_points_are_fixes(tmp_path: Path, encoding: str) -> None:
     assert (first.speed_mps, first.course_deg) == (7.5, 90.0)
     assert (second.utc, second.altitude_m, second.quality) == ("2026-11-22T14:03:13.345Z", None, None)
     assert undated.utc_ns is None
+    assert undated.altitude_m == 1.0  # the point's own, not what an extension says
     assert nowhere.latitude is None is nowhere.longitude
     assert len(Track.load([path])) == 2
 

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rig.arrays import Float64, Int64
 from rig.clock import NS_PER_S, iso_utc, parse_utc
 from rig.errors import NoPositionError, UnreadableError
 from rig.gnss.fix import FIX_COLUMNS, Fix, csv_line
 from rig.gnss.nmea import read_log
-from rig.gnss.positions import Floats, Integers, Places, Track, lever_arm
+from rig.gnss.positions import Places, Track, lever_arm
 
 START_NS = 1_795_370_837_000_000_000
 HEADER = ",".join(FIX_COLUMNS) + "\n"
@@ -47,7 +48,7 @@ def circle(seconds: float, rate_hz: int, radius_m: float = 20.0, speed_mps: floa
     return fixes
 
 
-def at(*seconds: float) -> Integers:
+def at(*seconds: float) -> Int64:
     return np.array([START_NS + round(second * NS_PER_S) for second in seconds], dtype=np.int64)
 
 
@@ -56,7 +57,7 @@ def write(path: Path, fixes: Sequence[Fix]) -> Path:
     return path
 
 
-def distance_m(places: Places | Track, latitude: Floats, longitude: Floats) -> Floats:
+def distance_m(places: Places | Track, latitude: Float64, longitude: Float64) -> Float64:
     east = (places.longitude - longitude) * np.cos(np.radians(latitude))
     return np.asarray(NORTH_M * np.hypot(places.latitude - latitude, east))
 

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from rig.gnss.gpmf import Telemetry, read_camera, read_clock, read_fixes
+from rig.gnss.gpmf import Telemetry, read_camera
 from simulator.hero import boxes
 from simulator.hero.recorder import timecode
 from simulator.hero.sensor import Rate
@@ -46,7 +46,7 @@ def empty_film(path: Path) -> None:
 @pytest.mark.parametrize("model", ["HERO11 Black", "HERO13 Black"])
 def test_gps9_has_the_time_and_place_of_the_drive(tmp_path: Path, model: str) -> None:
     path, street, _ = film(tmp_path / "film.mp4", model, 20.0)
-    fixes = read_fixes(path)
+    fixes = Telemetry(path).fixes()
     assert len(fixes) in range(195, 201)
     for fix in fixes:
         assert fix.utc_ns is not None
@@ -61,7 +61,7 @@ def test_gps9_has_the_time_and_place_of_the_drive(tmp_path: Path, model: str) ->
 @pytest.mark.parametrize("model", ["HERO9 Black", "HERO10 Black"])
 def test_gps5_is_dated_by_a_line_that_the_first_gpsu_does_not_bend(tmp_path: Path, model: str) -> None:
     path, street, _ = film(tmp_path / "film.mp4", model, 60.0)
-    fixes = read_fixes(path)
+    fixes = Telemetry(path).fixes()
     assert len(fixes) in range(1085, 1092)
     assert all(fix.flags == ("gps5",) for fix in fixes)
     away_m = [
@@ -74,8 +74,8 @@ def test_gps5_is_dated_by_a_line_that_the_first_gpsu_does_not_bend(tmp_path: Pat
 @pytest.mark.parametrize("model", ["HERO12 Black", "HERO11 Black Mini"])
 def test_models_without_gps_write_none(tmp_path: Path, model: str) -> None:
     path, _, _ = film(tmp_path / "film.mp4", model, 3.0)
-    assert read_fixes(path) == []
-    assert read_clock(path) == []
+    assert Telemetry(path).fixes() == []
+    assert Telemetry(path).clock() == []
     gyro = Telemetry(path).gyro()
     assert gyro is not None
     assert len(gyro.pts_ns) == 601
@@ -129,7 +129,7 @@ def test_what_exiftool_reads_is_what_was_written(tmp_path: Path) -> None:
     command = ["exiftool", "-ee", "-n", "-a", "-s3", "-GPSLatitude", str(path)]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     latitudes = [float(line) for line in run.stdout.split()]
-    assert latitudes == pytest.approx([fix.latitude for fix in read_fixes(path)], abs=1e-7)
+    assert latitudes == pytest.approx([fix.latitude for fix in Telemetry(path).fixes()], abs=1e-7)
     run = subprocess.run(["exiftool", "-validate", "-warning", "-a", str(path)], capture_output=True, text=True)
     assert "Warning" not in run.stdout.replace("Validate", ""), run.stdout
 

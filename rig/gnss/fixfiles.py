@@ -28,7 +28,7 @@ def read_fixes(path: Path) -> list[Fix]:
         if beginning[4:8] == b"ftyp":
             from rig.gnss import gpmf  # PyAV is loaded only where a film is read
 
-            return gpmf.read_fixes(path)
+            return gpmf.Telemetry(path).fixes()
         if _XML.match(beginning):
             return gpx.read_fixes(path)
         if Framer().feed(beginning):

@@ -7,21 +7,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from rig.arrays import Float64, Int64, Mask
 from rig.clock import DAY_NS, NS_PER_MS, NS_PER_S, iso_utc
 from rig.errors import UnreadableError
 from rig.gnss.fix import Fix
 from rig.gnss.gpmftree import Stream, items, number, read_box, read_payloads, samples, text_of
 
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
-
 NO_GPMF = "the file came from a camera's card? streams and copies carry none"
 
 LOCKED = 2  # GPSF: 0 is none, 2 in two and 3 in three dimensions
 GPS_QUALITY = 1  # as in GGA: a satellite fix without corrections
-SEA_LEVEL = b"MSLV"  # GPSA: altitudes are above mean sea level; else above the ellipsoid (the real MAX file says so)
+SEA_LEVEL = "MSLV"  # GPSA: altitudes are above mean sea level; else above the ellipsoid (the real MAX file says so)
 GPS9_EPOCH_NS = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp()) * NS_PER_S
 MOST_DAYS, MOST_SECONDS = 36_525, 86_401  # of GPS9; more is damage
 STAMP_REACH_NS = 5 * NS_PER_S  # a stamp further from its packet is damaged
@@ -35,9 +32,9 @@ OUTLIER_MADS, OUTLIER_FLOOR_NS = 5.0, 20 * NS_PER_MS
 class Series:
     """The samples of one sensor, with their PTS in the file; `payload` tells which packet each came in."""
 
-    pts_ns: Integers
-    values: Floats
-    payload: Integers
+    pts_ns: Int64
+    values: Float64
+    payload: Int64
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +43,6 @@ class Camera:
 
     model: str | None = None
     serial: str | None = None
-    firmware: str | None = None
     read_out_ms: float | None = None
 
 
@@ -61,7 +57,7 @@ class ClockLine:
     scatter_ns: int
     pairs: int
 
-    def utc_of(self, pts_ns: Integers) -> Integers:
+    def utc_of(self, pts_ns: Int64) -> Int64:
         """UTC in ns since 1970 of instants of the file's time line."""
         drift = np.rint((pts_ns - self.pts_ns) * (self.rate_ppm * 1e-6)).astype(np.int64)
         return np.asarray(pts_ns - self.pts_ns + self.utc_ns + drift, dtype=np.int64)
@@ -162,8 +158,7 @@ class Telemetry:
         return self._fixes9(gps9) if gps9 is not None else self._fixes5()
 
     def _fixes9(self, series: Series) -> list[Fix]:
-        altitudes = [text_of(stream.get("GPSA")).encode() for _, stream in self._all("GPS9")]
-        is_sea_level = SEA_LEVEL in altitudes
+        is_sea_level = any(text_of(stream.get("GPSA")) == SEA_LEVEL for _, stream in self._all("GPS9"))
         return [
             _fix(row, int(utc_ns) if dated else None, row[8] >= LOCKED, float(row[7]), is_sea_level, "gps9")
             for row, utc_ns, dated in zip(series.values, _gps9_ns(series.values), _has_date(series.values), strict=True)
@@ -181,7 +176,7 @@ class Telemetry:
             stream = streams[payload]
             precision = number(stream, "GPSP")
             dop = None if precision is None else precision / 100
-            is_sea_level = text_of(stream.get("GPSA")).encode() == SEA_LEVEL
+            is_sea_level = text_of(stream.get("GPSA")) == SEA_LEVEL
             fixes.append(_fix(row, utc_ns, _is_locked(stream), dop, is_sea_level, "gps5"))
         return fixes
 
@@ -191,7 +186,7 @@ def _stamp_ns(stream: Stream) -> int | None:
     return None if stamp_us is None else int(stamp_us) * 1000
 
 
-def _spread(begins_ns: Integers, counts: Integers, follows: npt.NDArray[np.bool_], last_ns: int) -> Integers:
+def _spread(begins_ns: Int64, counts: Int64, follows: Mask, last_ns: int) -> Int64:
     """PTS of samples that lie evenly between the first of their payload and the first of the next.
 
     Where no payload `follows` at once, they lie as close as they usually do; those of a single one take `last_ns`.
@@ -217,17 +212,17 @@ def _gpsu_ns(stream: Stream) -> int | None:
         return None
 
 
-def _has_date(values: Floats) -> npt.NDArray[np.bool_]:
+def _has_date(values: Float64) -> Mask:
     days, seconds = values[:, 5], values[:, 6]
     return (days >= 0) & (days <= MOST_DAYS) & (seconds >= 0) & (seconds <= MOST_SECONDS)
 
 
-def _gps9_ns(values: Floats) -> Integers:
+def _gps9_ns(values: Float64) -> Int64:
     days, milliseconds = values[:, 5].astype(np.int64), np.rint(values[:, 6] * 1000).astype(np.int64)
     return np.asarray(GPS9_EPOCH_NS + days * DAY_NS + milliseconds * NS_PER_MS, dtype=np.int64)
 
 
-def _fix(row: Floats, utc_ns: int | None, locked: bool, dop: float | None, is_sea_level: bool, source: str) -> Fix:
+def _fix(row: Float64, utc_ns: int | None, locked: bool, dop: float | None, is_sea_level: bool, source: str) -> Fix:
     """A sample as an epoch. The one DOP that GPMF has stands for the horizontal one, which is never larger."""
     latitude, longitude, altitude_m, speed_mps = (float(value) for value in row[:4])
     utc = None if utc_ns is None else iso_utc(utc_ns)
@@ -272,19 +267,6 @@ def clock_line(pairs: Sequence[tuple[int, int]]) -> ClockLine | None:
     return ClockLine(middle, utc_ns, rate * 1e6, rate_sigma * 1e6, scatter_ns, int(kept.sum()))
 
 
-def read_fixes(path: Path) -> list[Fix]:
-    """The fixes of a file's own GPS, in their order. Raises UnreadableError for a file without GPMF."""
-    return Telemetry(path).fixes()
-
-
-def read_clock(path: Path) -> list[tuple[int, int]]:
-    """(pts_ns, utc_ns) of the file's own GPS clock as `Telemetry.clock` has them; empty without one.
-
-    Raises UnreadableError for a file without GPMF.
-    """
-    return Telemetry(path).clock()
-
-
 def read_camera(path: Path) -> Camera:
     """What the file's header says of the camera. Raises UnreadableError for a file that cannot be read."""
     try:
@@ -300,6 +282,5 @@ def read_camera(path: Path) -> Camera:
     return Camera(
         model=text_of(found.get("MINF")) or None,
         serial=text_of(found.get("CASN")) or None,
-        firmware=text_of(found.get("FMWR")) or None,
         read_out_ms=None if read_out is None else round(read_out, 3),
     )

@@ -17,12 +17,11 @@ import av
 import av.error
 import av.stream
 import numpy as np
-import numpy.typing as npt
 
+from rig.arrays import Float64
 from rig.clock import NS_PER_MS, NS_PER_S
 from rig.errors import UnreadableError
 
-Floats = npt.NDArray[np.float64]
 Stream = dict[str, "Item"]  # the items of one STRM
 
 HEADER = struct.Struct(">4sBBH")
@@ -84,7 +83,7 @@ def items(data: bytes) -> Iterator[tuple[str, Item]]:
         at += (size * count + 3) // 4 * 4
 
 
-def numbers(item: Item, layout: str = "") -> Floats:
+def numbers(item: Item, layout: str = "") -> Float64:
     """The numbers of an item, one row for each sample; `layout` is the TYPE of a mixed one.
 
     Raises UnreadableError when they cannot be numbers.
@@ -102,7 +101,7 @@ def numbers(item: Item, layout: str = "") -> Floats:
     return values / np.array([FIXED_POINT.get(kind, 1.0) for kind in kinds * columns], dtype=np.float64)
 
 
-def scaled(stream: Stream, key: str) -> Floats:
+def scaled(stream: Stream, key: str) -> Float64:
     """The samples of a stream in its units."""
     values = numbers(stream[key], text_of(stream.get("TYPE")))
     if "SCAL" not in stream:
@@ -113,7 +112,7 @@ def scaled(stream: Stream, key: str) -> Floats:
     return values / scale
 
 
-def samples(stream: Stream, key: str) -> Floats:
+def samples(stream: Stream, key: str) -> Float64:
     """The samples of one payload; none where the damage of a card or a cable hit them."""
     try:
         values = scaled(stream, key)

@@ -28,54 +28,38 @@ def read_fixes(path: Path) -> list[Fix]:
     Raises UnreadableError for anything else than GPX and for one with a document type.
     """
     points = _Points(path)
-    parser = ElementTree.XMLParser(target=points)
     try:
-        with path.open("rb") as file:
-            while data := file.read(1 << 16):
-                parser.feed(data)
-            parser.close()
+        root = ElementTree.parse(path, ElementTree.XMLParser(target=points)).getroot()
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise UnreadableError(f"{path} is no whole GPX file ({error})", cure="export it again") from error
+    if _name(root) != "gpx":
+        raise UnreadableError(f"{path} is XML but no GPX")
     return points.fixes
 
 
-class _Points:
-    """What the parser tells its findings to."""
+class _Points(ElementTree.TreeBuilder):
+    """Makes a fix of each point as soon as it is whole, and keeps nothing else of it."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self.fixes: list[Fix] = []
         self._path = path
-        self._depth = 0
-        self._said: dict[str, str] | None = None  # of the point that is open, by element name
-        self._text: list[str] = []
 
     def doctype(self, name: str, public: str | None, system: str | None) -> None:
         """GPX has no document type; one could define entities that grow to gigabytes."""
         raise UnreadableError(f"{self._path} has a document type: that is no GPX", cure="export it again")
 
-    def start(self, tag: str, attributes: dict[str, str]) -> None:
-        name = tag.rpartition("}")[2]
-        if self._depth == 0 and name != "gpx":
-            raise UnreadableError(f"{self._path} is XML but no GPX")
-        self._depth += 1
-        self._text = []
-        if name == "trkpt":
-            self._said = dict(attributes)
+    def end(self, tag: str) -> ElementTree.Element:
+        element = super().end(tag)
+        if _name(element) == "trkpt":
+            parts = reversed([*element.iter()])  # the first of a name counts
+            self.fixes.append(_fix({_name(part): (part.text or "").strip() for part in parts} | element.attrib))
+            element.clear()
+        return element
 
-    def data(self, text: str) -> None:
-        self._text.append(text)
 
-    def end(self, tag: str) -> None:
-        name = tag.rpartition("}")[2]
-        self._depth -= 1
-        if self._said is not None and name == "trkpt":
-            self.fixes.append(_fix(self._said))
-            self._said = None
-        elif self._said is not None:
-            self._said.setdefault(name, "".join(self._text).strip())
-
-    def close(self) -> None:
-        """Nothing is left to be done."""
+def _name(element: ElementTree.Element) -> str:
+    return element.tag.rpartition("}")[2]
 
 
 def _fix(said: dict[str, str]) -> Fix:

@@ -1,7 +1,7 @@
 """NMEA 0183 sentences -> one fix for each epoch."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -34,7 +34,7 @@ TIME_FIELD = {"GGA": 0, "RMC": 0, "GNS": 0, "GST": 0, "GLL": 4}
 UNTIMED_KINDS = ("VTG", "GSA")
 SATELLITE_QUALITIES = (1, 2, 3, 4, 5)
 
-
+Stamp = tuple[int, int]  # CLOCK_MONOTONIC and CLOCK_REALTIME, ns
 _Moment = tuple[int | None, bool]  # time of day in ns, and whether it is within a leap second
 TIMELESS: _Moment = (None, False)
 
@@ -203,10 +203,12 @@ def read_log(source: Path | bytes) -> list[Fix]:
     return assemble(Framer().feed(data))
 
 
-def assemble(sentences: Iterable[Sentence]) -> list[Fix]:
-    """All epochs of a finished sequence of sentences."""
+def assemble(
+    sentences: Iterable[Sentence], arrival_at: Callable[[int], Stamp | tuple[None, None]] = lambda _: (None, None)
+) -> list[Fix]:
+    """All epochs of a finished sequence of sentences; `arrival_at` tells when the byte at an offset came."""
     epochs = Epochs()
-    fixes = [fix for sentence in sentences for fix in epochs.feed(sentence)]
+    fixes = [fix for one in sentences for fix in epochs.feed(one, *arrival_at(one.offset))]
     return fixes + epochs.flush()
 
 

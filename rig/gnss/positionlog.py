@@ -5,14 +5,14 @@ import errno
 import os
 import re
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from rig.files import sync_folder
 from rig.gnss.fix import FIX_COLUMNS, Fix, csv_line
-from rig.gnss.framing import Framer, Sentence
-from rig.gnss.nmea import Epochs
+from rig.gnss.framing import Framer
+from rig.gnss.nmea import Stamp, assemble
 
 CSV_NAME, RAW_NAME, INDEX_NAME = "positions.csv", "raw.nmea", "raw.idx"
 CSV_HEADER = ",".join(FIX_COLUMNS) + "\n"
@@ -21,7 +21,6 @@ RECOVERED_BYTES = 1 << 16  # of the end of raw.nmea, 1.4 s of the fastest line
 
 _INDEX_ROW = re.compile(r"\d+,\d+,\d+", re.ASCII)
 
-Stamp = tuple[int, int]  # CLOCK_MONOTONIC and CLOCK_REALTIME, ns
 Mark = tuple[int, Stamp]  # a byte's offset in the stream and when it came
 
 
@@ -114,13 +113,6 @@ class Arrivals:
         return self._stamps[row] if row >= 0 else (None, None)
 
 
-def understand(sentences: Iterable[Sentence], arrivals: Arrivals, begin: int = 0) -> list[Fix]:
-    """The epochs of sentences that were kept, with their arrival; `begin` is where in raw.nmea their offsets begin."""
-    epochs = Epochs()
-    stamped = ((sentence, arrivals.at(begin + sentence.offset)) for sentence in sentences)
-    return [fix for sentence, arrival in stamped for fix in epochs.feed(sentence, *arrival)] + epochs.flush()
-
-
 def _unwritten(folder: Path) -> list[Fix]:
     """The epochs at the end of raw.nmea that the table lacks because its program was killed."""
     with (folder / RAW_NAME).open("rb") as raw, (folder / CSV_NAME).open("rb") as table:
@@ -128,7 +120,7 @@ def _unwritten(folder: Path) -> list[Fix]:
         raw.seek(begin)
         table.seek(max(len(CSV_HEADER), table.seek(0, os.SEEK_END) - RECOVERED_BYTES))
         rows = [line.split(b",") for line in table if line.endswith(b"\n")]
-        fixes = understand(Framer().feed(raw.read()), Arrivals(folder / INDEX_NAME), begin)
+        fixes = assemble(Framer(begin).feed(raw.read()), Arrivals(folder / INDEX_NAME).at)
     written = {row[0].decode() for row in rows}
     known = [number for number, fix in enumerate(fixes) if fix.utc in written]
     return fixes[known[-1] + 1 :] if known else [] if written else fixes

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from rig.arrays import Float64, Int64, Mask, Numbers
 from rig.clock import NS_PER_S
 from rig.errors import NoPositionError
 from rig.gnss.fix import Fix, horizontal_sigma_m, quality_of
@@ -27,10 +26,6 @@ UNKNOWN_ACCELERATION_MPS2 = 3.0  # of a car in town, where no speeds are known
 HEADING_SIGMA_RAD = math.radians(2.0)
 EQUATOR_RADIUS_M, ECCENTRICITY_SQUARED = 6_378_137.0, 6.694_379_990_14e-3  # WGS 84
 
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
-Method = Literal["hermite", "linear"]
-
 
 @dataclass(frozen=True, slots=True)
 class Places:
@@ -40,12 +35,12 @@ class Places:
     the interpolation included; `how` is hermite, linear or none.
     """
 
-    latitude: Floats
-    longitude: Floats
-    altitude_m: Floats
-    heading_deg: Floats
-    speed_mps: Floats
-    sigma_m: Floats
+    latitude: Float64
+    longitude: Float64
+    altitude_m: Float64
+    heading_deg: Float64
+    speed_mps: Float64
+    sigma_m: Float64
     how: list[str]
 
 
@@ -57,17 +52,17 @@ class Track:
     may be interpolated: no gap, no change of quality and no jump lies between them.
     """
 
-    utc_ns: Integers
-    latitude: Floats
-    longitude: Floats
-    altitude_m: Floats
-    quality: Integers
-    satellites: Integers
-    hdop: Floats
-    sigma_m: Floats
-    speed_mps: Floats
-    course_deg: Floats
-    segment: Integers
+    utc_ns: Int64
+    latitude: Float64
+    longitude: Float64
+    altitude_m: Float64
+    quality: Int64
+    satellites: Int64
+    hdop: Float64
+    sigma_m: Float64
+    speed_mps: Float64
+    course_deg: Float64
+    segment: Int64
 
     def __len__(self) -> int:
         return len(self.utc_ns)
@@ -95,7 +90,7 @@ class Track:
         intervals = np.concatenate([np.full(len(log), _usual_interval_ns(log)) for log in settled if log])
         return _build(fixes, intervals)
 
-    def nearest(self, utc_ns: Integers, max_gap_s: float) -> Integers:
+    def nearest(self, utc_ns: Int64, max_gap_s: float) -> Int64:
         """Index of the fix nearest in time to each instant, -1 where none is within `max_gap_s`."""
         after = np.clip(np.searchsorted(self.utc_ns, utc_ns), 1, max(1, len(self) - 1))
         before = after - 1
@@ -103,7 +98,7 @@ class Track:
         index = np.where(self.utc_ns[after] - utc_ns < utc_ns - self.utc_ns[before], after, before)
         return np.where(np.abs(self.utc_ns[index] - utc_ns) <= max_gap_s * NS_PER_S, index, -1)
 
-    def interpolate(self, utc_ns: Integers, max_gap_s: float, method: Method | str = "hermite") -> Places:
+    def interpolate(self, utc_ns: Int64, max_gap_s: float, method: str = "hermite") -> Places:
         """The place at each instant between two fixes of one segment that are at most 2 `max_gap_s` apart.
 
         hermite: a cubic through both, with speed and course as its ends; linear where these are not known.
@@ -118,7 +113,7 @@ class Track:
         curved = joined & pair.has_velocities if method == "hermite" else np.zeros_like(joined)
         return pair.places(joined, curved)
 
-    def _steps(self, utc_ns: Integers) -> Integers:
+    def _steps(self, utc_ns: Int64) -> Int64:
         """Index of the fix before each instant; at a fix that ends its segment, of the one before that."""
         step = np.clip(np.searchsorted(self.utc_ns, utc_ns, side="right") - 1, 0, len(self) - 2)
         ends = (self.utc_ns[step] == utc_ns) & (self.segment[step] != self.segment[step + 1]) & (step > 0)
@@ -128,7 +123,7 @@ class Track:
 class _Pair:
     """The two fixes around each instant, in metres and seconds from the first of them."""
 
-    def __init__(self, track: Track, step: Integers, utc_ns: Integers) -> None:
+    def __init__(self, track: Track, step: Int64, utc_ns: Int64) -> None:
         self.track, self.step = track, step
         self.seconds = (track.utc_ns[step + 1] - track.utc_ns[step]) / NS_PER_S
         self.share = (utc_ns - track.utc_ns[step]) / NS_PER_S / self.seconds
@@ -138,7 +133,7 @@ class _Pair:
         self.velocities = [_velocity(track, step), _velocity(track, step + 1)]
         self.has_velocities = np.isfinite(np.sum([*self.velocities[0], *self.velocities[1]], axis=0))
 
-    def places(self, joined: npt.NDArray[np.bool_], curved: npt.NDArray[np.bool_]) -> Places:
+    def places(self, joined: Mask, curved: Mask) -> Places:
         """The places on the curves, else on the lines, else nowhere."""
         bend_north, bend_east = (self._bend(axis, metres) for axis, metres in enumerate((self.north_m, self.east_m)))
         bend_m = np.hypot(bend_north, bend_east)
@@ -157,16 +152,16 @@ class _Pair:
             how=np.where(curved, "hermite", np.where(joined, "linear", "none")).tolist(),
         )
 
-    def _bend(self, axis: int, metres: Floats) -> Floats:
+    def _bend(self, axis: int, metres: Float64) -> Float64:
         """How far the cubic Hermite curve lies from the straight line."""
         u, first, second = self.share, self.velocities[0][axis], self.velocities[1][axis]
         inwards = u * (1 - u) ** 2 * (first * self.seconds - metres)
         return inwards - u**2 * (1 - u) * (second * self.seconds - metres)
 
-    def _between(self, values: Floats) -> Floats:
+    def _between(self, values: Float64) -> Float64:
         return (1 - self.share) * values[self.step] + self.share * values[self.step + 1]
 
-    def _heading(self) -> Floats:
+    def _heading(self) -> Float64:
         radians = np.radians(_held_heading(self.track))
         east, north = self._between(np.sin(radians)), self._between(np.cos(radians))
         return np.degrees(np.arctan2(east, north)) % 360
@@ -192,7 +187,7 @@ def lever_arm(places: Places, arm_m: Sequence[float]) -> Places:
     )
 
 
-def moves(track: Track, first: slice | Integers, second: slice | Integers) -> tuple[Floats, Floats, Floats]:
+def moves(track: Track, first: slice | Int64, second: slice | Int64) -> tuple[Float64, Float64, Float64]:
     """Metres north, metres east and seconds between two selections of the fixes."""
     north_scale, east_scale = _metres_per_degree(track.latitude[first])
     north_m = (track.latitude[second] - track.latitude[first]) * north_scale
@@ -242,7 +237,7 @@ def _usual_interval_ns(log: Sequence[Fix]) -> float:
     return float(np.median(steps)) if len(steps) else 0.0
 
 
-def _build(fixes: Sequence[Fix], intervals_ns: Floats) -> Track:
+def _build(fixes: Sequence[Fix], intervals_ns: Float64) -> Track:
     times = np.array([_time(fix) for fix in fixes], dtype=np.int64)
     _, order = np.unique(times, return_index=True)  # sorts, and keeps the first of each time
     track = Track(
@@ -269,15 +264,15 @@ def _build(fixes: Sequence[Fix], intervals_ns: Floats) -> Track:
     return _with_motion(replace(track, segment=np.concatenate([[0], np.cumsum(breaks)])))
 
 
-def _floats(values: Iterator[float | None]) -> Floats:
+def _floats(values: Iterator[float | None]) -> Float64:
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def _take(track: Track, index: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Track:
+def _take(track: Track, index: Numbers) -> Track:
     return Track(*(getattr(track, name)[index] for name in Track.__slots__))
 
 
-def _strays(track: Track) -> npt.NDArray[np.bool_]:
+def _strays(track: Track) -> Mask:
     """Single fixes far off their neighbours: damage that the checksum did not see."""
     strays = np.zeros(len(track), dtype=np.bool_)
     if len(track) > 2:
@@ -289,7 +284,7 @@ def _strays(track: Track) -> npt.NDArray[np.bool_]:
     return strays
 
 
-def _excursions(track: Track) -> npt.NDArray[np.bool_]:
+def _excursions(track: Track) -> Mask:
     """Single fixes that jump away and back again, while the way past them is smooth."""
     away = np.zeros(len(track), dtype=np.bool_)
     if len(track) > 4:
@@ -300,7 +295,7 @@ def _excursions(track: Track) -> npt.NDArray[np.bool_]:
     return away
 
 
-def _jumps(track: Track) -> npt.NDArray[np.bool_]:
+def _jumps(track: Track) -> Mask:
     """Steps that the speeds at both ends do not explain; without speeds, those that differ from both next to them."""
     north_m, east_m, seconds = moves(track, slice(None, -1), slice(1, None))
     north_mps, east_mps = _velocity(track, np.arange(len(track)))
@@ -333,7 +328,7 @@ def _with_motion(track: Track) -> Track:
     )
 
 
-def _velocity(track: Track, index: Integers) -> tuple[Floats, Floats]:
+def _velocity(track: Track, index: Int64) -> tuple[Float64, Float64]:
     """m/s to the north and to the east; a receiver that stands says no course."""
     speed = track.speed_mps[index]
     course = np.where(speed < STANDING_MPS, np.nan_to_num(track.course_deg[index]), track.course_deg[index])
@@ -341,7 +336,7 @@ def _velocity(track: Track, index: Integers) -> tuple[Floats, Floats]:
     return speed * np.cos(radians), speed * np.sin(radians)
 
 
-def _held_heading(track: Track) -> Floats:
+def _held_heading(track: Track) -> Float64:
     """The course while driving, the last one while standing; before the first drive, that drive's."""
     moving = np.flatnonzero((track.speed_mps >= STANDING_MPS) & np.isfinite(track.course_deg))
     if len(moving) == 0:
@@ -350,7 +345,7 @@ def _held_heading(track: Track) -> Floats:
     return track.course_deg[moving[np.maximum(last, 0)]]
 
 
-def _metres_per_degree(latitude: Floats) -> tuple[Floats, Floats]:
+def _metres_per_degree(latitude: Float64) -> tuple[Float64, Float64]:
     """Length of a degree of latitude and of longitude on the ellipsoid."""
     radians = np.radians(latitude)
     root = np.sqrt(1 - ECCENTRICITY_SQUARED * np.sin(radians) ** 2)
@@ -359,6 +354,6 @@ def _metres_per_degree(latitude: Floats) -> tuple[Floats, Floats]:
     return np.radians(1) * north, np.radians(1) * east
 
 
-def _turn(degrees: Floats) -> Floats:
+def _turn(degrees: Float64) -> Float64:
     """Within half a turn of zero, across the date line too."""
     return np.where(np.abs(degrees) <= 180, degrees, (degrees + 180) % 360 - 180)

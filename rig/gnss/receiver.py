@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +18,9 @@ from rig.files import is_full
 from rig.gnss.chrony import ChronyFeed
 from rig.gnss.fix import Fix, horizontal_sigma_m, quality_of
 from rig.gnss.framing import Framer, Sentence
-from rig.gnss.nmea import Epochs
+from rig.gnss.nmea import Epochs, Stamp
 from rig.gnss.port import FoundPort, find_port, open_port, read_port
-from rig.gnss.positionlog import Mark, PositionLog, Stamp
+from rig.gnss.positionlog import Mark, PositionLog
 from rig.gnss.sentences import Sky, heading_of
 from rig.status import ReceiverNow
 from rig.workers import Link, StartCapture, StopCapture
@@ -253,11 +254,9 @@ class Receiver:
         begins = stamp[0] - self._read_ns > BURST_GAP_NS and (data.startswith(b"$") or not self._half)
         self._read_ns, self._half = time.monotonic_ns(), not data.endswith(b"\n")
         marks = _marks(data, stamp, self._read_ns - stamp[0], byte_ns, begins)
-        if self._log is not None:
-            try:
+        with self._bearing_the_disk():
+            if self._log is not None:
                 self._log.add_bytes(data, marks)
-            except OSError as error:
-                self._complain(error)
         self._unread.append((data, begins, marks))
         if self._read_ns - self._interpreted_ns > INTERPRET_NS:
             self._interpret()
@@ -286,11 +285,9 @@ class Receiver:
     def _keep(self, fixes: Sequence[Fix]) -> None:
         for fix in fixes:
             self._learn(fix)
-            if self._log is not None:
-                try:
+            with self._bearing_the_disk():
+                if self._log is not None:
                     self._log.add_fix(fix)
-                except OSError as error:
-                    self._complain(error)
             self._closed.set()
 
     def _learn(self, fix: Fix) -> None:
@@ -310,21 +307,23 @@ class Receiver:
         if self._chrony and clock and abs(clock.utc_ns(arrival_ns) - utc_ns) < CHRONY_GATE_NS:
             self._chrony.send(realtime_ns, utc_ns + self._clock.latency_ns)
 
-    def _complain(self, error: OSError) -> None:
-        """Note that the disk refuses; reading goes on: it may have room again."""
-        self.disk_error = error
-        self.disk_failed.set()
+    @contextmanager
+    def _bearing_the_disk(self) -> Iterator[None]:
+        """Note when the disk refuses; reading goes on: it may have room again."""
+        try:
+            yield
+        except OSError as error:
+            self.disk_error = error
+            self.disk_failed.set()
 
     def _sync_often(self) -> None:
         while not self._stopping.wait(self._settings.sync_interval_s):
             with self._changing:
                 self._interpret()
                 log_now = self._log
-            try:
+            with self._bearing_the_disk():
                 if log_now is not None:
                     log_now.sync()
-            except OSError as error:
-                self._complain(error)
 
 
 def receiver_worker(link: Link, settings: Settings) -> None:

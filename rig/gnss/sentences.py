@@ -142,9 +142,8 @@ class Sky:
 
 def heading_of(sentence: Sentence) -> float | None:
     """Where a receiver with two antennas points to (HDT, THS), in degrees; None while it does not know."""
-    degrees = _number(sentence.fields, 0)
     valid = sentence.kind == "HDT" or sentence.fields[1:2] == ("A",)
-    return degrees if valid and degrees is not None and 0 <= degrees <= 360 else None
+    return _bearing(sentence.fields, 0) if valid else None
 
 
 def _motion(said: Said) -> tuple[float | None, float | None]:
@@ -152,11 +151,13 @@ def _motion(said: Said) -> tuple[float | None, float | None]:
     for kind, speed_index, course_index in (("RMC", 6, 7), ("VTG", 4, 0)):
         knots = _number(said.get(kind, ()), speed_index)
         if knots is not None and 0 <= knots < 1000:
-            course = _number(said[kind], course_index)
-            return round(
-                knots * METRES_PER_S_PER_KNOT, 4
-            ), course if course is not None and 0 <= course <= 360 else None
+            return round(knots * METRES_PER_S_PER_KNOT, 4), _bearing(said[kind], course_index)
     return None, None
+
+
+def _bearing(values: Fields, index: int) -> float | None:
+    degrees = _number(values, index)
+    return degrees if degrees is not None and 0 <= degrees <= 360 else None
 
 
 def _mode(said: Said) -> str | None:

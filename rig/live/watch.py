@@ -258,8 +258,7 @@ class _Film:
         self._arrivals.append(arrival_ns - pts_ns)
         reading = self._reader.read(luma)
         if reading is not None:
-            row = sum(y for _, y in reading.corners) / len(reading.corners) / luma.shape[0]
-            self._observations.append(Observation(pts_ns, reading.code, row))
+            self._observations.append(Observation(pts_ns, reading.code, reading.centre[1] / luma.shape[0]))
             self._seen += 1
             self._glimpses.clear()
             self._glimpse_due_s = time.monotonic() + GLIMPSE_S

@@ -4,14 +4,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from rig.arrays import Float64, Int64
 from rig.clock import NS_PER_S, ClockCurve, fit_clock
 from rig.footage.video import MPEG_TS_CLOCK_HZ, Video, index_of
 from rig.timing.cameraclock import CameraClock
-
-Int64 = npt.NDArray[np.int64]
-Float64 = npt.NDArray[np.float64]
 
 WINDOW_NS = 15 * NS_PER_S
 FASTEST_PICTURES = 0.02  # of a window: the plain minimum follows single early ones

@@ -268,7 +268,7 @@ def gps_line(item: Video) -> gpmf.ClockLine | None:
         if clip.path.suffix.lower() == STREAM_SUFFIX:
             return None
         try:
-            pairs += [(pts_ns + clip.clock_offset_ns, utc_ns) for pts_ns, utc_ns in gpmf.read_clock(clip.path)]
+            pairs += [(pts_ns + clip.clock_offset_ns, utc_ns) for pts_ns, utc_ns in gpmf.Telemetry(clip.path).clock()]
         except UnreadableError:
             continue
     return gpmf.clock_line(pairs)

@@ -9,13 +9,10 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from rig.arrays import Float64, Int64, Numbers
 from rig.clock import NS_PER_MS, NS_PER_S
 from rig.errors import UnreadableError
-
-Int64 = npt.NDArray[np.int64]
-Float64 = npt.NDArray[np.float64]
 
 UNIFORM_99 = 1.487  # half-width of 99 % of a normal distribution over that of a uniform one of the same sigma
 WARM_UP_NS = 2 * NS_PER_MS  # what a warming crystal adds between two films (measured up to 1.7 ms in two hours)
@@ -177,5 +174,5 @@ def _residuals_ns(clock: CameraClock) -> Float64:
     return np.asarray(utc - clock.utc_ns(pts), dtype=np.float64)
 
 
-def _milliseconds(values_ns: npt.NDArray[Any]) -> list[float]:
+def _milliseconds(values_ns: Numbers) -> list[float]:
     return [round(float(value) / NS_PER_MS, 3) for value in values_ns]

@@ -4,17 +4,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
+from rig.arrays import Float32, Int64, Luma, Mask
 from rig.clock import NS_PER_S
 from rig.footage import video
 from rig.footage.video import Clip, Video
 from rig.timing import vernier
 from rig.timing.interval import Observation
-from rig.timing.qrtime import CodeReader, Corners, Luma, Reading, crop_around
+from rig.timing.qrtime import CodeReader, Reading, TimeCode, crop_around
 from rig.timing.vernier import Sighting
 
-Int64 = npt.NDArray[np.int64]
 Window = tuple[int, int]  # from and until, on the video's clock in ns
 
 SEARCH_EVERY = 3  # frames, until a code is found; at 25 fps and 60 Hz each 5th is in the same phase, perhaps mixed
@@ -67,20 +66,11 @@ def _key_frames(clip: Clip) -> list[int]:
     return [int(number) for number in numbers[first]]
 
 
-def _inside(clock_ns: Int64, windows: Iterable[Window]) -> npt.NDArray[np.bool_]:
+def _inside(clock_ns: Int64, windows: Iterable[Window]) -> Mask:
     inside = np.zeros(len(clock_ns), dtype=np.bool_)
     for begin, end in windows:
         inside |= (clock_ns >= begin) & (clock_ns <= end)
     return inside
-
-
-@dataclass(frozen=True, slots=True)
-class _Unread:
-    pts_ns: int
-    crop: Luma
-    left: int
-    top: int
-    height: int  # of the whole picture
 
 
 class _Follower:
@@ -90,7 +80,7 @@ class _Follower:
         self._film = film
         self._reader = CodeReader()
         self._last: dict[int, tuple[int, Reading]] = {}
-        self._unread: dict[int, list[_Unread]] = {}
+        self._unread: dict[int, list[tuple[int, Luma, tuple[int, int]]]] = {}  # PTS, crop and its corner, by screen
 
     @property
     def following(self) -> bool:
@@ -99,39 +89,31 @@ class _Follower:
     def look(self, pts_ns: int, luma: Luma) -> None:
         readings = self._reader.read_all(luma)
         for reading in readings:
-            row = sum(y for _, y in reading.corners) / len(reading.corners) / luma.shape[0]
+            row = reading.centre[1] / luma.shape[0]
             self._film.observations.append(Observation(pts_ns, reading.code, row, reading.screen))
             if reading.mask is not None:
-                self._place_unread(pts_ns, reading)
-                self._keep(pts_ns, reading, vernier.sample(luma, reading.corners))
+                self._place_unread(pts_ns, reading, luma.shape[0])
+                self._keep(pts_ns, reading.code, reading, row, vernier.light_of(luma, reading.corners))
                 self._last[reading.screen] = (pts_ns, reading)
         for screen in self._last.keys() - {reading.screen for reading in readings}:
             self._remember(screen, pts_ns, luma)
 
-    def _keep(self, pts_ns: int, reading: Reading, sample: vernier.Sample | None) -> None:
-        if sample is not None and reading.mask is not None:
-            self._film.sightings.append(Sighting(pts_ns, reading.code, reading.mask, sample, reading.screen))
+    def _keep(self, pts_ns: int, code: TimeCode | None, reading: Reading, row: float, light: Float32 | None) -> None:
+        """Note a picture in which `code` was read; mask and screen are those of `reading`, its own or the next one."""
+        if light is not None and reading.mask is not None:
+            self._film.sightings.append(Sighting(pts_ns, code, reading.mask, light, row, reading.screen))
 
     def _remember(self, screen: int, pts_ns: int, luma: Luma) -> None:
         waiting = self._unread.setdefault(screen, [])
         if len(waiting) == MAX_UNREAD:
             del self._last[screen], self._unread[screen]
             return
-        crop, (left, top) = crop_around(luma, self._last[screen][1].corners)
-        waiting.append(_Unread(pts_ns, crop, left, top, luma.shape[0]))
+        waiting.append((pts_ns, *crop_around(luma, self._last[screen][1].corners)))
 
-    def _place_unread(self, pts_ns: int, reading: Reading) -> None:
-        for unread in self._unread.pop(reading.screen, []):
+    def _place_unread(self, pts_ns: int, reading: Reading, height: int) -> None:
+        for unread_ns, crop, corner in self._unread.pop(reading.screen, []):
             before_ns, before = self._last[reading.screen]
-            share = (unread.pts_ns - before_ns) / (pts_ns - before_ns)
-            corners = _between(before.corners, reading.corners, share, (unread.left, unread.top))
-            sample = vernier.sample(unread.crop, corners)
-            if sample is not None and reading.mask is not None:
-                row = (sample.row * unread.crop.shape[0] + unread.top) / unread.height
-                placed = vernier.Sample(sample.light, row)
-                self._film.sightings.append(Sighting(unread.pts_ns, None, reading.mask, placed, reading.screen))
-
-
-def _between(before: Corners, after: Corners, share: float, corner: tuple[int, int]) -> Corners:
-    places = (1 - share) * np.array(before) + share * np.array(after) - corner
-    return tuple((float(x), float(y)) for x, y in places)
+            share = (unread_ns - before_ns) / (pts_ns - before_ns)
+            corners = (1 - share) * np.array(before.corners) + share * np.array(reading.corners)
+            row = float(corners[:, 1].mean()) / height
+            self._keep(unread_ns, None, reading, row, vernier.light_of(crop, corners - corner))

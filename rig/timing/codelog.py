@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from rig.arrays import Int64
 from rig.clock import NS_PER_MS, NS_PER_S
 from rig.recordings import CODES
 from rig.timing.qrtime import TICK_NS
-
-Int64 = npt.NDArray[np.int64]
 
 PAUSE_NS = 5 * NS_PER_S  # a page that drew nothing for longer was not on the screen
 

@@ -2,80 +2,62 @@
 
 import importlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from typing import Any
 
 from rig.errors import DeviceNotFoundError
 
 CURE = "run this on a Raspberry Pi with gpiozero and lgpio, as a member of the group gpio (docs/display-latency.md)"
 
-
-class Pin(Protocol):
-    """What can be switched on and off."""
-
-    def set(self, on: bool) -> None:
-        """Drive the pin high or low."""
+Switch = Callable[[bool], None]  # on, or off
 
 
 @contextmanager
-def opened(where: str) -> Iterator[Pin]:
-    """A pin by its BCM number or the path of its file, dark at the end.
+def opened(where: str) -> Iterator[Switch]:
+    """What switches a pin by its BCM number, or by the path of its file; dark at the end.
 
-    Raises DeviceNotFoundError where there is no such pin, no gpiozero, or nothing that takes what the file is told.
+    Raises DeviceNotFoundError where there is no such pin, no gpiozero, or nothing that takes what the file is told; the
+    switch raises it when nobody takes it any more.
     """
-    pin: HeaderPin | FilePin = HeaderPin(int(where)) if where.isdecimal() else FilePin(where)
-    try:
-        yield pin
-    finally:
-        pin.close()
+    with _header_pin(int(where)) if where.isdecimal() else _led_file(where) as switch:
+        yield switch
 
 
-class HeaderPin:
+@contextmanager
+def _header_pin(number: int) -> Iterator[Switch]:
     """A pin of the 40-pin header, low until it is set and when it is closed."""
-
-    def __init__(self, number: int) -> None:
-        try:
-            gpiozero: Any = importlib.import_module("gpiozero")  # here: only a Pi has it
-        except ImportError as error:
-            raise DeviceNotFoundError("this machine has no GPIO pins that can be used", cure=CURE) from error
-        try:
-            self._device = gpiozero.DigitalOutputDevice(number)
-        except Exception as error:  # gpiozero's own tree, or that of the library below it, which varies
-            raise DeviceNotFoundError(f"GPIO {number} cannot be opened ({error})", cure=CURE) from error
-
-    def set(self, on: bool) -> None:
-        """Drive the pin high or low."""
-        if on:
-            self._device.on()
-        else:
-            self._device.off()
-
-    def close(self) -> None:
-        """Leave the pin low and free for others."""
-        self._device.close()
+    try:
+        gpiozero: Any = importlib.import_module("gpiozero")  # here: only a Pi has it
+    except ImportError as error:
+        raise DeviceNotFoundError("this machine has no GPIO pins that can be used", cure=CURE) from error
+    try:
+        device = gpiozero.DigitalOutputDevice(number)
+    except Exception as error:  # gpiozero's own tree, or that of the library below it, which varies
+        raise DeviceNotFoundError(f"GPIO {number} cannot be opened ({error})", cure=CURE) from error
+    with closing(device):
+        yield lambda on: device.on() if on else device.off()
 
 
-class FilePin:
+@contextmanager
+def _led_file(path: str) -> Iterator[Switch]:
     """A file that is told 1 and 0: an LED of the board (`/sys/class/leds/ACT/brightness`), a pipe to a program."""
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe nobody reads: at once
+    except OSError as error:
+        raise DeviceNotFoundError(
+            f"the LED's file {path} cannot be written ({error.strerror})", cure="see the setting led_pin"
+        ) from error
 
-    def __init__(self, path: str) -> None:
+    def switch(on: bool) -> None:
         try:
-            self._file = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe nobody reads: at once
-        except OSError as error:
-            raise DeviceNotFoundError(
-                f"the LED's file {path} cannot be written ({error.strerror})", cure="see the setting led_pin"
-            ) from error
-
-    def set(self, on: bool) -> None:
-        """Write 1 or 0. Raises DeviceNotFoundError when nobody takes it any more."""
-        try:
-            os.write(self._file, b"1\n" if on else b"0\n")
+            os.write(file, b"1\n" if on else b"0\n")
         except OSError as error:
             raise DeviceNotFoundError(f"the LED's file is gone ({error.strerror})", cure="blink again") from error
 
-    def close(self) -> None:
-        """Leave the LED dark."""
+    try:
+        yield switch
+    finally:
         with suppress(DeviceNotFoundError):
-            self.set(False)
-        os.close(self._file)
+            switch(False)
+        os.close(file)

@@ -5,14 +5,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
+from rig.arrays import Float64, Int64
 from rig.clock import NS_PER_MS, NS_PER_S
 from rig.timing.codelog import CodeLog, holder
 from rig.timing.qrtime import TimeCode
-
-Int64 = npt.NDArray[np.int64]
-Float64 = npt.NDArray[np.float64]
 
 MIN_READINGS = 3  # below this one wrong reading cannot be told from a right one
 
@@ -76,12 +73,18 @@ def measure(fresh: Sequence[Observation], delay_ns: Int64, refresh_ns: int, logs
         for late in LATE_SHARES:
             seen = sum((1 - late) * late**turns * stay for turns, stay in enumerate(stays))
             chance = np.logaddexp(chance, np.log(seen + WRONG_SHARE).sum(axis=1))
-    weights = np.exp(chance - chance.max())
+    mean, half_width = likely_range(grid, chance)
+    kept = int(((mean > lower - BLUR_NS[1]) & (mean < upper + resolution + BLUR_NS[1])).sum())
+    return Interval(base + mean, half_width, kept)
+
+
+def likely_range(grid: Float64, log_chance: Float64) -> tuple[float, float]:
+    """Mean and half-width of the range that holds 99.5 % of what is so probable at each place of a grid."""
+    weights = np.exp(log_chance - log_chance.max())
     weights /= weights.sum()
     mean = float((weights * grid).sum())
     low, high = np.interp([TAIL, 1 - TAIL], np.cumsum(weights), grid)
-    kept = int(((mean > lower - BLUR_NS[1]) & (mean < upper + resolution + BLUR_NS[1])).sum())
-    return Interval(base + mean, max(mean - float(low), float(high) - mean), kept)
+    return mean, max(mean - float(low), float(high) - mean)
 
 
 def refresh_of(film: Sequence[Observation], nominal_ns: int) -> int:

@@ -14,7 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 import configs
 from configs import Settings
 from rig import cli
-from rig.clock import NS_PER_MS, NS_PER_S, UtcClock, iso_utc, system_clock
+from rig.clock import NS_PER_MS, NS_PER_S, UtcClock, system_clock
 from rig.errors import DeviceNotFoundError, NoCalibrationError, UnreadableError
 from rig.files import write_atomically
-from rig.timing.gpio import Pin, opened
+from rig.timing.gpio import Switch, opened
 from rig.workers import Link
 
 if TYPE_CHECKING:
@@ -84,9 +84,14 @@ def pattern(seed: int, seconds: float) -> tuple[int, ...]:
 
 
 def blink(
-    pin: Pin, clock: UtcClock, seconds: float, seed: int, keep_on: Callable[[float], bool], clock_error_ns: int = 0
+    switch: Switch,
+    clock: UtcClock,
+    seconds: float,
+    seed: int,
+    keep_on: Callable[[float], bool],
+    clock_error_ns: int = 0,
 ) -> LedLog:
-    """Switch a pin by the pattern of `seed`; the log holds when it really happened.
+    """Switch an LED by the pattern of `seed`; the log holds when it really happened.
 
     `keep_on` is asked in the pauses with the share that is done; when it says no, the log ends there.
     """
@@ -98,11 +103,11 @@ def blink(
         for number, instant in enumerate(plan):
             if not _wait(begin_ns + instant, lambda: keep_on(instant / plan[-1])):  # noqa: B023 - called at once
                 break
-            edges.append(_switch(pin, number % 2 == 0, clock, brackets))
+            edges.append(_switch(switch, number % 2 == 0, clock, brackets))
     finally:
         if len(edges) % 2:
-            edges.append(_switch(pin, False, clock, brackets))
-        pin.set(False)
+            edges.append(_switch(switch, False, clock, brackets))
+        switch(False)
     brackets.sort()
     # One edge during which the process was held up must not widen all: the fit bears single wrong edges.
     doubt_ns = brackets[len(brackets) * 95 // 100] // 2 if brackets else 0
@@ -120,8 +125,8 @@ def blink_worker(link: Link, folder: Path, seconds: float, settings: Settings, c
         link.report(BlinkStatus(share))
         return not link.stopping
 
-    with opened(settings.led_pin) as pin:
-        edges = blink(pin, clock or system_clock(), seconds, random.randrange(1 << 32), keep_on)
+    with opened(settings.led_pin) as switch:
+        edges = blink(switch, clock or system_clock(), seconds, random.randrange(1 << 32), keep_on)
     path = folder / LOG_NAME
     write_log(path, edges)
     link.report(BlinkStatus(1.0, path))
@@ -150,14 +155,15 @@ def measure_worker(link: Link, films: Sequence[Path], folder: Path, user_agent: 
     """Report the LatencyResult of the film that tells it best, all of one blinking; a worker's target.
 
     `films` are files or folders of streams, `folder` holds the LED's log and what pages say that they drew. Raises
-    what `measure` raised of the first film when none tells it.
+    what `measure` raised of the first film when none tells it, UnreadableError without the LED's log.
     """
     from rig.timing.codelog import read_logs  # here: see measure
 
-    logs, found, failures = read_logs(folder), [], []
+    edges, logs = read_log(folder / LOG_NAME), read_logs(folder)
+    found, failures = [], []
     for film in films:
         try:
-            found.append(measure(film, folder / LOG_NAME, user_agent, logs=logs, settings=settings))
+            found.append(measure(film, edges, user_agent, logs, settings))
         except (NoCalibrationError, UnreadableError) as error:
             failures.append(error)
     if not found:
@@ -167,38 +173,23 @@ def measure_worker(link: Link, films: Sequence[Path], folder: Path, user_agent: 
     link.report(best)
 
 
-def measure(
-    film: Path,
-    led_log: Path | LedLog,
-    user_agent: str = "",
-    *,
-    logs: "Sequence[CodeLog]" = (),
-    settings: Settings | None = None,
-) -> LatencyResult:
+def measure(film: Path, edges: LedLog, user_agent: str, logs: "Sequence[CodeLog]", settings: Settings) -> LatencyResult:
     """The display latency from a film of LED and code: a file, or the folder of a stream that may still be written.
 
     `logs` are what pages say that they drew (`codelog.read_logs`); with one, its offset's bound is in the bar,
-    and it names the user agent. Raises UnreadableError for a film or log that cannot be read or when nothing names
-    the phone, NoCalibrationError when code or LED are not in the film.
+    and it names the user agent where `user_agent` is empty. Raises UnreadableError for a film that cannot be read or
+    when nothing names the phone, NoCalibrationError when code or LED are not in the film.
     """
     from rig.timing import ledfilm  # here: PyAV and OpenCV have no place in the server
 
-    edges = read_log(led_log) if isinstance(led_log, Path) else led_log
-    found = ledfilm.estimate(film, edges, settings or Settings(), logs)
+    found = ledfilm.estimate(film, edges, settings, logs)
     agent = user_agent or found.user_agent
     if not agent:
         raise UnreadableError(
             "nothing says which phone and browser showed the code",
             cure="show the page /qrcode of this Pi, or name the user agent",
         )
-    return LatencyResult(
-        user_agent=agent,
-        latency_ms=round(found.latency_ns / NS_PER_MS, 2),
-        error_ms=round(found.error_ns / NS_PER_MS, 2),
-        when=iso_utc(found.utc_ns),
-        codes=found.codes,
-        method=f"led+{found.method}",
-    )
+    return replace(found, user_agent=agent)
 
 
 def stored_latency(output: Path, user_agent: str) -> tuple[float, float] | None:
@@ -240,9 +231,9 @@ def _stored(output: Path) -> dict[str, Any]:
     return entries if isinstance(entries, dict) else {}
 
 
-def _switch(pin: Pin, on: bool, clock: UtcClock, brackets: list[int]) -> tuple[int, bool]:
+def _switch(switch: Switch, on: bool, clock: UtcClock, brackets: list[int]) -> tuple[int, bool]:
     before = time.monotonic_ns()
-    pin.set(on)
+    switch(on)
     after = time.monotonic_ns()
     brackets.append(after - before)
     return clock.utc_ns((before + after) // 2), on
@@ -266,7 +257,7 @@ def server_clock(url: str) -> tuple[UtcClock, int]:
 
     Raises DeviceNotFoundError when it does not answer: the page would then have asked another clock.
     """
-    best: tuple[int, int, int] | None = None
+    answers: list[tuple[int, int, int]] = []
     for _ in range(SERVER_ASKED):
         sent = time.monotonic_ns()
         try:
@@ -276,10 +267,8 @@ def server_clock(url: str) -> tuple[UtcClock, int]:
             raise DeviceNotFoundError(
                 f"no edenCar server answers at {url}", cure="start ./edencar serve: the page takes its time from there"
             ) from error
-        took = time.monotonic_ns() - sent
-        best = min(best or (took, sent, utc_ns), (took, sent, utc_ns))
-    assert best
-    took, sent, utc_ns = best
+        answers.append((time.monotonic_ns() - sent, sent, utc_ns))
+    took, sent, utc_ns = min(answers)
     middle = sent + took // 2
     return UtcClock(utc_ns - middle, middle, took // 2, "server"), took // 2
 
@@ -309,17 +298,17 @@ def _run(options: argparse.Namespace) -> LedLog | LatencyResult:
     from rig.timing.codelog import read_logs  # here: see measure
 
     logs = read_logs(options.recording) if options.recording else []
-    led_log = options.led or options.video.parent / LOG_NAME
-    result = measure(options.video, led_log, options.user_agent, logs=logs, settings=configs.load())
+    edges = read_log(options.led or options.video.parent / LOG_NAME)
+    result = measure(options.video, edges, options.user_agent, logs, configs.load())
     store(options.output, result)
     return result
 
 
 def _blink_now(options: argparse.Namespace) -> LedLog:
     seed = random.randrange(1 << 32) if options.seed is None else options.seed
-    with opened(options.pin) as pin:
+    with opened(options.pin) as switch:
         clock, error_ns = server_clock(options.server)
-        edges = blink(pin, clock, options.seconds, seed, lambda _: True, error_ns)
+        edges = blink(switch, clock, options.seconds, seed, lambda _: True, error_ns)
     options.output.mkdir(parents=True, exist_ok=True)
     write_log(options.output / LOG_NAME, edges)
     return edges

@@ -8,14 +8,14 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from configs import Settings
-from rig.clock import NS_PER_MS, NS_PER_S
+from rig.arrays import Float32, Float64, Int64, Luma, Numbers
+from rig.clock import NS_PER_MS, NS_PER_S, iso_utc
 from rig.errors import NoCalibrationError, UnreadableError
 from rig.footage import video
 from rig.footage.video import Video
@@ -23,12 +23,10 @@ from rig.timing import codefilm, timeline
 from rig.timing.cameraclock import CameraClock, combined
 from rig.timing.codefilm import CodeFilm
 from rig.timing.codelog import CodeLog, holder
-from rig.timing.led import LedLog
+from rig.timing.interval import likely_range
+from rig.timing.led import LatencyResult, LedLog
 from rig.timing.timeline import Terms
-
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
-Int64 = npt.NDArray[np.int64]
+from rig.timing.vernier import LINEAR_LIGHT
 
 LONGEST_FILM_NS = 60 * NS_PER_S  # what is looked at; the blinking lasts 10 s
 BLOCK_ROWS = 135  # of a picture: 8 pixels each at 1080 rows; where the LED is looked for
@@ -52,24 +50,9 @@ COARSE_NS, COARSE_STEP_NS = 30.0 * NS_PER_MS, 1.0 * NS_PER_MS
 FINE = ((4.0 * NS_PER_MS, 0.1 * NS_PER_MS), (0.8 * NS_PER_MS, 0.02 * NS_PER_MS))
 FREEDOM = 4.0  # of Student's distribution: single pictures may be far off
 LEAST_NOISE = 0.01  # of the LED's light
-TAIL = 0.0025  # on each side
 FLOOR_NS = 300_000  # what rows of one LED, a rate of 100 ppm and the wrong shape of the response leave out
 
-BLACK, WHITE, GAMMA = 16.0, 235.0, 2.2
-_LIGHT = (np.clip((np.arange(256) - BLACK) / (WHITE - BLACK), 0, 1) ** GAMMA).astype(np.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """What a film says: latency in the row of the code's centre, and its half-width (99 %)."""
-
-    latency_ns: int
-    error_ns: int
-    utc_ns: int  # of the film's middle, by the LED
-    codes: int
-    method: str  # of the code's time
-    led: "Lit"
-    user_agent: str = ""  # of the page whose log has the codes; empty without one
+_LIGHT = np.minimum(LINEAR_LIGHT, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +61,6 @@ class Lit:
 
     offset_ns: int
     half_width_ns: int
-    exposure_ns: int
-    likeness: float  # of its light and the pattern, 1 is perfect
     across: float
     down: float
 
@@ -92,8 +73,11 @@ class Lights:
     blocks: Float32
 
 
-def estimate(path: Path, edges: LedLog, settings: Settings, logs: Sequence[CodeLog] = ()) -> Latency:
-    """The display latency from a film. Raises what `rig.timing.led.measure` names."""
+def estimate(path: Path, edges: LedLog, settings: Settings, logs: Sequence[CodeLog]) -> LatencyResult:
+    """The display latency from a film; of a user agent only where a page's log has the codes.
+
+    Raises what `rig.timing.led.measure` names.
+    """
     item = video.find_videos(_newest(path, edges, settings) if path.is_dir() else [path])[-1]
     window = max(item.first_ns, item.last_ns - LONGEST_FILM_NS), item.last_ns
     codes = codefilm.read_windows(item, [window])
@@ -117,7 +101,7 @@ def _newest(folder: Path, edges: LedLog, settings: Settings) -> list[Path]:
 
 def compare(
     codes: CodeFilm, led: Lit, span: tuple[int, int], edges: LedLog, settings: Settings, logs: Sequence[CodeLog]
-) -> Latency:
+) -> LatencyResult:
     """Code against LED in the middle of `span` (PTS in ns). Raises NoCalibrationError when that is no measurement."""
     clock = _code_clock(codes, edges, settings, logs, led.down, vernier=True)
     middle = np.array([sum(span) // 2], dtype=np.int64)
@@ -126,14 +110,13 @@ def compare(
     halves = [clock.error_ns(middle, constants=False)[0], led.half_width_ns, *(value for _, value in clock.constants)]
     error = int(combined(np.array(halves, dtype=np.float64)[:, None])[0])
     _require_measurement(latency, error, sum(value for _, value in clock.constants))
-    return Latency(
-        latency_ns=latency,
-        error_ns=error,
-        utc_ns=utc_ns,
-        codes=sum(anchor.codes for anchor in clock.anchors),
-        method=clock.anchors[0].method,
-        led=led,
+    return LatencyResult(
         user_agent=page.user_agent if (page := _page(codes, logs)) else "",
+        latency_ms=round(latency / NS_PER_MS, 2),
+        error_ms=round(error / NS_PER_MS, 2),
+        when=iso_utc(utc_ns),
+        codes=sum(anchor.codes for anchor in clock.anchors),
+        method=f"led+{clock.anchors[0].method}",
     )
 
 
@@ -189,14 +172,10 @@ def fit(pts_ns: Int64, light: Float64, edges: LedLog, near_ns: int, centre: tupl
         best = film.likeliest(offsets)
     if best.likeness < MIN_LIKENESS:
         raise _no_led(best.likeness)
-    chance = film.chance(offsets, best.noise)
-    mean = float((chance * offsets).sum())
-    low, high = np.interp([TAIL, 1 - TAIL], np.cumsum(chance), offsets)
+    mean, half_width = likely_range(offsets, film.log_chance(offsets, best.noise))
     return Lit(
         offset_ns=near_ns + round(mean),
-        half_width_ns=round(max(mean - low, high - mean)) + FLOOR_NS,
-        exposure_ns=round(best.exposure_ns),
-        likeness=best.likeness,
+        half_width_ns=round(half_width) + FLOOR_NS,
         across=centre[0],
         down=centre[1],
     )
@@ -215,7 +194,7 @@ def _code_clock(
     """The camera's clock in a row of the picture, as if the display had no latency."""
     # The clock is that of the middle row: rows count from the LED's, as only the difference of the two matters.
     observations = [replace(o, row=o.row - row + 0.5) for o in codes.observations]
-    sightings = [replace(s, sample=replace(s.sample, row=s.sample.row - row + 0.5)) for s in codes.sightings]
+    sightings = [replace(s, row=s.row - row + 0.5) for s in codes.sightings]
     page = _page(codes, logs)
     bound_ns = page.offset_bound_ns if page else 0
     terms = Terms.of(settings, (0.0, 0.0), clock_error_ns=edges.clock_error_ns, page_bound_ns=bound_ns)
@@ -241,7 +220,7 @@ def _each_picture(item: Video, window: tuple[int, int]) -> Iterator[tuple[int, F
             yield int(clock_ns[number]), block_light(video.luma(picture))
 
 
-def block_light(luma: video.Luma) -> Float32:
+def block_light(luma: Luma) -> Float32:
     """Mean linear light of the blocks of one picture, BLOCK_ROWS from top to bottom."""
     rows, columns = luma.shape
     size = round(columns * BLOCK_ROWS / rows), BLOCK_ROWS
@@ -287,13 +266,13 @@ class _Trend:
         time = np.linspace(-1, 1, 3) if len(pts_ns) < 2 else 2 * (pts_ns - pts_ns[0]) / (pts_ns[-1] - pts_ns[0]) - 1
         self._basis = np.linalg.qr(np.stack([time**power for power in range(3)], axis=1))[0]
 
-    def removed(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def removed(self, values: Numbers) -> Numbers:
         """The values (any axes, the last one pictures) without a parabola in time."""
         basis = self._basis.astype(values.dtype)
         return np.asarray(values - (values @ basis) @ basis.T)
 
 
-def _share_lit(edges: LedLog, pts_ns: Int64, offset_ns: npt.NDArray[Any], exposure_ns: float | Float64) -> Float64:
+def _share_lit(edges: LedLog, pts_ns: Int64, offset_ns: Numbers, exposure_ns: float | Float64) -> Float64:
     """Part of the pictures' exposures in which the LED was lit; `offset_ns` and the exposure broadcast with them."""
     base = edges.edges[0][0]
     times = np.array([utc_ns - base for utc_ns, _ in edges.edges], dtype=np.float64)
@@ -308,7 +287,6 @@ def _share_lit(edges: LedLog, pts_ns: Int64, offset_ns: npt.NDArray[Any], exposu
 class _Best:
     likeness: float
     offset_ns: float
-    exposure_ns: float
     noise: float
 
 
@@ -322,7 +300,7 @@ class _Film:
 
     def likeliest(self, offsets: Float64) -> _Best:
         """The offset (ns from the near one), exposure and response that correlate best."""
-        best = _Best(-1.0, 0.0, 0.0, 1.0)
+        best = _Best(-1.0, 0.0, 1.0)
         for model in self._models(offsets):
             scale = np.maximum(np.sqrt((model**2).sum(axis=2)), 1e-12)
             likeness = model @ self._seen / scale / self._size
@@ -331,19 +309,18 @@ class _Film:
                 gain = likeness[first, second] * self._size / scale[first, second]
                 rest = np.abs(self._seen - gain * model[first, second])
                 noise = max(1.5 * float(np.median(rest)), LEAST_NOISE * float(gain))
-                best = _Best(float(likeness[first, second]), float(offsets[first]), float(EXPOSURES_NS[second]), noise)
+                best = _Best(float(likeness[first, second]), float(offsets[first]), noise)
         return best
 
-    def chance(self, offsets: Float64, noise: float) -> Float64:
-        """How probable each offset is, whatever exposure and response were."""
+    def log_chance(self, offsets: Float64, noise: float) -> Float64:
+        """How probable each offset is, whatever exposure and response were; as a logarithm, any constant added."""
         total = np.full(len(offsets), -np.inf)
         for model in self._models(offsets):
             gain = model @ self._seen / np.maximum((model**2).sum(axis=2), 1e-12)
             rest = (self._seen - gain[:, :, None] * model) / noise
             log = -(FREEDOM + 1) / 2 * np.log1p(rest**2 / FREEDOM).sum(axis=2)
             total = np.logaddexp(total, np.logaddexp.reduce(log, axis=1))
-        weights = np.exp(total - total.max())
-        return np.asarray(weights / weights.sum())
+        return total
 
     def _models(self, offsets: Float64) -> Iterator[Float64]:
         """Offsets x exposures x pictures, for each response of the sensor."""

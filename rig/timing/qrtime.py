@@ -4,22 +4,26 @@ Three forms are read: ours (17 digits), ISO 8601 with `Z`, and decimal Unix mill
 Ours is 14 digits of Unix time in 0.1 ms, one digit counting the refreshes, and two check digits: the first 15 mod 97.
 """
 
-import ctypes
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import zxingcpp
 
+from rig.arrays import Luma, Numbers
 from rig.clock import NS_PER_MS, parse_utc
 
-Luma = npt.NDArray[np.uint8]
+try:
+    from pyzbar import pyzbar
+except (ImportError, OSError):  # libzbar is not there, or is damaged
+    pyzbar = None
+
 Corners = tuple[tuple[float, float], ...]
+_Code = tuple[str, Corners, int | None]  # what a decoder says: text, place, mask
 
 TICK_NS = 100_000  # of our form: 0.1 ms
 CHECK_MODULUS = 97
@@ -54,6 +58,12 @@ class Reading:
     mask: int | None = None  # of a version 1, level H code of our form: with its digits it tells all its modules
     screen: int = 0  # number of the code among those that were followed
 
+    @property
+    def centre(self) -> tuple[float, float]:
+        """The code's middle as x, y in pixels."""
+        x, y = np.mean(self.corners, axis=0)
+        return float(x), float(y)
+
 
 def encode(utc_ns: int, sequence: int) -> str:
     """The 17 digits for an instant and the number of the refresh that shows it."""
@@ -87,7 +97,6 @@ class CodeReader:
     """Reads the time codes from one picture after the other of one camera, following each once it was found."""
 
     def __init__(self) -> None:
-        self.rejected = 0  # codes that were read but are no time code, or have wrong check digits
         self._tracks: list[_Track] = []
         self._since_search = 0
         self._screens = 0
@@ -103,12 +112,12 @@ class CodeReader:
 
     def read_all(self, luma: Luma) -> list[Reading]:
         """All codes in a picture. While one is followed, others are looked for once in a while only."""
-        found = [reading for track in self._tracks if (reading := self._follow(luma, track)) is not None]
+        found = [reading for track in self._tracks if (reading := _follow(luma, track)) is not None]
         self._tracks = [track for track in self._tracks if track.misses < FULL_SEARCH_AFTER_MISSES]
         self._since_search += 1
         if not self._tracks or self._since_search >= SEARCH_AGAIN_AFTER:
             self._since_search = 0
-            found += [self._take(reading) for reading in self._search(luma) if not self._is_followed(reading)]
+            found += [self._take(reading) for reading in _search(luma) if not self._is_followed(reading)]
         return found
 
     def _take(self, reading: Reading) -> Reading:
@@ -117,58 +126,50 @@ class CodeReader:
         return replace(reading, screen=self._screens)
 
     def _is_followed(self, reading: Reading) -> bool:
-        x, y = np.mean(reading.corners, axis=0)
         boxes = [np.array(track.corners) for track in self._tracks]
-        return any((box.min(axis=0) < (x, y)).all() and (box.max(axis=0) > (x, y)).all() for box in boxes)
-
-    def _search(self, luma: Luma) -> list[Reading]:
-        if luma.shape[0] >= MIN_FULL_SEARCH_ROWS:
-            half = cast(Luma, cv2.resize(luma, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
-            for attempt in (half, cast(Luma, cv2.LUT(half, _GAMMA))):
-                if found := self._decode(_zxing(attempt), 2.0, (0, 0)):
-                    return found
-        return self._decode(_zxing(luma), 1.0, (0, 0))
-
-    def _follow(self, luma: Luma, track: _Track) -> Reading | None:
-        crop, corner = crop_around(luma, track.corners)
-        for scale, attempt in _attempts(crop):
-            if found := self._decode(attempt(), 1.0 / scale, corner):
-                track.corners, track.misses = found[0].corners, 0
-                return replace(found[0], screen=track.screen)
-        track.misses += 1
-        return None
-
-    def _decode(self, codes: "list[_Code]", scale: float, corner: tuple[int, int]) -> list[Reading]:
-        found = []
-        for code in codes:
-            if time := decode(code.text):
-                corners = tuple((x * scale + corner[0], y * scale + corner[1]) for x, y in code.corners)
-                found.append(Reading(time, corners, code.mask if time.sequence is not None else None))
-            else:
-                self.rejected += 1
-        return found
+        return any(
+            (box.min(axis=0) < reading.centre).all() and (box.max(axis=0) > reading.centre).all() for box in boxes
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class _Code:
-    text: str
-    corners: Corners
-    mask: int | None = None
+def _search(luma: Luma) -> list[Reading]:
+    if luma.shape[0] >= MIN_FULL_SEARCH_ROWS:
+        half = cv2.resize(luma, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        for attempt in (half, cv2.LUT(half, _GAMMA)):
+            if found := _time_codes(_zxing(attempt), 2.0, (0, 0)):
+                return found
+    return _time_codes(_zxing(luma), 1.0, (0, 0))
 
 
-def _attempts(crop: Luma) -> Iterator[tuple[float, Callable[[], list[_Code]]]]:
-    """The cascade, cheapest first: (scale of what is read, how to read it)."""
-    yield 1.0, lambda: _zxing(crop)
-    yield 1.0, lambda: _zxing(cast(Luma, cv2.LUT(crop, _GAMMA)))
+def _follow(luma: Luma, track: _Track) -> Reading | None:
+    crop, corner = crop_around(luma, track.corners)
+    for scale, codes in _attempts(crop):
+        if found := _time_codes(codes, 1.0 / scale, corner):
+            track.corners, track.misses = found[0].corners, 0
+            return replace(found[0], screen=track.screen)
+    track.misses += 1
+    return None
+
+
+def _attempts(crop: Luma) -> Iterator[tuple[float, list[_Code]]]:
+    """The cascade, cheapest first: by how much a crop was enlarged, and what was read then."""
+    yield 1.0, _zxing(crop)
+    yield 1.0, _zxing(cv2.LUT(crop, _GAMMA))
     doubled = cv2.resize(crop, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-    yield 2.0, lambda: _zxing(cast(Luma, cv2.LUT(doubled, _GAMMA)))
-    yield 1.0, lambda: _zxing(cast(Luma, cv2.createCLAHE(4.0, (4, 4)).apply(crop)))
-    yield 2.0, lambda: _zxing(_unsharp(cast(Luma, doubled)))
-    yield 1.0, lambda: _zbar(crop)
+    yield 2.0, _zxing(cv2.LUT(doubled, _GAMMA))
+    yield 1.0, _zxing(cv2.createCLAHE(4.0, (4, 4)).apply(crop))
+    yield 2.0, _zxing(cv2.addWeighted(doubled, 2.5, cv2.GaussianBlur(doubled, (0, 0), 3), -1.5, 0))  # unsharp mask
+    yield 1.0, _zbar(crop)
 
 
-def _unsharp(picture: Luma) -> Luma:
-    return cast(Luma, cv2.addWeighted(picture, 2.5, cv2.GaussianBlur(picture, (0, 0), 3), -1.5, 0))
+def _time_codes(codes: Sequence[_Code], scale: float, corner: tuple[int, int]) -> list[Reading]:
+    """Those of the codes that hold a time, where they lie in the picture of which a scaled part was read."""
+    found = []
+    for text, corners, mask in codes:
+        if time := decode(text):
+            places = tuple((x * scale + corner[0], y * scale + corner[1]) for x, y in corners)
+            found.append(Reading(time, places, None if time.sequence is None else mask))
+    return found
 
 
 def crop_around(luma: Luma, corners: Corners) -> tuple[Luma, tuple[int, int]]:
@@ -181,9 +182,9 @@ def crop_around(luma: Luma, corners: Corners) -> tuple[Luma, tuple[int, int]]:
     return np.ascontiguousarray(luma[top:bottom, left:right]), (left, top)
 
 
-def _zxing(luma: Luma) -> list[_Code]:
+def _zxing(luma: Numbers) -> list[_Code]:
     found = zxingcpp.read_barcodes(luma, formats=_QR_CODE, try_rotate=False, try_downscale=False, try_invert=False)
-    return [_Code(code.text, _corners(code.position), _mask(code)) for code in found]
+    return [(code.text, _corners(code.position), _mask(code)) for code in found]
 
 
 def _mask(code: Any) -> int | None:
@@ -202,18 +203,8 @@ def _corners(position: Any) -> Corners:
 
 def _zbar(luma: Luma) -> list[_Code]:
     """zbar's reading, better under glare and at oblique angles; nothing where libzbar is not installed."""
-    pyzbar = _pyzbar()
     if pyzbar is None:
         return []
     # Without `symbols` zbar finds bar codes in noise.
     found = pyzbar.decode(luma, symbols=[pyzbar.ZBarSymbol.QRCODE])
-    return [_Code(code.data.decode("ascii", "replace"), tuple((p.x, p.y) for p in code.polygon)) for code in found]
-
-
-def _pyzbar() -> Any:
-    try:
-        ctypes.CDLL("libzbar.so.0")
-        from pyzbar import pyzbar  # imported here: it fails where libzbar is missing
-    except (ImportError, OSError):
-        return None
-    return pyzbar
+    return [(code.data.decode("ascii", "replace"), tuple((p.x, p.y) for p in code.polygon), None) for code in found]

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from configs import Settings
+from rig.arrays import Float64, Int64
 from rig.clock import NS_PER_MS, NS_PER_S
 from rig.errors import NoCalibrationError
 from rig.timing import interval, vernier
@@ -19,9 +19,6 @@ from rig.timing.cameraclock import WARM_UP_NS, WARM_UP_SPAN_NS, Anchor, CameraCl
 from rig.timing.codelog import CodeLog, holder, joined
 from rig.timing.interval import BLUR_NS, MIN_READINGS, Observation
 from rig.timing.vernier import Instant, Sighting
-
-Int64 = npt.NDArray[np.int64]
-Float64 = npt.NDArray[np.float64]
 
 FILM_GAP_NS = 10 * NS_PER_S  # a longer pause between readings separates two films of the code
 

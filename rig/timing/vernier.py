@@ -13,16 +13,12 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import segno
 
+from rig.arrays import Float32, Float64, Luma, Mask, Uint8
 from rig.clock import NS_PER_MS
 from rig.timing.codelog import CodeLog
-from rig.timing.qrtime import TICK_NS, Corners, Luma, TimeCode, encode
-
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
-Bits = npt.NDArray[np.uint8]
+from rig.timing.qrtime import TICK_NS, Corners, TimeCode, encode
 
 MODULES = 21
 PIXELS_PER_MODULE = 5
@@ -30,6 +26,7 @@ DIGITS = 17
 GROUP_BITS = (10, 10, 10, 10, 10, 7)  # numeric mode: three digits in ten bits, the last two in seven
 GAMMA = 2.2
 BLACK, WHITE = 16.0, 235.0  # luma of limited range; a full-range picture only shifts what is normalised anyway
+LINEAR_LIGHT = (np.clip((np.arange(256) - BLACK) / (WHITE - BLACK), 0, None) ** GAMMA).astype(np.float32)  # by luma
 MIN_MIXED = 5  # pictures; below this the interval stands
 MIXED_SHARE = 0.06  # a picture with less of either code is not called mixed
 MOST_UNREAD = 0.25  # of the pictures, for other reasons than a mixture
@@ -44,21 +41,14 @@ FLOOR_NS = 300_000  # what a box-shaped exposure leaves out: 0.15 ms in rendered
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """How bright the 21 x 21 modules of a code were in one picture: linear light, arbitrary scale."""
-
-    light: Float32
-    row: float  # of the code's centre, 0 top and 1 bottom of the picture
-
-
-@dataclass(frozen=True, slots=True)
 class Sighting:
     """A picture of a code: what its modules looked like, and what was read in it; None where nothing could be."""
 
     pts_ns: int
     code: TimeCode | None
     mask: int
-    sample: Sample
+    light: Float32  # of the 21 x 21 modules: linear, arbitrary scale
+    row: float  # of the code's centre, 0 top and 1 bottom of the picture
     screen: int = 0
 
 
@@ -68,12 +58,11 @@ class Instant:
 
     offset_ns: int
     half_width_ns: int
-    exposure_ns: int
     mixed: int
 
 
-def sample(luma: Luma, corners: Corners) -> Sample | None:
-    """The modules of the code between these corners (x, y in pixels); None when a part of it is outside."""
+def light_of(luma: Luma, corners: Corners | Float64) -> Float32 | None:
+    """How bright the modules of the code between these corners (x, y in pixels) are; None where it is cut off."""
     size = MODULES * PIXELS_PER_MODULE
     places = np.array(corners, dtype=np.float32)
     if places.min() < 0 or (places.max(axis=0) >= luma.shape[::-1]).any():
@@ -82,15 +71,11 @@ def sample(luma: Luma, corners: Corners) -> Sample | None:
     # Pixel centres lie at whole numbers for OpenCV, edges for the corners.
     warp = cv2.getPerspectiveTransform(square - 0.5, places - 0.5)
     flat = cv2.warpPerspective(luma, warp, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-    light = _LIGHT[flat].reshape(MODULES, PIXELS_PER_MODULE, MODULES, PIXELS_PER_MODULE)
-    inner = light[:, 1:-1, :, 1:-1].mean(axis=(1, 3))
-    return Sample(np.asarray(inner, dtype=np.float32), float(places[:, 1].mean()) / luma.shape[0])
+    light = LINEAR_LIGHT[flat].reshape(MODULES, PIXELS_PER_MODULE, MODULES, PIXELS_PER_MODULE)
+    return np.asarray(light[:, 1:-1, :, 1:-1].mean(axis=(1, 3)), dtype=np.float32)
 
 
-_LIGHT = (np.clip((np.arange(256) - BLACK) / (WHITE - BLACK), 0, None) ** GAMMA).astype(np.float32)
-
-
-def modules(payloads: Sequence[str], mask: int) -> Bits:
+def modules(payloads: Sequence[str], mask: int) -> Uint8:
     """The 21 x 21 modules (1 is dark) of version 1, level H codes of 17 digits, for each of the payloads.
 
     Every module is the exclusive or of some bits of the digits, as Reed-Solomon code and mask are linear: so the codes
@@ -103,7 +88,7 @@ def modules(payloads: Sequence[str], mask: int) -> Bits:
 
 
 @lru_cache(maxsize=8)
-def _basis(mask: int) -> tuple[Bits, Bits]:
+def _basis(mask: int) -> tuple[Uint8, Uint8]:
     plain = _draw("0" * DIGITS, mask)
     ways = []
     for group, bits in enumerate(GROUP_BITS):
@@ -114,7 +99,7 @@ def _basis(mask: int) -> tuple[Bits, Bits]:
     return plain, np.array(ways)
 
 
-def _draw(payload: str, mask: int) -> Bits:
+def _draw(payload: str, mask: int) -> Uint8:
     code = segno.make_qr(payload, error="h", version=1, mode="numeric", mask=mask, boost_error=False)
     return np.array(code.matrix, dtype=np.uint8).ravel()
 
@@ -159,7 +144,6 @@ def measure(
     return Instant(
         offset_ns=film.base_ns + round(float(found[0])),
         half_width_ns=round(FLOOR_NS + lean + _spread_ns(film, found, mixed)),
-        exposure_ns=round(float(found[1])),
         mixed=int(mixed.sum()),
     )
 
@@ -185,7 +169,7 @@ def _film(
         if triple is None:
             continue
         times, bright = triple
-        seen = _normalised(sighting.sample.light.ravel(), bright)
+        seen = _normalised(sighting.light.ravel(), bright)
         if seen is not None:
             rows.append((sighting, times, bright, seen))
     if len(rows) < MIN_MIXED:
@@ -193,7 +177,7 @@ def _film(
     return _Film(
         base_ns=base,
         pts_ns=np.array([sighting.pts_ns - rows[0][0].pts_ns for sighting, *_ in rows], dtype=np.float64),
-        row_delay_ns=np.array([(sighting.sample.row - 0.5) * read_out_ns for sighting, *_ in rows]),
+        row_delay_ns=np.array([(sighting.row - 0.5) * read_out_ns for sighting, *_ in rows]),
         codes_ns=np.array([[time - base - rows[0][0].pts_ns for time in times] for _, times, _, _ in rows], np.float64),
         bright=np.array([bright for _, _, bright, _ in rows]),
         seen=np.array([seen for *_, seen in rows]),
@@ -219,7 +203,7 @@ def _inferred(sighting: Sighting, refresh_ns: float) -> tuple[list[int], Float32
     if code is None:
         return None
     read = _bright([encode(code.utc_ns, code.sequence or 0)], mask)[0]
-    seen = _normalised(sighting.sample.light.ravel(), np.array([read]))
+    seen = _normalised(sighting.light.ravel(), np.array([read]))
     if seen is None:
         return None
     times, looks = [code.utc_ns], [read]
@@ -281,7 +265,7 @@ def _shares(film: _Film, found: Float64) -> Float32:
     return np.asarray(_change(film, float(found[0]), float(found[1]), np.zeros(1))[:, :, 0])
 
 
-def _is_mixed(share: Float32) -> npt.NDArray[np.bool_]:
+def _is_mixed(share: Float32) -> Mask:
     return np.asarray(np.minimum(share, 1 - share) > MIXED_SHARE, dtype=np.bool_)
 
 
@@ -342,7 +326,7 @@ def _refined(film: _Film, found: Float64) -> Float64:
     return found
 
 
-def _spread_ns(film: _Film, found: Float64, mixed: npt.NDArray[np.bool_]) -> float:
+def _spread_ns(film: _Film, found: Float64, mixed: Mask) -> float:
     """99 % of how far the offset may be off, from how much single mixed pictures disagree about all that was fitted.
 
     Where camera and screen are in step all pictures hold the same share: then offset and exposure are not told apart.

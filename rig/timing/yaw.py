@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from rig.arrays import Float64, Int64, Numbers
 from rig.clock import NS_PER_S
 from rig.errors import UnreadableError
 from rig.footage.video import STREAM_SUFFIX, Video
@@ -42,8 +42,6 @@ ROUNDS = 4
 PRIOR, PRIOR_SIGMA = np.array([0.0, 0.0, 1.5, 0.003]), np.array([1e3, 0.01, 1.5, 0.0015])
 SECOND_DIFFERENCE = 0.6745 * math.sqrt(6)  # median size of a second difference of noise of one sigma
 
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 Verdict = Literal["ok", "alarm", "unknown"]
 
 
@@ -51,8 +49,8 @@ Verdict = Literal["ok", "alarm", "unknown"]
 class Turning:
     """How fast a camera turns about the vertical, either way counted positive; PTS as its clock takes them."""
 
-    pts_ns: Integers
-    rate_rad_s: Floats
+    pts_ns: Int64
+    rate_rad_s: Float64
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +96,7 @@ def _read(path: Path, offset_ns: int) -> Turning | None:
     return Turning(gyro.pts_ns + offset_ns, gyro.values @ (up / max(float(np.linalg.norm(up)), 1e-9)))
 
 
-def check_video(item: Video, track: Track, clock: Callable[[Integers], Integers]) -> DriveCheck | None:
+def check_video(item: Video, track: Track, clock: Callable[[Int64], Int64]) -> DriveCheck | None:
     """`check_drive` of a video's files; None for a stream and for films without telemetry."""
     if any(clip.path.suffix.lower() == STREAM_SUFFIX for clip in item.clips):
         return None
@@ -109,7 +107,7 @@ def check_video(item: Video, track: Track, clock: Callable[[Integers], Integers]
     return check_drive(turning, track, clock)
 
 
-def check_drive(gyro: Turning, track: Track, clock: Callable[[Integers], Integers]) -> DriveCheck:
+def check_drive(gyro: Turning, track: Track, clock: Callable[[Int64], Int64]) -> DriveCheck:
     """Compare a camera's turning, dated by `clock` (PTS to UTC, both ns), with the course of the fixes."""
     utc_ns = clock(gyro.pts_ns)
     if len(track) < 2 or len(utc_ns) < 2 or utc_ns[0] > track.utc_ns[-1] or utc_ns[-1] < track.utc_ns[0]:
@@ -164,12 +162,12 @@ class _Angle:
     """The integrals of the gyro over seconds from `zero_ns`: the angle, and the angle's own, to have means of it."""
 
     zero_ns: int
-    at_s: Floats
-    angle: Floats
-    area: Floats
+    at_s: Float64
+    angle: Float64
+    area: Float64
 
     @classmethod
-    def of(cls, utc_ns: Integers, rate: Floats) -> "_Angle":
+    def of(cls, utc_ns: Int64, rate: Float64) -> "_Angle":
         """Of the longest stretch without a gap."""
         ends = np.flatnonzero(np.diff(utc_ns) > GYRO_GAP_S * NS_PER_S) + 1
         runs = np.split(np.arange(len(utc_ns)), ends)
@@ -178,14 +176,14 @@ class _Angle:
         angle = _integral(at_s, rate[run])
         return cls(int(utc_ns[run[0]]), at_s, angle, _integral(at_s, angle))
 
-    def means(self, from_s: Floats, until_s: Floats) -> tuple[Floats, Floats]:
+    def means(self, from_s: Float64, until_s: Float64) -> tuple[Float64, Float64]:
         """Mean angle and mean rate between instants."""
         areas = np.interp(until_s, self.at_s, self.area) - np.interp(from_s, self.at_s, self.area)
         turns = np.interp(until_s, self.at_s, self.angle) - np.interp(from_s, self.at_s, self.angle)
         return areas / (until_s - from_s), turns / (until_s - from_s)
 
 
-def _integral(at_s: Floats, values: Floats) -> Floats:
+def _integral(at_s: Float64, values: Float64) -> Float64:
     return np.concatenate([[0.0], np.cumsum(np.diff(at_s) * (values[1:] + values[:-1]) / 2)])
 
 
@@ -193,10 +191,10 @@ def _integral(at_s: Floats, values: Floats) -> Floats:
 class _Chords:
     """Straight lines between fixes of a moving car: when, where to (radians, counter-clockwise) and how far."""
 
-    from_s: Floats
-    until_s: Floats
-    direction: Floats
-    length_m: Floats
+    from_s: Float64
+    until_s: Float64
+    direction: Float64
+    length_m: Float64
 
     @property
     def seconds(self) -> float:
@@ -220,7 +218,7 @@ class _Chords:
         steps = np.angle(np.exp(1j * np.diff(self.direction)))
         return float(np.median(np.abs(np.diff(steps)))) / SECOND_DIFFERENCE
 
-    def take(self, index: npt.NDArray[Any]) -> "_Chords":
+    def take(self, index: Numbers) -> "_Chords":
         return _Chords(self.from_s[index], self.until_s[index], self.direction[index], self.length_m[index])
 
 
@@ -242,7 +240,7 @@ def _chords(track: Track, angle: _Angle) -> tuple[_Chords, float]:
     return chords.take(driven_s[block] >= DRIVEN_S), rtk_share
 
 
-def _partners(at_s: Floats) -> tuple[Integers, Integers]:
+def _partners(at_s: Float64) -> tuple[Int64, Int64]:
     """Pairs of fixes at least a chord apart, one after another."""
     stride = max(1, math.ceil(CHORD_S / max(float(np.median(np.diff(at_s))), 1e-3) - 0.1))
     index = np.arange(0, len(at_s), min(stride, len(at_s) - 1))
@@ -262,7 +260,7 @@ class _Fit:
 
     offset_s: float
     sigma_s: float
-    found: Floats
+    found: Float64
     noise: float
 
 
@@ -296,7 +294,7 @@ class _Problem:
         self._speed = chords.length_m / (chords.until_s - chords.from_s)
         self._whiteners = [_whitener(chords.take(index)) for index in self.blocks]
 
-    def _equations(self, offset_s: float, sense: float) -> list[Floats]:
+    def _equations(self, offset_s: float, sense: float) -> list[Float64]:
         """White, by block: the columns of offset, scale, lever arm, slip; last the angles to explain."""
         angle, rate = self._angle.means(self.chords.from_s + offset_s, self.chords.until_s + offset_s)
         angle, rate = sense * angle, sense * rate
@@ -329,7 +327,7 @@ class _Problem:
         return _Fit(offset_s + float(found[0]), math.sqrt(inverse[0, 0]), found, math.sqrt(noise))
 
 
-def _noise(tables: Sequence[Floats], found: Floats) -> float:
+def _noise(tables: Sequence[Float64], found: Float64) -> float:
     """Variance of what should have variance 1, as single chords tell it, or blocks, if these disagree more."""
     left = [table[:, 4] - table[:, :4] @ found for table in tables]
     pulls = np.array([table[:, :4].T @ rest for table, rest in zip(tables, left, strict=True)])
@@ -339,7 +337,7 @@ def _noise(tables: Sequence[Floats], found: Floats) -> float:
     return max(float(np.mean(np.concatenate(left) ** 2)), by_block, 1e-9)
 
 
-def _whitener(chords: _Chords) -> Floats:
+def _whitener(chords: _Chords) -> Float64:
     """What makes the errors of a block's angles white, without their level and their slope."""
     at_s = chords.from_s - chords.from_s[0]
     covariance = WALK_RAD2_PER_S * np.minimum.outer(at_s, at_s) + np.diag(
