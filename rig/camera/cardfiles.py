@@ -182,8 +182,6 @@ class Fetch(threading.Thread):
 
     def __init__(self, address: str, ledgers: Sequence[Ledger], reserve_bytes: int) -> None:
         super().__init__(name=f"fetch from {address}", daemon=True)
-        self.folder = ledgers[0].folder
-        self.files: tuple[str, ...] = ()
         self.total_bytes = 0
         self.problem = ""
         self._done: dict[str, int] = {}
@@ -214,7 +212,7 @@ class Fetch(threading.Thread):
 
     def _fetch_all(self, camera: GoPro, ledger: Ledger) -> None:
         pause_s = FIRST_PAUSE_S
-        self.folder, self.files, self._done, self.total_bytes = ledger.folder, (), {}, 0
+        self._done, self.total_bytes = {}, 0
         while ledger.folder.is_dir() and not self._cancelled.is_set():
             try:
                 self._fetch_once(camera, ledger)
@@ -234,8 +232,7 @@ class Fetch(threading.Thread):
         gone = [path for path in ledger.wanted or () if path not in card]
         self.total_bytes = sum(media.size_bytes or 0 for media in wanted)
         self.problem = f"no longer on the card: {', '.join(gone)}" if gone else ""
-        paths = download_all(self._address, wanted, ledger.folder, self._note, self._reserve_bytes)
-        self.files = tuple(path.name for path in paths)
+        download_all(self._address, wanted, ledger.folder, self._note, self._reserve_bytes)
 
     def _note(self, name: str, done: int, _total: int) -> None:
         self._done[name] = done
