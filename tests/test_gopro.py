@@ -418,7 +418,7 @@ def ranged(content: bytes, limit: int = 1 << 40) -> Reply:
 def test_download_that_breaks_off_goes_on_where_it_was(tmp_path: Path) -> None:
     told: list[int] = []
     with odd({PATH: ranged(CONTENT, 1_500_000)}) as (camera, server):
-        path = download(camera, FILE, tmp_path, lambda name, done, total: told.append(done))
+        path = download(camera, FILE, tmp_path, lambda name, done: told.append(done))
     assert path.read_bytes() == CONTENT
     assert told[-1] == len(CONTENT)
     assert len(server.asked) > 2
@@ -429,7 +429,7 @@ def test_download_that_was_ended_resumes(tmp_path: Path) -> None:
     class EnoughError(Exception):
         pass
 
-    def stop(name: str, done: int, total: int) -> None:
+    def stop(name: str, done: int) -> None:
         if done > 2_000_000:
             raise EnoughError
 
@@ -438,7 +438,7 @@ def test_download_that_was_ended_resumes(tmp_path: Path) -> None:
             download(camera, FILE, tmp_path, stop)
         assert (tmp_path / "GX010001.MP4.part").stat().st_size > 2_000_000
         first: list[int] = []
-        download(camera, FILE, tmp_path, lambda name, done, total: first.append(done))
+        download(camera, FILE, tmp_path, lambda name, done: first.append(done))
         assert first[0] > 1_000_000
         count = len(server.asked)
         download(camera, FILE, tmp_path)
