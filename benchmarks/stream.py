@@ -191,17 +191,16 @@ def _record(pipe: Any, folder: Path, seconds: float) -> None:
     recorder = StreamRecorder(folder, HOST)
     recorder.start()
     pipe.send(recorder.port)
-    while not recorder.counters().datagrams:
+    while not recorder.datagrams:
         time.sleep(0.01)
     time.sleep(min(5.0, seconds / 2))
     before, first = _used(), _resident_mib()
-    while time.monotonic_ns() - (recorder.counters().last_arrival_monotonic_ns or 0) < 1_000_000_000:
+    while time.monotonic_ns() - (recorder.last_arrival_monotonic_ns or 0) < 1_000_000_000:
         time.sleep(0.25)
     after, last = _used(), _resident_mib()
     recorder.stop()
-    counted = recorder.counters()
     share = (after[0] - before[0]) / (after[1] - before[1])
-    result = {"datagrams": counted.datagrams, "lost": counted.socket_drops, "share": share}
+    result = {"datagrams": recorder.datagrams, "lost": recorder.socket_drops, "share": share}
     pipe.send({**result, "first_mib": first, "last_mib": last})
 
 
