@@ -318,7 +318,7 @@ class _Album:
         self._rows += rows
         self.count += len(rows)
         self.unplaced += sum(row.latitude is None for row in rows)
-        self.newest = max(row.utc for row in rows)
+        self.newest = max([self.newest, *(row.utc for row in rows)])
 
     def close(self) -> None:
         """Put the rows in order."""
