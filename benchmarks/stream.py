@@ -30,9 +30,9 @@ import av
 import cv2
 import numpy as np
 
-from rig.footage.decoding import open_decoder
+from rig.footage.decoding import Decoder
 from rig.footage.stream import StreamRecorder
-from rig.footage.tail import Line, Tail, read_unit
+from rig.footage.tail import Line, Tail
 
 FPS = 30
 WIDTH, HEIGHT = 1920, 1080
@@ -297,7 +297,7 @@ def _keep(folder: Path, port: int) -> None:
 
 def follow(port: int, folder: Path) -> Pictures:
     """Ours: the files of a recorder in another process, as the live page and the photos of mode `photos` do."""
-    tail, decoder, pending = Tail(folder), None, list[Line]()
+    tail, decoder, pending = Tail(folder), Decoder(), list[Line]()
     while True:
         pending += tail.poll()
         keys = [number for number, line in enumerate(pending) if line.key]
@@ -307,8 +307,7 @@ def follow(port: int, folder: Path) -> Pictures:
             time.sleep(0.005)
             continue
         line = pending.pop(0)
-        decoder = decoder or open_decoder(line.segment)
-        frame = decoder.decode(read_unit(line), anew=line.key) if decoder else None
+        frame = decoder.decode(line, anew=line.key)
         if frame is not None:
             yield frame.to_ndarray(format="gray")
 
