@@ -17,7 +17,7 @@ import capturePositions
 import gopro
 from configs import Settings
 from rig.camera.camerabook import CameraBook, Delay
-from rig.camera.fleet import LOST, Camera, Fleet, Found, at_once
+from rig.camera.fleet import LOST, Camera, Fleet, at_once
 from rig.clock import NS_PER_MS, UtcClock, iso_utc, system_clock
 from rig.drive.fetching import Fetches
 from rig.drive.housekeeping import Housekeeping
@@ -487,7 +487,7 @@ class Car:
         running = self._running
         self._fleet.look(lambda serial: running is not None and serial in running.cameras)
 
-    def _keep_camera(self, found: Found) -> Kept:
+    def _keep_camera(self, found: gopro.FoundCamera) -> Kept:
         worker = Worker(f"camera {found.serial}", self._devices.camera_worker, found.address, self._settings)
         return self._keep(worker, _sends_pictures)
 

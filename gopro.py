@@ -6,7 +6,6 @@ What the server needs of a camera is named here, too: `discover`, `camera_worker
 import argparse
 import math
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
@@ -45,17 +44,16 @@ def _build_parser() -> argparse.ArgumentParser:
     common.add_argument("--address", metavar="HOST[:PORT]", help="the camera, when it is not found by itself")
     common.add_argument("--serial", help="which one, when several are found")
     parser = argparse.ArgumentParser(prog="gopro.py", description=str(__doc__).partition("\n")[0])
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for name, (_, text) in VERBS.items():
-        verb = verbs.add_parser(name, parents=[common], help=text, description=text)
-        if name in ("record", "stream"):
-            verb.add_argument("--seconds", type=float, help="how long; until Ctrl-C when not given")
-        if name in ("stream", "download"):
-            verb.add_argument("--output", type=Path, default=Path(), metavar="DIR", help="where to; here by default")
-        if name in ITEMS:
-            verb.add_argument("items", nargs="*", metavar=ITEMS[name][0], help=ITEMS[name][1])
-        if name == "media":
-            verb.add_argument("--delete", nargs="+", default=(), metavar="NAME", help="delete these from the card")
+    add = parser.add_subparsers(dest="verb", required=True, metavar="VERB").add_parser
+    verbs = {name: add(name, parents=[common], help=text, description=text) for name, (_, text) in VERBS.items()}
+    for name in ("record", "stream"):
+        verbs[name].add_argument("--seconds", type=float, help="how long; until Ctrl-C when not given")
+    for name in ("stream", "download"):
+        verbs[name].add_argument("--output", type=Path, default=Path(), metavar="DIR", help="where to; here by default")
+    pairs = f"such as resolution=4k, anti-flicker=50, 2=1; or {camerasettings.RECOMMENDED}"
+    verbs["settings"].add_argument("items", nargs="*", metavar="NAME=OPTION", help=pairs)
+    verbs["download"].add_argument("items", nargs="*", metavar="NAME", help="which files; all when none is given")
+    verbs["media"].add_argument("--delete", nargs="+", default=(), metavar="NAME", help="delete these from the card")
     return parser
 
 
@@ -202,13 +200,12 @@ def _listed(card: Sequence[Media]) -> list[Result]:
 
 def _meter(wanted: Sequence[Media]) -> Progress:
     """Says on stderr how far a download of these files is."""
-    total, done, lock = max(1, sum(media.size_bytes or 0 for media in wanted)), dict[str, int](), threading.Lock()
+    total, done = max(1, sum(media.size_bytes or 0 for media in wanted)), dict[str, int]()
     tell = cli.Progress("fetched")
 
-    def note(name: str, size: int, _total: int) -> None:
-        with lock:
-            done[name] = size
-            tell(min(1.0, sum(done.values()) / total))
+    def note(name: str, size: int) -> None:
+        done[name] = size
+        tell(min(1.0, sum([*done.values()]) / total))
 
     return note
 
@@ -241,10 +238,6 @@ VERBS: dict[str, tuple[Verb, str]] = {
     "media": (_list_media, "list the files on its card, or delete some"),
     "download": (_download, "fetch files from its card, going on where an earlier download broke off"),
     "set-clock": (_set_clock, "set its clock to UTC"),
-}
-ITEMS = {
-    "settings": ("NAME=OPTION", f"such as resolution=4k, anti-flicker=50, 2=1; or {camerasettings.RECOMMENDED}"),
-    "download": ("NAME", "which files; all when none is given"),
 }
 
 

@@ -30,9 +30,9 @@ import av
 import cv2
 import numpy as np
 
-from rig.footage.decoding import open_decoder
+from rig.footage.decoding import Decoder
 from rig.footage.stream import StreamRecorder
-from rig.footage.tail import Line, Tail, read_unit
+from rig.footage.tail import Line, Tail
 
 FPS = 30
 WIDTH, HEIGHT = 1920, 1080
@@ -191,17 +191,16 @@ def _record(pipe: Any, folder: Path, seconds: float) -> None:
     recorder = StreamRecorder(folder, HOST)
     recorder.start()
     pipe.send(recorder.port)
-    while not recorder.counters().datagrams:
+    while not recorder.datagrams:
         time.sleep(0.01)
     time.sleep(min(5.0, seconds / 2))
     before, first = _used(), _resident_mib()
-    while time.monotonic_ns() - (recorder.counters().last_arrival_monotonic_ns or 0) < 1_000_000_000:
+    while time.monotonic_ns() - (recorder.last_arrival_monotonic_ns or 0) < 1_000_000_000:
         time.sleep(0.25)
     after, last = _used(), _resident_mib()
     recorder.stop()
-    counted = recorder.counters()
     share = (after[0] - before[0]) / (after[1] - before[1])
-    result = {"datagrams": counted.datagrams, "lost": counted.socket_drops, "share": share}
+    result = {"datagrams": recorder.datagrams, "lost": recorder.socket_drops, "share": share}
     pipe.send({**result, "first_mib": first, "last_mib": last})
 
 
@@ -298,7 +297,7 @@ def _keep(folder: Path, port: int) -> None:
 
 def follow(port: int, folder: Path) -> Pictures:
     """Ours: the files of a recorder in another process, as the live page and the photos of mode `photos` do."""
-    tail, decoder, pending = Tail(folder), None, list[Line]()
+    tail, decoder, pending = Tail(folder), Decoder(), list[Line]()
     while True:
         pending += tail.poll()
         keys = [number for number, line in enumerate(pending) if line.key]
@@ -308,8 +307,7 @@ def follow(port: int, folder: Path) -> Pictures:
             time.sleep(0.005)
             continue
         line = pending.pop(0)
-        decoder = decoder or open_decoder(line.segment)
-        frame = decoder.decode(read_unit(line), anew=line.key) if decoder else None
+        frame = decoder.decode(line, anew=line.key)
         if frame is not None:
             yield frame.to_ndarray(format="gray")
 

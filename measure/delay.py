@@ -18,7 +18,8 @@ from measure.words import Phrase, phrase
 from rig import charts, cli
 from rig.clock import NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, ClockCurve
 from rig.errors import NoCalibrationError, UnreadableError
-from rig.footage.video import MPEG_TS_CLOCK_HZ, Video, index_of, videos_of
+from rig.footage.transport import PTS_HZ
+from rig.footage.video import Video, index_of, videos_of
 from rig.timing import arrival, calibration
 from rig.timing.arrival import FASTEST_PICTURES, Envelope
 from rig.timing.calibration import Context
@@ -205,7 +206,7 @@ def _lost_ns(item: Video) -> Int64:
     for clip in item.clips:
         index = index_of(clip)
         if index is not None:
-            at_ns = index.pts * NS_PER_S // MPEG_TS_CLOCK_HZ + clip.clock_offset_ns
+            at_ns = index.pts * NS_PER_S // PTS_HZ + clip.clock_offset_ns
             pts_ns.append(np.repeat(at_ns, index.continuity_errors))
     return np.sort(np.concatenate(pts_ns))
 

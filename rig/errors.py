@@ -14,19 +14,6 @@ EdencarError                   1  500  a defect of this program
 The message is one line: what, where, and what to do.
 """
 
-__all__ = [
-    "ConflictError",
-    "DeviceError",
-    "DeviceNotFoundError",
-    "EdencarError",
-    "NoCalibrationError",
-    "NoPositionError",
-    "NoSpaceError",
-    "UnknownError",
-    "UnreadableError",
-    "UsageError",
-]
-
 
 class EdencarError(Exception):
     """A defect of this program, or the base of all that a user can meet."""

@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Concatenate
 
 from rig.errors import DeviceError, EdencarError
 
@@ -53,18 +53,9 @@ class StopCapture:
 
 
 @dataclass(frozen=True, slots=True)
-class _Stop:
-    pass
+class _Numbered:
+    """A request, or its answer."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    number: int
-    body: object
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
     number: int
     body: object
 
@@ -77,12 +68,6 @@ class _Status:
 @dataclass(frozen=True, slots=True)
 class _Ended:
     error: EdencarError | None
-
-
-class Target(Protocol):
-    """A module-level function that does a worker's work until `link.stopping`, or until it is done."""
-
-    def __call__(self, link: "Link", *args: Any) -> None: ...
 
 
 class Link:
@@ -111,7 +96,7 @@ class Link:
         while not self.stopping:
             request = self._receive(max(0.0, due - time.monotonic()))
             if request is not None:
-                self._send(_Answer(request.number, _outcome(handlers, request.body)))
+                self._send(_Numbered(request.number, _outcome(handlers, request.body)))
             if request is not None or time.monotonic() >= due:
                 self.report(status())
                 due = time.monotonic() + interval_s
@@ -120,18 +105,14 @@ class Link:
         """See whether the server said stop; for work that has no `serve` loop."""
         self._receive(0.0)
 
-    def _receive(self, timeout_s: float) -> _Request | None:
-        try:
+    def _receive(self, timeout_s: float) -> _Numbered | None:
+        request: _Numbered | None = None  # as the server says stop
+        with suppress(EOFError, OSError):
             if not self._connection.poll(timeout_s):
                 return None
-            message = self._connection.recv()
-        except (EOFError, OSError):
-            self.stopping = True
-            return None
-        if isinstance(message, _Request):
-            return message
-        self.stopping = True
-        return None
+            request = self._connection.recv()
+        self.stopping = self.stopping or request is None
+        return request
 
     def _send(self, message: object) -> None:
         with self._sending, suppress(BrokenPipeError, ConnectionResetError):
@@ -141,12 +122,21 @@ class Link:
 def _outcome(handlers: Mapping[type, Callable[[Any], object]], body: object) -> object:
     try:
         return handlers[type(body)](body)
-    except EdencarError as error:
+    except Exception as error:
+        return _told(error, "a request failed")
+
+
+def _told(error: Exception, what: str) -> EdencarError:
+    """What the server hears of an error that has been logged."""
+    if isinstance(error, EdencarError):
         log.warning("%s", error)
         return error
-    except Exception as error:
-        log.exception("a request failed")
-        return EdencarError(f"{type(error).__name__}: {error}")
+    log.exception(what)
+    return EdencarError(f"{type(error).__name__}: {error}")
+
+
+# A module-level function that does a worker's work until `link.stopping`, or until it is done
+Target = Callable[Concatenate[Link, ...], None]
 
 
 class Worker:
@@ -154,15 +144,15 @@ class Worker:
 
     def __init__(self, name: str, target: Target, *args: object) -> None:
         self.name = name
+        self.status: Any = None  # the newest report of the process that runs or ran last, None before its first
+        self.error: EdencarError | None = None  # what ended the work, when it ended with one
+        self.on_end: Callable[[], None] = lambda: None  # called once each time that a process has ended
         self._target = target
         self._args = args
-        self.on_end: Callable[[], None] = lambda: None  # called once each time that a process has ended
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
-        self._status: object = None
         self._status_monotonic_s = 0.0
-        self._error: EdencarError | None = None
-        self._answers: queue.SimpleQueue[_Answer] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[_Numbered] = queue.SimpleQueue()
         self._listener: threading.Thread | None = None
         self._asking = threading.Lock()
         self._sending = threading.Lock()
@@ -171,7 +161,7 @@ class Worker:
     def start(self) -> None:
         """Start the process, or start it again when it has died."""
         ours, theirs = multiprocessing.Pipe()
-        self._status, self._status_monotonic_s, self._error = None, time.monotonic(), None
+        self.status, self._status_monotonic_s, self.error = None, time.monotonic(), None
         self._connection = ours
         try:
             self._process = _starter.submit(_launch, self.name, theirs.fileno()).result()
@@ -193,16 +183,6 @@ class Worker:
         return None if self._process is None else self._process.pid
 
     @property
-    def error(self) -> EdencarError | None:
-        """What ended the work, when it ended with an error."""
-        return self._error
-
-    @property
-    def status(self) -> Any:
-        """The newest report of the process that runs or ran last, None before its first."""
-        return self._status
-
-    @property
     def status_age_s(self) -> float:
         """Seconds since the newest report, or since the start."""
         return time.monotonic() - self._status_monotonic_s
@@ -215,12 +195,11 @@ class Worker:
         with self._asking:
             self._number += 1
             asked = self._connection
-            self._send(_Request(self._number, request))
+            self._send(_Numbered(self._number, request))
             deadline = time.monotonic() + timeout_s
-            while True:
+            answer = self._next_answer(asked, deadline)
+            while answer.number != self._number:  # late, to a question nobody waits for any more
                 answer = self._next_answer(asked, deadline)
-                if answer.number == self._number:  # else: late, to a question nobody waits for any more
-                    break
         if isinstance(answer.body, EdencarError):
             raise answer.body
         return answer.body
@@ -230,7 +209,7 @@ class Worker:
         if self._process is None:
             return
         with suppress(DeviceError):
-            self._send(_Stop())
+            self._send(None)
         for number in (0, signal.SIGTERM, signal.SIGKILL):  # 0: none yet
             self._process.send_signal(number)
             if self._is_over(grace_s if number != signal.SIGKILL else DEATH_S):
@@ -256,7 +235,7 @@ class Worker:
         except OSError as error:
             raise DeviceError(f"{self.name} is not running", cure="it is started again by itself; try again") from error
 
-    def _next_answer(self, asked: Connection | None, deadline: float) -> _Answer:
+    def _next_answer(self, asked: Connection | None, deadline: float) -> _Numbered:
         while (left := deadline - time.monotonic()) > 0:
             with suppress(queue.Empty):
                 return self._answers.get(timeout=min(left, 0.2))
@@ -278,11 +257,11 @@ class Worker:
             if connection is not self._connection:
                 continue  # from a process that has been replaced
             if isinstance(message, _Status):
-                self._status, self._status_monotonic_s = message.body, time.monotonic()
-            elif isinstance(message, _Answer):
+                self.status, self._status_monotonic_s = message.body, time.monotonic()
+            elif isinstance(message, _Numbered):
                 self._answers.put(message)
             elif isinstance(message, _Ended):
-                self._error = message.error
+                self.error = message.error
 
 
 def _launch(name: str, descriptor: int) -> "subprocess.Popen[bytes]":
@@ -301,18 +280,13 @@ def live(descriptor: int, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(processName)s %(levelname)s %(message)s")
     connection = Connection(descriptor)
-    link = Link(connection)
+    link, reason = Link(connection), None
     try:
         multiprocessing.current_process().name, target, args = connection.recv()
         target(link, *args)
-    except EdencarError as error:
-        log.error("%s", error)
-        link._send(_Ended(error))
     except Exception as error:
-        log.exception("the work ended by a defect")
-        link._send(_Ended(EdencarError(f"{type(error).__name__}: {error}")))
-    else:
-        link._send(_Ended(None))
+        reason = _told(error, "the work ended by a defect")
+    link._send(_Ended(reason))
 
 
 def use_one_heap() -> None:

@@ -186,6 +186,10 @@ def make_camera(**options: Any) -> Camera:
     return Camera(world=world, street=street, size=180, udp_port=free_port(), **options)
 
 
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
 class Driver:
     """A camera worker in a process of its own, as the server keeps one."""
 

@@ -17,7 +17,7 @@ import pytest
 
 from car import Car
 from configs import Settings
-from rig.clock import NS_PER_S, parse_utc
+from rig.clock import NS_PER_S, parse_utc, system_clock
 from rig.errors import UsageError
 from rig.live.livephotos import LivePhotos, _Shot
 from rig.photo import exif
@@ -177,6 +177,8 @@ def test_a_photo_on_which_the_privacy_command_failed_is_never_on_disk(tmp_path: 
         live._streams["left"] = cast(Any, stream)
         jpeg = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
         row = Photo(photo="photos/left/one.jpg", camera="left", utc="2026-11-22T14:03:12.345Z")
-        assert live._write(_Shot(row, jpeg, (8, 8), 0), row) is kept
+        live._waiting = [_Shot(row, jpeg, (8, 8), 0)]
+        live._place(system_clock(), at_once=True)
         assert (folder / row.photo).exists() is kept
-        assert stream.skipped == (not kept)
+        assert [photo.photo for photo in read_table(folder)] == [row.photo] * kept
+        assert (live.status.photos, live.status.skipped) == (kept, not kept)

@@ -44,7 +44,7 @@ class Counted:
 
     @property
     def lost_datagrams(self) -> int:
-        return self.recorder.counters().lost_datagrams
+        return self.recorder.lost_datagrams
 
 
 @contextmanager

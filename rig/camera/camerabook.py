@@ -65,16 +65,13 @@ class CameraBook:
                 raise ConflictError(f"camera {others[label]} is called {label} already", cure="choose another name")
             labels = {key: name for key, name in self._labels.items() if key != serial}
             labels |= {serial: label} if label else {}
-            self._write(LABELS, {key: {"label": name} for key, name in labels.items()})
+            _write(self._output / LABELS, {key: {"label": name} for key, name in labels.items()})
             self._labels = labels
 
     def set_delay(self, serial: str, delay: Delay) -> None:
         """Remember the delay of a camera's stream."""
         with self._writing:
             store_delays(self._output, {serial: delay})
-
-    def _write(self, name: str, values: dict[str, Any]) -> None:
-        write_atomically(self._output / name, json.dumps(values, ensure_ascii=False, indent=2).encode() + b"\n")
 
 
 def load_delays(output: Path) -> dict[str, Delay]:
@@ -84,8 +81,8 @@ def load_delays(output: Path) -> dict[str, Delay]:
 
 def store_delays(output: Path, news: Mapping[str, Delay]) -> None:
     """Keep the delays that were measured now, and of other cameras what was known before."""
-    values = {serial: asdict(delay) for serial, delay in sorted({**load_delays(output), **news}.items())}
-    write_atomically(output / DELAYS, json.dumps(values, indent=2).encode() + b"\n")
+    delays = {**load_delays(output), **news}
+    _write(output / DELAYS, {serial: asdict(delay) for serial, delay in sorted(delays.items())})
 
 
 def _changed_ns(path: Path) -> int:
@@ -93,6 +90,10 @@ def _changed_ns(path: Path) -> int:
         return path.stat().st_mtime_ns
     except OSError:
         return 0
+
+
+def _write(path: Path, values: dict[str, Any]) -> None:
+    write_atomically(path, json.dumps(values, ensure_ascii=False, indent=2).encode() + b"\n")
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

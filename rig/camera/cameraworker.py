@@ -35,8 +35,7 @@ log = logging.getLogger(__name__)
 class CameraStatus:
     """What a camera worker reports; None where nothing is known.
 
-    `state` is one of idle, streaming, recording, fetching, lost. `capture` is the folder being recorded or fetched
-    into, `files` the names of what lies there from this or the last capture, `problems` one sentence each.
+    `state` is one of idle, streaming, recording, fetching, lost, `problems` one sentence each.
     """
 
     serial: str
@@ -50,8 +49,6 @@ class CameraStatus:
     lost_datagrams: int = 0
     fetched_bytes: int = 0
     fetch_total_bytes: int = 0
-    capture: Path | None = None
-    files: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
 
@@ -69,7 +66,6 @@ class _CardCapture:
     mode, state = "camera", "recording"
     fps: float | None = None
     lost_datagrams = 0
-    files: tuple[str, ...] = ()
 
     def __init__(self, camera: GoPro, serial: str, folder: Path, settings: Settings) -> None:
         self.folder = folder
@@ -149,7 +145,6 @@ class _Worker:
         self._answering = False
         self._problem = ""
         self._capture: StreamCapture | _CardCapture | None = None
-        self._files: tuple[str, ...] = ()
         self._ledgers: list[Ledger] = []
         self._looked_ns: list[int] = []  # when the folders that hold them had changed, at the last look
         self._claim_by_s = 0.0
@@ -187,7 +182,7 @@ class _Worker:
             self._looked_ns = []  # it may leave a ledger even when it fails
             capture.start()
             self._ledgers = [ledger for ledger in self._ledgers if ledger.folder != request.folder]
-            self._capture, self._problem, self._files = capture, "", ()
+            self._capture, self._problem = capture, ""
 
     def _stop(self, request: StopCapture) -> tuple[str, ...]:
         capture = self._capture
@@ -201,7 +196,7 @@ class _Worker:
             return self._finish_orphans()
 
     def _report(self) -> CameraStatus:
-        capture, fetch, ready = self._capture, self._fetch, self._ready()
+        capture, fetch = self._capture, self._fetch
         known = self._state if self._answering else None
         return CameraStatus(
             serial=self._serial or self._address,
@@ -215,8 +210,6 @@ class _Worker:
             lost_datagrams=capture.lost_datagrams if capture else 0,
             fetched_bytes=fetch.done_bytes if fetch and not capture else 0,
             fetch_total_bytes=fetch.total_bytes if fetch and not capture else 0,
-            capture=capture.folder if capture else ready[0].folder if ready else None,
-            files=capture.files if capture else fetch.files if fetch else self._files,
             problems=self._name_problems(capture),
         )
 
@@ -336,23 +329,24 @@ class _Worker:
         raise UsageError(f"a camera knows no mode {request.mode!r}", cure="choose video or camera")
 
     def _stop_stream(self, capture: StreamCapture) -> tuple[str, ...]:
-        self._files = capture.halt()  # first of all: what the camera does afterwards does not matter
+        files = capture.halt()  # first of all: what the camera does afterwards does not matter
         if self._control.acquire(timeout=LOCK_S):  # else the watcher, which holds it, dismisses the camera
             try:
                 capture.dismiss()
             finally:
                 self._control.release()
         self._capture = None
-        return self._files
+        return files
 
     def _finish_orphans(self, besides: Path | None = None) -> tuple[str, ...]:
         """Stop what an earlier worker began; the files of the last one. It may lie in the trash: its files are noted,
         lest those of the next recording be taken for them when it is restored.
         """
-        orphans = [ledger for ledger in self._orphans() if ledger.folder != besides]
-        for ledger in orphans:
-            self._files = self._finish(_CardCapture(self._camera, ledger.serial, ledger.folder, self._settings))
-        return self._files if orphans else ()
+        files: tuple[str, ...] = ()
+        for ledger in self._orphans():
+            if ledger.folder != besides:
+                files = self._finish(_CardCapture(self._camera, ledger.serial, ledger.folder, self._settings))
+        return files
 
     def _finish(self, capture: _CardCapture) -> tuple[str, ...]:
         """Stop a recording on the card and have it fetched; when that fails now, it is done later."""

@@ -31,7 +31,7 @@ CHUNK_BYTES = 256 << 10  # (measured: less takes more processor time than curl, 
 OVERLAP_BYTES = 2 << 10  # fetched again and compared: is it still the same file?
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 
-Progress = Callable[[str, int, int], None]  # name, bytes done, bytes in all; what it raises ends the download
+Progress = Callable[[str, int], None]  # name, bytes done; what it raises ends the download
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def download(camera: GoPro, media: Media, folder: Path, progress: Progress = lam
     target = folder / media.name
     part = folder / f"{media.name}.part"
     if media.size_bytes is not None and target.is_file() and target.stat().st_size == media.size_bytes:
-        progress(media.name, media.size_bytes, media.size_bytes)
+        progress(media.name, media.size_bytes)
         return target
     failures = 0
     while True:
@@ -58,7 +58,7 @@ def download(camera: GoPro, media: Media, folder: Path, progress: Progress = lam
             failures = 0 if _size(part) > before else failures + 1
             if failures >= TRIES:
                 raise DeviceError(f"{camera.address} does not send {media.path}", cure=str(error)) from error
-            progress(media.name, _size(part), media.size_bytes or 0)
+            progress(media.name, _size(part))
             time.sleep(RETRY_PAUSE_S)
     part.replace(target)
     sync_folder(folder)
@@ -95,7 +95,7 @@ def _receive_rest(camera: GoPro, media: Media, part: Path, progress: Progress, r
             cure = "free some space: it goes on where it was"
             raise NoSpaceError(f"{part.parent} has no room for {media.name} ({total >> 20} MiB)", cure=cure)
         with part.open("r+b" if begin else "wb") as file:
-            _receive(response, file, begin, lambda done: progress(media.name, done, total))
+            _receive(response, file, begin, lambda done: progress(media.name, done))
             if file.tell() < total:
                 raise DeviceError(f"only {file.tell()} of {total} bytes came")
             file.truncate()
@@ -182,8 +182,6 @@ class Fetch(threading.Thread):
 
     def __init__(self, address: str, ledgers: Sequence[Ledger], reserve_bytes: int) -> None:
         super().__init__(name=f"fetch from {address}", daemon=True)
-        self.folder = ledgers[0].folder
-        self.files: tuple[str, ...] = ()
         self.total_bytes = 0
         self.problem = ""
         self._done: dict[str, int] = {}
@@ -214,7 +212,7 @@ class Fetch(threading.Thread):
 
     def _fetch_all(self, camera: GoPro, ledger: Ledger) -> None:
         pause_s = FIRST_PAUSE_S
-        self.folder, self.files, self._done, self.total_bytes = ledger.folder, (), {}, 0
+        self._done, self.total_bytes = {}, 0
         while ledger.folder.is_dir() and not self._cancelled.is_set():
             try:
                 self._fetch_once(camera, ledger)
@@ -234,10 +232,9 @@ class Fetch(threading.Thread):
         gone = [path for path in ledger.wanted or () if path not in card]
         self.total_bytes = sum(media.size_bytes or 0 for media in wanted)
         self.problem = f"no longer on the card: {', '.join(gone)}" if gone else ""
-        paths = download_all(self._address, wanted, ledger.folder, self._note, self._reserve_bytes)
-        self.files = tuple(path.name for path in paths)
+        download_all(self._address, wanted, ledger.folder, self._note, self._reserve_bytes)
 
-    def _note(self, name: str, done: int, _total: int) -> None:
+    def _note(self, name: str, done: int) -> None:
         self._done[name] = done
         if self._cancelled.is_set():
             raise _Cancelled

@@ -8,8 +8,9 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
+from rig.camera.finding import FoundCamera
 from rig.errors import DeviceNotFoundError, EdencarError, UnknownError
 from rig.supervision import Kept
 
@@ -21,22 +22,11 @@ _Item = TypeVar("_Item")
 log = logging.getLogger(__name__)
 
 
-class Found(Protocol):
-    """A camera that answers."""
-
-    @property
-    def serial(self) -> str: ...
-    @property
-    def model(self) -> str: ...
-    @property
-    def address(self) -> str: ...
-
-
 @dataclass(slots=True)
 class Camera:
     """A camera with its worker."""
 
-    found: Found
+    found: FoundCamera
     kept: Kept
     seen_s: float
 
@@ -64,7 +54,7 @@ class Fleet:
     `discover` looks for cameras, `keep` makes the worker of one that is new.
     """
 
-    def __init__(self, discover: Callable[[], Iterable[Found]], keep: Callable[[Found], Kept]) -> None:
+    def __init__(self, discover: Callable[[], Iterable[FoundCamera]], keep: Callable[[FoundCamera], Kept]) -> None:
         self._discover = discover
         self._keep = keep
         self._cameras: dict[str, Camera] = {}
@@ -123,7 +113,7 @@ class Fleet:
             self._closed = True
         at_once(lambda camera: camera.kept.close(), self.listed())
 
-    def _adopt(self, found: Found) -> None:
+    def _adopt(self, found: FoundCamera) -> None:
         known = self._cameras.get(found.serial)
         if known:
             known.seen_s = time.monotonic()

@@ -208,7 +208,7 @@ class GoPro:
                 return
             except RefusedError as refusal:
                 if not self._legacy_shutter(1):
-                    cure = state.card_problem or next(iter(limits(state.name or "")[:1]), NOT_NOW)
+                    cure = state.card_problem or next(iter(limits(state.name or "")), NOT_NOW)
                     raise RefusedError(f"{self.address} does not record", cure=cure) from refusal
                 return
             except TROUBLE:
@@ -270,11 +270,7 @@ class GoPro:
         """Have it send its stream to UDP `port` of this machine; `ready` is called just before it begins."""
         self._hint("/gopro/camera/control/wired_usb", {"p": 0})
         status = self.webcam_status()
-        query = {
-            "res": _choose(RESOLUTIONS, resolution),
-            "fov": _choose(camerasettings.LENSES, lens),
-            "port": port,
-        }
+        query = {"res": RESOLUTIONS[resolution], "fov": camerasettings.LENSES[lens], "port": port}
         if status in STREAMING:
             self.stop_webcam()
         elif status == 1 and not self._webcam_used:
@@ -310,9 +306,8 @@ class GoPro:
             error = read_number(self._ask("/gopro/webcam/start", query, 1).get("error"))
         except RefusedError as refusal:
             cure = "plug it in again; a HERO13 needs newer firmware than 1.10, and no HERO11 Mini has a webcam"
-            raise RefusedError(
-                f"{self.address} does not start its webcam (HTTP {refusal.code})", cure=cure
-            ) from refusal
+            what = f"{self.address} does not start its webcam (HTTP {refusal.code})"
+            raise RefusedError(what, cure=cure) from refusal
         if error:
             what = WEBCAM_ERRORS.get(error, "unknown")
             cure = "choose another webcam_resolution or webcam_lens" if error == BAD_PARAMETER else "plug it in again"
@@ -339,19 +334,18 @@ class GoPro:
 
     def _request(self, path: str, query: Query, tries: int, **more: Any) -> requests.Response:
         url = f"http://{self.host}:{self.port}{path}"
-        for left in reversed(range(tries)):
+        while True:
             # A connection kept from the last request may be closing just now: its loss would look like the camera's.
             self._session.close()
             try:
                 return self._session.get(url, params=query, timeout=self._timeouts_s, allow_redirects=False, **more)
-            except requests.ConnectionError as error:
-                # HERO12 can put a line of its log before the status line (gopro/OpenGoPro issue 437).
-                if not left or isinstance(error, requests.ConnectTimeout):
-                    raise _explain(self.address, error) from error
-                time.sleep(RETRY_PAUSE_S)
             except requests.RequestException as error:
-                raise _explain(self.address, error) from error
-        raise AssertionError("at least one try")
+                tries -= 1
+                # HERO12 can put a line of its log before the status line (gopro/OpenGoPro issue 437).
+                lost = isinstance(error, requests.ConnectionError) and not isinstance(error, requests.ConnectTimeout)
+                if not (lost and tries):
+                    raise _explain(self.address, error) from error
+            time.sleep(RETRY_PAUSE_S)
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -365,15 +359,6 @@ def split_address(address: str) -> tuple[str, int]:
 def missing(address: str) -> DeviceNotFoundError:
     """The error that says that nothing answers there."""
     return DeviceNotFoundError(f"no camera answers at {address}", cure="switch it on, look at its cable and USB mode")
-
-
-# Reading answers
-
-
-def _choose(options: Mapping[str, int], name: str) -> int:
-    if name not in options:
-        raise UsageError(f"a GoPro's webcam has no {name!r}", cure=f"choose one of {', '.join(options)}")
-    return options[name]
 
 
 def _explain(address: str, error: requests.RequestException) -> EdencarError:

@@ -90,16 +90,16 @@ class StreamCapture:
     @property
     def silent_s(self) -> float:
         """Seconds since the last datagram, or since the camera was told to send."""
-        last_ns = self._recorders[-1].counters().last_arrival_monotonic_ns or self._ordered_ns
+        last_ns = self._recorders[-1].last_arrival_monotonic_ns or self._ordered_ns
         return (time.monotonic_ns() - last_ns) / 1e9
 
     @property
     def fps(self) -> float:
-        return round(self._recorders[-1].counters().fps, 2)
+        return round(self._recorders[-1].fps, 2)
 
     @property
     def lost_datagrams(self) -> int:
-        return sum(recorder.counters().lost_datagrams for recorder in self._recorders)
+        return sum(recorder.lost_datagrams for recorder in self._recorders)
 
     @property
     def problems(self) -> list[str]:
@@ -118,7 +118,7 @@ class StreamCapture:
         self._taken = None
         deadline_s = time.monotonic() + FIRST_DATAGRAM_S
         while time.monotonic() < deadline_s:
-            if (self._recorders[-1].counters().last_arrival_monotonic_ns or 0) > self._ordered_ns:
+            if (self._recorders[-1].last_arrival_monotonic_ns or 0) > self._ordered_ns:
                 return True
             time.sleep(0.02)
         return False

@@ -3,91 +3,65 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-STATES = ("idle", "starting", "recording", "degraded", "stopping")
-LEVELS = ("error", "warning", "info")
+from rig.status import DEGRADED, ERROR, IDLE, INFO, RECORDING, STARTING, STOPPING, WARNING
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-Sample = tuple[str, Mapping[str, str], float | int | None]
-
-HELP = {
-    "edencar_up": "1 while the supervision of the devices runs.",
-    "edencar_state": "1 for the state that the car is in.",
-    "edencar_recording_elapsed_seconds": "Age of the recording that runs, 0 without one.",
-    "edencar_camera_up": "1 for a camera that answers.",
-    "edencar_camera_battery_ratio": "Charge of a camera's battery.",
-    "edencar_camera_card_seconds_left": "Recording time left on a camera's card.",
-    "edencar_camera_fps": "Pictures a second that arrive from a camera.",
-    "edencar_camera_lost_datagrams_total": "Datagrams of a camera's stream that never came.",
-    "edencar_receiver_up": "1 for a receiver that sends.",
-    "edencar_fix_age_seconds": "Age of the newest fix.",
-    "edencar_correction_age_seconds": "Age of the corrections of the newest fix.",
-    "edencar_satellites": "Satellites used.",
-    "edencar_position_sigma_metres": "Horizontal, one sigma.",
-    "edencar_fix_rate_hertz": "Epochs a second.",
-    "edencar_time_sigma_seconds": "One sigma of the time.",
-    "edencar_disk_free_bytes": "Room on the disk of the recordings.",
-    "edencar_disk_seconds_left": "Recording time that fits on the disk.",
-    "edencar_jobs": "Jobs that wait or run.",
-    "edencar_problems": "What is wrong now, by level.",
-    "edencar_http_responses_total": "Answers since the start, by status class.",
-}
-COUNTERS = tuple(name for name in HELP if name.endswith("_total"))
+Sample = tuple[Mapping[str, str], float | None]  # labels and value, None for what nobody knows
 
 
 def render(status: Mapping[str, Any], alive: bool, responses: Mapping[str, int]) -> str:
     """The text of GET /metrics; `status` as GET /api/status has it, `responses` by class such as 2xx."""
-    samples = [
-        *_samples(status, alive),
-        *(("edencar_http_responses_total", {"class": k}, n) for k, n in responses.items()),
-    ]
     lines: list[str] = []
-    for name, text in HELP.items():
-        lines += (f"# HELP {name} {text}", f"# TYPE {name} {'counter' if name in COUNTERS else 'gauge'}")
-        lines += [
-            f"{name}{_labels(labels)} {float(value):g}"
-            for other, labels, value in samples
-            if other == name and value is not None
-        ]
+    for name, text, samples in _metrics(status, alive, responses):
+        kind = "counter" if name.endswith("_total") else "gauge"
+        lines += (f"# HELP edencar_{name} {text}", f"# TYPE edencar_{name} {kind}")
+        lines += (f"edencar_{name}{_labels(labels)} {value:g}" for labels, value in samples if value is not None)
     return "\n".join(lines) + "\n"
 
 
-def _samples(status: Mapping[str, Any], alive: bool) -> Iterator[Sample]:
+def _metrics(
+    status: Mapping[str, Any], alive: bool, responses: Mapping[str, int]
+) -> Iterator[tuple[str, str, Sequence[Sample]]]:
+    """Each metric with its meaning and its samples."""
     receiver, storage, time = status["receiver"], status["storage"], status["time"]
-    yield "edencar_up", {}, alive
-    for state in STATES:
-        yield "edencar_state", {"state": state}, status["state"] == state
-    yield "edencar_recording_elapsed_seconds", {}, (status["recording"] or {"elapsed_s": 0})["elapsed_s"]
-    for camera in status["cameras"]:
-        yield from _camera(camera)
-    yield "edencar_receiver_up", {}, receiver["state"] == "listening"
-    for name, key in (
-        ("edencar_fix_age_seconds", "fix_age_s"),
-        ("edencar_correction_age_seconds", "correction_age_s"),
-        ("edencar_satellites", "satellites"),
-        ("edencar_position_sigma_metres", "sigma_m"),
-        ("edencar_fix_rate_hertz", "rate_hz"),
-    ):
-        yield name, {}, receiver[key]
-    yield "edencar_time_sigma_seconds", {"source": time["source"]}, time["sigma_ms"] / 1000
-    yield "edencar_disk_free_bytes", {}, storage["bytes_free"]
-    yield "edencar_disk_seconds_left", {}, storage["seconds_left"]
-    yield "edencar_jobs", {}, len(status["jobs"])
-    for level in LEVELS:
-        yield "edencar_problems", {"level": level}, _count(status["problems"], level)
+    cameras = [({"serial": camera["serial"]}, camera) for camera in status["cameras"]]
+    batteries = [(serial, camera["battery_percent"]) for serial, camera in cameras]
+    states = [({"state": name}, status["state"] == name) for name in (IDLE, STARTING, RECORDING, DEGRADED, STOPPING)]
+    levels = [problem["level"] for problem in status["problems"]]
 
+    def one(value: float | None) -> Sequence[Sample]:
+        return [({}, value)]
 
-def _camera(camera: Mapping[str, Any]) -> Iterator[Sample]:
-    labels = {"serial": camera["serial"]}
-    battery = camera["battery_percent"]
-    yield "edencar_camera_up", labels, camera["state"] != "lost"
-    yield "edencar_camera_battery_ratio", labels, None if battery is None else battery / 100
-    yield "edencar_camera_card_seconds_left", labels, camera["card_seconds_left"]
-    yield "edencar_camera_fps", labels, camera["fps"]
-    yield "edencar_camera_lost_datagrams_total", labels, camera["lost_datagrams"]
+    def of_cameras(key: str) -> Sequence[Sample]:
+        return [(serial, camera[key]) for serial, camera in cameras]
 
-
-def _count(problems: Sequence[Mapping[str, Any]], level: str) -> int:
-    return sum(problem["level"] == level for problem in problems)
+    yield "up", "1 while the supervision of the devices runs.", one(alive)
+    yield "state", "1 for the state that the car is in.", states
+    elapsed_s = status["recording"]["elapsed_s"] if status["recording"] else 0
+    yield "recording_elapsed_seconds", "Age of the recording that runs, 0 without one.", one(elapsed_s)
+    up = [(serial, camera["state"] != "lost") for serial, camera in cameras]
+    yield "camera_up", "1 for a camera that answers.", up
+    shares = [(serial, None if percent is None else percent / 100) for serial, percent in batteries]
+    yield "camera_battery_ratio", "Charge of a camera's battery.", shares
+    yield "camera_card_seconds_left", "Recording time left on a camera's card.", of_cameras("card_seconds_left")
+    yield "camera_fps", "Pictures a second that arrive from a camera.", of_cameras("fps")
+    lost = "Datagrams of a camera's stream that never came."
+    yield "camera_lost_datagrams_total", lost, of_cameras("lost_datagrams")
+    yield "receiver_up", "1 for a receiver that sends.", one(receiver["state"] == "listening")
+    yield "fix_age_seconds", "Age of the newest fix.", one(receiver["fix_age_s"])
+    yield "correction_age_seconds", "Age of the corrections of the newest fix.", one(receiver["correction_age_s"])
+    yield "satellites", "Satellites used.", one(receiver["satellites"])
+    yield "position_sigma_metres", "Horizontal, one sigma.", one(receiver["sigma_m"])
+    yield "fix_rate_hertz", "Epochs a second.", one(receiver["rate_hz"])
+    yield "time_sigma_seconds", "One sigma of the time.", [({"source": time["source"]}, time["sigma_ms"] / 1000)]
+    yield "disk_free_bytes", "Room on the disk of the recordings.", one(storage["bytes_free"])
+    yield "disk_seconds_left", "Recording time that fits on the disk.", one(storage["seconds_left"])
+    yield "jobs", "Jobs that wait or run.", one(len(status["jobs"]))
+    counts = [({"level": level}, levels.count(level)) for level in (ERROR, WARNING, INFO)]
+    yield "problems", "What is wrong now, by level.", counts
+    answers = [({"class": kind}, count) for kind, count in responses.items()]
+    yield "http_responses_total", "Answers since the start, by status class.", answers
 
 
 def _labels(labels: Mapping[str, str]) -> str:

@@ -4,19 +4,18 @@ import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import ifaddr
 
-from rig.status import CameraNow, CarStatus, ReceiverNow
+from rig.camera.finding import USB_DEVICES, USB_VENDOR
+from rig.camera.streamcapture import WEBCAM_PORT
+from rig.status import LITTLE_ROOM_S, OLD_CORRECTIONS_S, CameraNow, CarStatus, ReceiverNow
 
-USB_DEVICES, DEVICES = Path("/sys/bus/usb/devices"), Path("/dev")
-GOPRO_VENDOR = "2672"
+DEVICES = Path("/dev")
 SERIAL_PORTS = ("serial/by-id/*", "ttyACM*", "ttyUSB*", "ttyAMA*")
-STREAM_PORT = 8554  # UDP; some models send nowhere else
-LOW_BATTERY, SHORT_CARD_S, SHORT_DISK_S = 20, 1800, 1800
-OLD_FIX_S, OLD_CORRECTIONS_S = 3.0, 10.0
+LOW_BATTERY, SHORT_CARD_S = 20, 1800
+OLD_FIX_S = 3.0
 
 CURES = {
     "cable": "Plug the cable in at both ends; take one that carries data, not only current",
@@ -68,17 +67,17 @@ class Surroundings:
 
 def look_around(usb_devices: Path = USB_DEVICES, devices: Path = DEVICES) -> Surroundings:
     """What this machine sees now."""
-    addresses = cache(lambda: {adapter.name: adapter.ips for adapter in ifaddr.get_adapters()})
+    addresses = {adapter.name: adapter.ips for adapter in ifaddr.get_adapters()}
     cameras = {}
     for vendor in usb_devices.glob("*/idVendor"):
-        if _read(vendor) == GOPRO_VENDOR:
+        if _read(vendor) == USB_VENDOR:
             nets = [net.name for net in vendor.parent.glob("*/net/*")]
-            has_address = any(ip.is_IPv4 for net in nets for ip in addresses().get(net, ()))
+            has_address = any(ip.is_IPv4 for net in nets for ip in addresses.get(net, ()))
             cameras[_read(vendor.with_name("serial"))] = (bool(nets), has_address)
     ports = {
         path.name: os.access(path, os.R_OK | os.W_OK) for pattern in SERIAL_PORTS for path in devices.glob(pattern)
     }
-    return Surroundings(cameras, ports, _is_free(STREAM_PORT))
+    return Surroundings(cameras, ports, _is_free(WEBCAM_PORT))
 
 
 def examine(status: CarStatus, around: Surroundings) -> list[Device]:
@@ -88,14 +87,14 @@ def examine(status: CarStatus, around: Surroundings) -> list[Device]:
     cameras = [_device("camera", camera.label or camera.serial, _known_camera(camera)) for camera in known.values()]
     cameras += [_device("camera", serial or "GoPro", _mute_camera(*around.cameras[serial])) for serial in unknown]
     if not cameras:
-        cameras = [_device("camera", "GoPro", _chain(("cable", False, ""), "connect", "address", "answers"))]
+        cameras = [_device("camera", "GoPro", _broken("cable", "connect", "address", "answers"))]
     receiver = _device("receiver", Path(status.receiver.port or "GNSS").name, _receiver(status.receiver, around))
     return [*cameras, receiver, _device("pi", "edenCar", _pi(status, around))]
 
 
 def _known_camera(camera: CameraNow) -> Iterator[Check]:
     if camera.state == "lost":
-        yield from _chain(("answers", False, camera.trouble))
+        yield _check("answers", False, camera.trouble)
         return
     yield _check("answers", True, camera.model)
     if camera.battery_percent is not None:
@@ -108,9 +107,9 @@ def _known_camera(camera: CameraNow) -> Iterator[Check]:
 def _mute_camera(offers_network: bool, has_address: bool) -> Iterator[Check]:
     yield _check("cable", True)
     if not offers_network:
-        yield from _chain(("connect", False, ""), "address", "answers")
+        yield from _broken("connect", "address", "answers")
     elif not has_address:
-        yield from (_check("connect", True), *_chain(("address", False, ""), "answers"))
+        yield from (_check("connect", True), *_broken("address", "answers"))
     else:
         yield from (_check("connect", True), _check("address", True), _check("answers", False))
 
@@ -120,32 +119,31 @@ def _receiver(receiver: ReceiverNow, around: Surroundings) -> Iterator[Check]:
         usable = [name for name, readable in around.ports.items() if readable]
         names = ", ".join(usable or around.ports)
         if not around.ports:
-            yield from _chain(("port", False, ""), "speaks", "fix")
+            yield from _broken("port", "speaks", "fix")
         elif not usable:
-            yield from (_check("port", True, names), *_chain(("right", False, ""), "speaks", "fix"))
+            yield from (_check("port", True, names), *_broken("right", "speaks", "fix"))
         else:
-            yield from (_check("port", True, names), *_chain(("speaks", False, ""), "fix"))
+            yield from (_check("port", True, names), *_broken("speaks", "fix"))
     else:
         fresh = receiver.latitude is not None and (receiver.fix_age_s or 0.0) < OLD_FIX_S
         yield from (_check("speaks", True, f"{receiver.rate_hz or 0:g} Hz"), _check("fix", fresh, receiver.quality))
         if receiver.quality.startswith("RTK") or receiver.quality == "DGNSS":
             age_s = receiver.correction_age_s
-            yield _check(
-                "corrections", age_s is None or age_s <= OLD_CORRECTIONS_S, "" if age_s is None else f"{age_s:.0f} s"
-            )
+            age = "" if age_s is None else f"{age_s:.0f} s"
+            yield _check("corrections", age_s is None or age_s <= OLD_CORRECTIONS_S, age)
     yield from (_check("complaint", False, sentence) for sentence in receiver.problems)
 
 
 def _pi(status: CarStatus, around: Surroundings) -> Iterator[Check]:
     yield _check("time", status.time.source == "gnss", f"±{status.time.sigma_ms:.0f} ms")
-    yield _check("room", status.storage.seconds_left >= SHORT_DISK_S, _hours(status.storage.seconds_left))
+    yield _check("room", status.storage.seconds_left >= LITTLE_ROOM_S, _hours(status.storage.seconds_left))
     if status.recording is None and not status.calibrating:
         yield _check("stream_port", around.stream_port_free)
 
 
-def _chain(broken: tuple[str, bool, str], *after: str) -> tuple[Check, ...]:
+def _broken(code: str, *after: str) -> tuple[Check, ...]:
     """A step that fails, and those after it that cannot be known."""
-    return (_check(*broken), *(Check(code, None) for code in after))
+    return (_check(code, False), *(Check(later, None) for later in after))
 
 
 def _check(code: str, ok: bool, value: str = "") -> Check:

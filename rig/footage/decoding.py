@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rig.clock import NS_PER_S
-from rig.footage.tail import Line
+from rig.footage.tail import Line, read_unit
 from rig.footage.transport import PTS_HZ, pts_after
 
 HEAD_BYTES = 200 << 10  # of a segment; tells the codec
@@ -42,35 +42,37 @@ class PtsClock:
 
 
 class Decoder:
-    """The pictures of a stream, each as soon as its bytes are here."""
+    """The pictures of one stream, each as soon as its bytes are here."""
 
-    def __init__(self, codec: str) -> None:
+    def __init__(self) -> None:
+        self._context: Any = None
+
+    def decode(self, line: Line, *, anew: bool) -> Any:
+        """The picture of a line; `anew` when the one before it was not decoded.
+
+        None when it is damaged, when it has been moved away, or when too little of its stream is here yet.
+        """
         import av
 
-        self._av = av
-        self._context: Any = av.CodecContext.create(codec, "r")
-        self._context.thread_count = 1  # a thread more is a picture later
-        self._context.options = {"flags": "low_delay"}
-
-    def decode(self, unit: bytes, *, anew: bool) -> Any:
-        """The picture in a coded unit, None when it is damaged; `anew` when the one before it was not decoded."""
         try:
+            self._context = self._context or _open(line.segment)
+            unit = read_unit(line)
             if anew:
                 self._context.flush_buffers()
-            frames = self._context.decode(self._av.Packet(unit)) if unit else []
-        except self._av.error.FFmpegError:
+            frames = self._context.decode(av.Packet(unit)) if unit else []
+        except (av.error.FFmpegError, OSError, IndexError):
             return None
         return frames[-1] if frames else None
 
 
-def open_decoder(segment: Path) -> Decoder | None:
-    """None as long as too little of the stream is here."""
+def _open(segment: Path) -> Any:
+    """A decoder for what a segment holds. Raises FFmpegError or IndexError when no video is seen in it yet, OSError."""
     import av
 
-    try:
-        with segment.open("rb") as file:
-            head = io.BytesIO(file.read(HEAD_BYTES))
-        with av.open(head, format="mpegts") as container:
-            return Decoder(container.streams.video[0].codec_context.name)
-    except (av.error.FFmpegError, OSError, IndexError):
-        return None
+    with segment.open("rb") as file:
+        head = io.BytesIO(file.read(HEAD_BYTES))
+    with av.open(head, format="mpegts") as container:
+        context: Any = av.CodecContext.create(container.streams.video[0].codec_context.name, "r")
+    context.thread_count = 1  # a thread more is a picture later
+    context.options = {"flags": "low_delay"}
+    return context

@@ -41,7 +41,7 @@ class SegmentWriter:
         self.transport = Transport()
         self.files: list[Path] = []
         self.problem: EdencarError | None = None
-        self.pictures = self.packets_per_datagram = 0
+        self.packets_per_datagram = 0
         self.arrivals: deque[int] = deque(maxlen=1024)
         self._folder = folder
         self._segment_ns = round(segment_s * 1e9)
@@ -126,7 +126,6 @@ class SegmentWriter:
         self._write_up_to(self.transport.position)
 
     def _add(self, picture: Picture) -> None:
-        self.pictures += 1
         self.arrivals.append(picture.arrival_monotonic_ns)
         if self._last is None:
             self._told_errors = picture.errors

@@ -13,7 +13,6 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
@@ -42,30 +41,12 @@ RATE_WINDOW_NS = 3_000_000_000
 _Batch = list[Datagram]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamCounters:
-    """What has come so far.
-
-    `lost_datagrams` follows from the stream's continuity counters and from what the kernel says it dropped;
-    `buffer_bytes` is the payload that the kernel really keeps for us; `fps` is of the last seconds.
-    """
-
-    datagrams: int
-    bytes: int
-    foreign_datagrams: int
-    lost_datagrams: int
-    socket_drops: int
-    continuity_errors: int
-    pictures: int
-    fps: float
-    last_arrival_monotonic_ns: int | None
-    buffer_bytes: int
-
-
 class StreamRecorder:
     """Writes what arrives at a UDP port to `folder/stream-NNN.ts`, and a line for each picture to `stream-NNN.idx`.
 
-    The port is bound at construction (`.port`); raises DeviceError when it cannot be.
+    The port is bound at construction (`.port`); raises DeviceError when it cannot be. What has come so far is told by
+    `datagrams`, `foreign_datagrams` (no packets of a stream), `socket_drops` (by the kernel), `lost_datagrams`, `fps`
+    and `last_arrival_monotonic_ns`; `buffer_bytes` is the payload that the kernel really keeps for us.
     """
 
     def __init__(
@@ -85,12 +66,13 @@ class StreamRecorder:
         self._socket = _bind(host_address, port, buffer_bytes)
         self.port: int = self._socket.getsockname()[1]
         # The kernel counts twice what was asked, for its own bookkeeping.
-        self._buffer_bytes = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+        self.buffer_bytes = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
         self._wanted_buffer_bytes = buffer_bytes
         self._writer = SegmentWriter(folder, segment_s)
         self._queue: deque[_Batch | None] = deque()
-        self._datagrams = self._bytes = self._foreign = self._drops = self._overflow = self._taken_bytes = 0
-        self._last_arrival_ns: int | None = None
+        self.datagrams = self.foreign_datagrams = self.socket_drops = 0
+        self.last_arrival_monotonic_ns: int | None = None
+        self._overflow = self._queued_bytes = self._taken_bytes = 0
         self._empty_at_ns = time.monotonic_ns()
         self._stopping = threading.Event()
         self._filled = threading.Event()
@@ -142,32 +124,26 @@ class StreamRecorder:
     def problems(self) -> tuple[EdencarError, ...]:
         """What keeps the recording from being whole."""
         problems = [] if self._writer.problem is None else [self._writer.problem]
-        if self._buffer_bytes < self._wanted_buffer_bytes // 2:
-            short = f"the kernel keeps only {self._buffer_bytes >> 10} KiB of the stream while the program is held up"
+        if self.buffer_bytes < self._wanted_buffer_bytes // 2:
+            short = f"the kernel keeps only {self.buffer_bytes >> 10} KiB of the stream while the program is held up"
             problems.append(DeviceError(short, cure=f"sysctl -w net.core.rmem_max={self._wanted_buffer_bytes}"))
         return tuple(problems)
 
-    def counters(self) -> StreamCounters:
-        """What has come so far; from any thread."""
-        transport = self._writer.transport
-        per_datagram = max(1, self._writer.packets_per_datagram)
-        return StreamCounters(
-            datagrams=self._datagrams,
-            bytes=self._bytes,
-            foreign_datagrams=self._foreign,
-            lost_datagrams=max(-(-transport.missing // per_datagram), self._drops + self._overflow),
-            socket_drops=self._drops,
-            continuity_errors=transport.errors,
-            pictures=self._writer.pictures,
-            fps=_rate(tuple(self._writer.arrivals), time.monotonic_ns()),
-            last_arrival_monotonic_ns=self._last_arrival_ns,
-            buffer_bytes=self._buffer_bytes,
-        )
+    @property
+    def lost_datagrams(self) -> int:
+        """How many never came, by the stream's continuity counters, by the kernel, or found the queue full."""
+        missing = -(-self._writer.transport.missing // max(1, self._writer.packets_per_datagram))
+        return max(missing, self.socket_drops + self._overflow)
+
+    @property
+    def fps(self) -> float:
+        """Pictures a second, of the last seconds."""
+        return _rate(tuple(self._writer.arrivals), time.monotonic_ns())
 
     def _receive(self) -> None:
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
-        pause_s = min(PAUSE_S, self._buffer_bytes / BURST_BYTES_PER_S)
+        pause_s = min(PAUSE_S, self.buffer_bytes / BURST_BYTES_PER_S)
         while not self._stopping.is_set():
             if self._drain():
                 time.sleep(pause_s)
@@ -193,19 +169,19 @@ class StreamRecorder:
             start = find_packets(data)
             if start is not None:
                 datagrams.append(Datagram(data, start, _to_monotonic(stamp, earliest_ns, now_ns, real_ns)))
-        self._foreign += len(batch) - len(datagrams)
+        self.foreign_datagrams += len(batch) - len(datagrams)
         if datagrams:
             self._keep(datagrams)
         return len(batch)
 
     def _keep(self, datagrams: _Batch) -> None:
-        self._datagrams += len(datagrams)
-        self._last_arrival_ns = datagrams[-1].arrival_monotonic_ns
+        self.datagrams += len(datagrams)
+        self.last_arrival_monotonic_ns = datagrams[-1].arrival_monotonic_ns
         ends = list(accumulate(len(datagram.data) for datagram in datagrams))
-        kept = bisect_right(ends, self._queue_bytes + self._taken_bytes - self._bytes)
+        kept = bisect_right(ends, self._queue_bytes + self._taken_bytes - self._queued_bytes)
         self._overflow += len(datagrams) - kept
         if kept:
-            self._bytes += ends[kept - 1]
+            self._queued_bytes += ends[kept - 1]
             self._queue.append(datagrams[:kept])
             self._filled.set()
 
@@ -216,7 +192,7 @@ class StreamRecorder:
                 seconds, nanoseconds = TIMESPEC.unpack_from(data)
                 stamp = seconds * 1_000_000_000 + nanoseconds
             elif level == socket.SOL_SOCKET and kind == SO_RXQ_OVFL:
-                self._drops = DROP_COUNT.unpack_from(data)[0]
+                self.socket_drops = DROP_COUNT.unpack_from(data)[0]
         return stamp
 
     def _write(self) -> None:

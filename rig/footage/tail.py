@@ -1,6 +1,7 @@
 """The pictures of a stream that is still being written: what `stream.StreamRecorder` has put on disk up to now."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,18 +41,17 @@ class Tail:
         while self._segment is not None:
             # Looked for first: once there is a next segment, nothing is added to this one.
             following = self._following(self._segment)
-            lines += self._new_lines(self._segment)
+            news, self._read_to = read_index(self._segment, self._read_to)
+            lines += news
             if following is None:
                 break
             self._segment, self._read_to = following, 0
         return lines
 
     def _newest(self) -> Path | None:
-        found = [(int(match[1]), path) for path in self._listed() if (match := SEGMENT_NAME.fullmatch(path.name))]
+        listed = list(self._folder.iterdir()) if self._folder.is_dir() else []
+        found = [(int(match[1]), path) for path in listed if (match := SEGMENT_NAME.fullmatch(path.name))]
         return max(found)[1].with_suffix(".ts") if found else None
-
-    def _listed(self) -> list[Path]:
-        return list(self._folder.iterdir()) if self._folder.is_dir() else []
 
     def _following(self, segment: Path) -> Path | None:
         match = SEGMENT_NAME.fullmatch(segment.name)
@@ -59,17 +59,16 @@ class Tail:
         path = segment.with_name(f"stream-{int(match[1]) + 1:03d}.ts")
         return path if path.with_suffix(".idx").is_file() else None
 
-    def _new_lines(self, segment: Path) -> list[Line]:
-        try:
-            with segment.with_suffix(".idx").open("rb") as file:
-                file.seek(self._read_to)
-                data = file.read()
-        except FileNotFoundError:
-            return []
-        whole, newline, _ = data.rpartition(b"\n")  # the last line may be half written
-        self._read_to += len(whole) + len(newline)
-        lines = (_parse(segment, text) for text in whole.split(b"\n"))
-        return [line for line in lines if line is not None]
+
+def read_index(segment: Path, begin: int = 0) -> tuple[list[Line], int]:
+    """The pictures of a segment from byte `begin` of its index on, and where that ends; none while there is none."""
+    with suppress(OSError), segment.with_suffix(".idx").open("rb") as file:
+        file.seek(begin)
+        data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]  # the last line may be half written
+        lines = (_parse(segment, text) for text in whole.splitlines())
+        return [line for line in lines if line is not None], begin + len(whole)
+    return [], begin
 
 
 def read_unit(line: Line) -> bytes:

@@ -3,7 +3,6 @@
 Time is always `pts x time_base` of the file, never frame number over frame rate: that is up to 1.3 s wrong after a gap.
 """
 
-import csv
 import logging
 import os
 import re
@@ -24,16 +23,15 @@ import numpy.typing as npt
 from rig.clock import NS_PER_S
 from rig.errors import UnreadableError
 from rig.footage import losses
+from rig.footage.tail import read_index
+from rig.footage.transport import PTS_HZ, PTS_WRAP
 from rig.gnss.gpmftree import read_box
 
 Int64 = npt.NDArray[np.int64]
 Luma = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
-MPEG_TS_CLOCK_HZ = 90_000
-PTS_WRAP = 2**33  # ticks; the 33 bits of an MPEG-TS PTS last 26.5 h
-PTS_WRAP_NS = PTS_WRAP * NS_PER_S // MPEG_TS_CLOCK_HZ
-INDEX_COLUMNS = ("pts_90khz", "arrival_monotonic_ns", "key", "continuity_errors")
+PTS_WRAP_NS = PTS_WRAP * NS_PER_S // PTS_HZ  # 26.5 h
 SAME_CLOCK_NS = NS_PER_S  # PTS and arrival go on together within this as long as the camera's clock was not reset
 VIDEO_SUFFIXES = {".mp4", ".ts", ".mov", ".mkv", ".360"}
 STREAM_SUFFIX = ".ts"
@@ -87,7 +85,6 @@ class Index:
 
     pts: Int64  # ticks of 90 kHz
     arrival_ns: Int64  # CLOCK_MONOTONIC
-    key: Mask
     continuity_errors: Int64
 
 
@@ -180,7 +177,7 @@ def scan(path: Path) -> Clip:
     rows: list[tuple[int, ...]] = []
     with _opened(path) as container:
         stream = _video_stream(container, path)
-        time_base = stream.time_base or Fraction(1, MPEG_TS_CLOCK_HZ)
+        time_base = stream.time_base or Fraction(1, PTS_HZ)
         with suppress(av.error.FFmpegError):  # the end of a file that was cut short, after all that can be read
             for packet in container.demux(stream):
                 if packet.pts is not None:
@@ -411,16 +408,8 @@ def _decode(decoder: av.VideoCodecContext, packet: "av.Packet[av.VideoStream] | 
 
 def _read_index(path: Path) -> Index | None:
     """The index beside a segment; a line that a crash cut short is left out."""
-    rows = []
-    try:
-        with path.with_suffix(".idx").open(newline="", encoding="ascii", errors="replace") as file:
-            for row in csv.DictReader(file):
-                with suppress(TypeError, ValueError):
-                    rows.append([int(row[name]) for name in INDEX_COLUMNS])
-    except (OSError, KeyError, csv.Error):
-        return None
-    pts, arrival_ns, key, errors = np.array(rows, dtype=np.int64).reshape(-1, len(INDEX_COLUMNS)).T
-    return Index(pts, arrival_ns, key > 0, errors)
+    rows = [(line.pts_90khz, line.arrival_monotonic_ns, line.errors) for line in read_index(path)[0]]
+    return Index(*np.array(rows, dtype=np.int64).T) if rows else None
 
 
 def _noted(path: Path, pts: Int64) -> Mask:
@@ -485,15 +474,13 @@ def _join_segments(clips: Sequence[Clip]) -> Iterator[tuple[list[Clip], int | No
 
 def _same_clock(before: Clip, arrival: int | None, clip: Clip, next_arrival: int | None) -> bool:
     if arrival is not None and next_arrival is not None:
-        difference = (next_arrival - arrival) % PTS_WRAP_NS
-        return min(difference, PTS_WRAP_NS - difference) < SAME_CLOCK_NS
-    gap = (int(clip.pts_ns[0]) - before.end_ns) % PTS_WRAP_NS
-    return min(gap, PTS_WRAP_NS - gap) < SAME_CLOCK_NS
+        step_ns = next_arrival - arrival
+    else:
+        step_ns = int(clip.pts_ns[0]) - before.end_ns
+    return min(step_ns % PTS_WRAP_NS, -step_ns % PTS_WRAP_NS) < SAME_CLOCK_NS
 
 
 def _arrival_offset_ns(clip: Clip) -> int | None:
     """Arrival minus PTS of the fastest pictures of a segment, from the index beside it; None without one."""
     index = index_of(clip)
-    if index is None or not len(index.pts):
-        return None
-    return int((index.arrival_ns - _in_ns(index.pts, Fraction(1, MPEG_TS_CLOCK_HZ))).min())
+    return None if index is None else int((index.arrival_ns - index.pts * NS_PER_S // PTS_HZ).min())

@@ -23,11 +23,11 @@ import numpy as np
 from configs import Settings
 from rig.camera.camerabook import CameraBook
 from rig.clock import NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, GnssClock, UtcClock, iso_utc, parse_utc, system_clock
-from rig.errors import NoPositionError, UnreadableError
+from rig.errors import NoPositionError
 from rig.files import write_atomically
 from rig.footage import video
-from rig.footage.decoding import Decoder, PtsClock, open_decoder
-from rig.footage.tail import Line, Tail, read_unit
+from rig.footage.decoding import Decoder, PtsClock
+from rig.footage.tail import Line, Tail
 from rig.footage.transport import PTS_HZ
 from rig.gnss.fix import Fix
 from rig.gnss.fixfiles import csv_fixes
@@ -35,11 +35,11 @@ from rig.gnss.positionlog import CSV_HEADER, CSV_NAME
 from rig.gnss.positions import Track
 from rig.live.photographer import PhotoStatus
 from rig.photo import exif, look, photos
+from rig.photo.collection import read_manifest
 from rig.photo.locate import Rule, direction_of, locate, tags_of
 from rig.photo.photos import Photo
 from rig.photo.privacy import PrivacyError, make_private
 from rig.photo.spacing import Every, Odometer
-from rig.recordings import MANIFEST, Manifest
 
 POLL_S = 0.2
 LOOK_S = 2.0  # between two looks at what else is known: cameras, their delays
@@ -106,7 +106,7 @@ class LivePhotos:
         if time.monotonic() < self._look_due_s:
             return
         self._look_due_s = time.monotonic() + LOOK_S
-        manifest = _manifest(self._recording)
+        manifest = read_manifest(self._recording)
         cameras = {camera.folder: camera for camera in manifest.cameras} if manifest else {}
         self._fixes.known = manifest.clock if manifest else None
         for folder in sorted((self._recording / "videos").glob("*/")):
@@ -173,10 +173,8 @@ class _Fixes:
 
     def clock(self) -> UtcClock:
         """UTC by the receiver where that is better than the operating system's."""
-        clocks = [
-            clock for clock in (self._clock.estimate(), self.known and self.known.aged(), system_clock()) if clock
-        ]
-        return min(clocks, key=lambda clock: clock.sigma_ns)
+        clocks = (self._clock.estimate(), self.known and self.known.aged(), system_clock())
+        return min(filter(None, clocks), key=lambda clock: clock.sigma_ns)
 
     def locate(self, rows: Sequence[Photo]) -> list[Photo]:
         """The rows with their places, as far as fixes are here."""
@@ -206,7 +204,7 @@ class _Stream:
     def __init__(self, folder: Path, every: Every, settings: Settings, after_ns: int) -> None:
         self.skipped = 0
         self.tags: dict[str, Any] = {}
-        self.delay = _usual_delay(settings)
+        self.delay = (0, 0)  # and its half-width, ns
         self._camera = folder.name
         self._quality = settings.jpeg_quality
         self._step_ns = round(every.step * NS_PER_S)
@@ -216,7 +214,7 @@ class _Stream:
         self._lines: deque[Line] = deque(maxlen=LINES)
         self._clock = PtsClock()
         self._lags: deque[int] = deque(maxlen=ARRIVALS)  # arrival less PTS
-        self._decoder: Decoder | None = None
+        self._decoder = Decoder()
         self._decoded: Line | None = None
 
     def poll(self, way: list[int] | None, clock: UtcClock) -> list[_Shot]:
@@ -279,16 +277,13 @@ class _Stream:
         key = next((at for at in range(number, -1, -1) if lines[at].key), None)
         if key is None:
             return None, False
-        group, frame = lines[key : number + 1], None
-        spoilt = any(line.errors for line in group)
-        going_on = self._decoded in group[:-1]
-        self._decoder = self._decoder or open_decoder(group[0].segment)
-        with suppress(OSError):  # the recording has been moved away
-            for line in group[group.index(self._decoded) + 1 :] if going_on and self._decoded else group:
-                if self._decoder is not None:
-                    frame = self._decoder.decode(read_unit(line), anew=line.key)
+        group = lines[key : number + 1]
+        following = next((at + 1 for at, line in enumerate(group[:-1]) if line == self._decoded), 0)
+        frame = None
+        for line in group[following:]:
+            frame = self._decoder.decode(line, anew=line.key)
         self._decoded = lines[number]
-        return frame, spoilt
+        return frame, any(line.errors for line in group)
 
 
 class _Album:
@@ -318,28 +313,18 @@ class _Album:
         self._rows += rows
         self.count += len(rows)
         self.unplaced += sum(row.latitude is None for row in rows)
-        self.newest = max(row.utc for row in rows)
+        self.newest = max([self.newest, *(row.utc for row in rows)])
 
     def close(self) -> None:
         """Put the rows in order."""
         photos.write_table(self._recording, self._rows)
 
 
-def _manifest(recording: Path) -> Manifest | None:
-    """What is written down of the recording; None while that is not there."""
-    with suppress(OSError, UnreadableError):
-        return Manifest.from_json((recording / MANIFEST).read_bytes())
-    return None
-
-
-def _usual_delay(settings: Settings) -> tuple[int, int]:
-    """The delay of a stream nobody has measured, and its half-width, ns."""
-    return round(settings.arrival_delay_ms * NS_PER_MS), round(settings.arrival_delay_error_ms * NS_PER_MS)
-
-
 def _delay(book: CameraBook, serial: str, settings: Settings) -> tuple[int, int]:
+    """The delay of a camera's stream, as it was measured or as it usually is, and its half-width, ns."""
     known = book.delay(serial)
-    if known is None:
-        return _usual_delay(settings)
-    error_ms = math.hypot(SIGMAS_IN_99_PERCENT * known.sigma_ms, settings.arrival_link_error_ms)
-    return round(known.delay_ms * NS_PER_MS), round(error_ms * NS_PER_MS)
+    delay_ms, error_ms = settings.arrival_delay_ms, settings.arrival_delay_error_ms
+    if known is not None:
+        delay_ms = known.delay_ms
+        error_ms = math.hypot(SIGMAS_IN_99_PERCENT * known.sigma_ms, settings.arrival_link_error_ms)
+    return round(delay_ms * NS_PER_MS), round(error_ms * NS_PER_MS)

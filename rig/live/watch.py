@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from configs import Settings
 from rig.clock import DAY_NS, NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, UtcClock
 from rig.errors import EdencarError, NoCalibrationError
-from rig.footage.decoding import Decoder, PtsClock, open_decoder
-from rig.footage.tail import Line, Tail, read_unit
+from rig.footage.decoding import Decoder, PtsClock
+from rig.footage.tail import Line, Tail
 from rig.footage.transport import PTS_HZ
 from rig.timing.led import display_latency
 from rig.workers import Link
@@ -124,7 +124,7 @@ class _Watcher:
         self._tail = Tail(folder)
         self._settings = settings
         self._asked = asked
-        self._decoder: Decoder | None = None
+        self._decoder = Decoder()
         self._pending: list[Line] = []  # in order, from the newest key frame on
         self._clock = PtsClock()
         self._film: _Film | None = None
@@ -199,14 +199,7 @@ class _Watcher:
         return dropped
 
     def _decode(self, line: Line) -> None:
-        self._decoder = self._decoder or open_decoder(line.segment)
-        if self._decoder is None:
-            return
-        try:
-            unit = read_unit(line)
-        except OSError:  # the recording has been moved away
-            return
-        frame = self._decoder.decode(unit, anew=line.key and not self._reads)
+        frame = self._decoder.decode(line, anew=line.key and not self._reads)
         if frame is None:
             return
         self._pictures += 1

@@ -1,11 +1,10 @@
 """The report of a recording: one HTML file that needs no network, to be looked at rather than read."""
 
 import base64
-import csv
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -19,6 +18,7 @@ import numpy as np
 from configs import Settings
 from rig.clock import NS_PER_MS, NS_PER_S, iso_utc, parse_utc
 from rig.files import write_atomically
+from rig.footage.tail import read_index
 from rig.photo.collection import Collection, read_manifest
 from rig.photo.photos import Photo
 
@@ -212,12 +212,12 @@ def _losses(folder: Path) -> list[dict[str, Any]]:
     losses = []
     for camera in sorted(path for path in (folder / "videos").glob("*") if path.is_dir()):
         pictures, damaged, times = 0, 0, Counter[int]()
-        for index in sorted(camera.glob("*.idx")):
-            for arrival_ns, errors in _index_rows(index):
+        for segment in sorted(camera.glob("*.idx")):
+            for line in read_index(segment)[0]:
                 pictures += 1
-                if errors:
+                if line.errors:
                     damaged += 1
-                    times[clock.utc_ns(arrival_ns) // NS_PER_MS if clock else 0] += errors
+                    times[clock.utc_ns(line.arrival_monotonic_ns) // NS_PER_MS if clock else 0] += line.errors
         if pictures:
             when = [{"t": t, "errors": errors} for t, errors in times.most_common(MOST_GAPS) if t]
             losses.append(
@@ -230,14 +230,6 @@ def _losses(folder: Path) -> list[dict[str, Any]]:
                 }
             )
     return losses
-
-
-def _index_rows(index: Path) -> Iterator[tuple[int, int]]:
-    """Arrival and continuity errors of each picture of a stream's segment; what a power cut left is skipped."""
-    with index.open(newline="", encoding="utf-8", errors="replace") as file:
-        for row in csv.DictReader(line.replace("\0", "") for line in file):
-            with suppress(ValueError, TypeError):
-                yield int(row.get("arrival_monotonic_ns") or ""), int(row.get("continuity_errors") or 0)
 
 
 def _clocks(folder: Path) -> list[dict[str, Any]]:

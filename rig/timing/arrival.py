@@ -7,7 +7,8 @@ import numpy as np
 
 from rig.arrays import Float64, Int64
 from rig.clock import NS_PER_S, ClockCurve, fit_clock
-from rig.footage.video import MPEG_TS_CLOCK_HZ, Video, index_of
+from rig.footage.transport import PTS_HZ
+from rig.footage.video import Video, index_of
 from rig.timing.cameraclock import CameraClock
 
 WINDOW_NS = 15 * NS_PER_S
@@ -79,7 +80,7 @@ def arrivals(item: Video) -> tuple[Int64, Int64]:
     for clip in item.clips:
         index = index_of(clip)
         if index is not None:
-            pts.append(index.pts * NS_PER_S // MPEG_TS_CLOCK_HZ + clip.clock_offset_ns)
+            pts.append(index.pts * NS_PER_S // PTS_HZ + clip.clock_offset_ns)
             came.append(index.arrival_ns)
     if not pts:
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
