@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
@@ -17,14 +16,13 @@ from configs import load as load_settings
 from measure import fifos
 from measure.fifos import Fifo, Read, said
 from measure.report import Bar, Chart, Table, Verdict, write_report
-from measure.session import USUAL_OUTPUT, tell
+from measure.session import USUAL_OUTPUT, find_cameras, output_folder, tell
 from measure.stalls import Age, HeldRecorder, Hold, Loss, Opening, What, loss_of, open_camera, period_s, shift_ms
 from measure.words import phrase
 from rig import charts, cli
-from rig.camera.finding import discover
 from rig.camera.opengopro import TROUBLE, GoPro
 from rig.clock import NS_PER_S
-from rig.errors import DeviceNotFoundError, UnreadableError, UsageError
+from rig.errors import UnreadableError, UsageError
 from rig.files import free_bytes
 from rig.footage.stream import QUEUE_BYTES
 from rig.footage.tail import Line
@@ -148,11 +146,8 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     if not parts or set(parts) - set(PARTS):
         raise UsageError(f"--parts {options.parts!r} is not understood", cure=f"say {','.join(PARTS)}")
     settings = load_settings()
-    cameras = discover([options.address] if options.address else settings.cameras)
-    if not cameras:
-        raise DeviceNotFoundError("no camera answers", cure="plug one in, stop the server, or name it with --address")
-    camera = cameras[0]
-    output: Path = options.output or USUAL_OUTPUT / time.strftime("buffer-%Y%m%dT%H%M%SZ", time.gmtime())
+    camera = find_cameras([options.address] if options.address else None, settings)[0]
+    output = output_folder(options, "buffer")
     folder = output / camera.serial
     room: dict[What, int] = {"program": settings.receive_buffer_bytes, "disk": QUEUE_BYTES}
     room = {what: size for what, size in room.items() if what in parts}

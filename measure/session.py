@@ -18,8 +18,9 @@ import requests
 from configs import Settings
 from measure.report import Chart, Table, Verdict
 from measure.words import phrase
+from rig.camera.finding import FoundCamera, discover
 from rig.charts import Series
-from rig.errors import ConflictError, DeviceError, UnreadableError, UsageError
+from rig.errors import ConflictError, DeviceError, DeviceNotFoundError, UnreadableError, UsageError
 
 Float64 = npt.NDArray[np.float64]
 
@@ -269,6 +270,19 @@ def _column(rows: Sequence[dict[str, str]], name: str) -> Float64:
 # --- the command line of a measurement --------------------------------------------------------------------------------
 
 
+def output_folder(options: argparse.Namespace, name: str) -> Path:
+    """The folder of the report: the one that was named, else one named after the measurement and the time."""
+    return options.output or USUAL_OUTPUT / time.strftime(f"{name}-%Y%m%dT%H%M%SZ", time.gmtime())
+
+
+def find_cameras(addresses: Sequence[str] | None, settings: Settings) -> list[FoundCamera]:
+    """The cameras at these addresses, or all that are found. Raises DeviceNotFoundError when there is none."""
+    cameras = discover(addresses or settings.cameras)
+    if not cameras:
+        raise DeviceNotFoundError("no camera answers", cure="plug one in, stop the server, or name it with --address")
+    return cameras
+
+
 def add_session_options(parser: argparse.ArgumentParser) -> None:
     """What delay and drift share: a finished recording, or how to make one."""
     add = parser.add_argument
@@ -291,7 +305,7 @@ def recorded(options: argparse.Namespace, settings: Settings, name: str, show: S
 
     Raises UsageError for a time that measures nothing, UnreadableError for a folder that is no recording.
     """
-    output: Path = options.output or USUAL_OUTPUT / time.strftime(f"{name}-%Y%m%dT%H%M%SZ", time.gmtime())
+    output = output_folder(options, name)
     recording: Path | None = options.recording
     if recording is not None:
         if not (recording / "videos").is_dir():
