@@ -2,7 +2,7 @@
 
 import argparse
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,7 +15,7 @@ from configs import Settings
 from configs import load as load_settings
 from measure import fifos
 from measure.fifos import Fifo, Read, said
-from measure.report import Bar, Chart, Table, Verdict, write_report
+from measure.report import Bar, Chart, Said, Table, Verdict, write_report
 from measure.session import USUAL_OUTPUT, find_cameras, output_folder, tell
 from measure.stalls import Age, HeldRecorder, Hold, Loss, Opening, What, loss_of, open_camera, period_s, shift_ms
 from measure.words import phrase
@@ -158,6 +158,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     libraries, reads = measure_libraries(lines, found.bytes_per_s) if "libraries" in parts else ([], [])
     _write_csv(output, found, reads)
     verdicts = [*_verdicts(found, free_s), *map(_judge_library, libraries)]
+    library_tables = [Table.of(libraries, LIBRARY_COLUMNS)] if libraries else []
     report = write_report(
         output,
         "How long the buffers hold",
@@ -169,7 +170,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
             pictures=found.pictures,
         ),
         verdicts,
-        [_table(found), *_library_tables(libraries), *_charts(found, reads)],
+        [Table.of(found.stalls, STALL_COLUMNS), *library_tables, *_charts(found, reads)],
     )
     return {
         "report": str(report),
@@ -246,56 +247,31 @@ def _judge_library(item: Fifo) -> Verdict:
     )
 
 
-def _table(found: Buffers) -> Table:
-    headings = (
-        "held up",
-        "for s",
-        "lost datagrams",
-        "kept s",
-        "kept MB",
-        "pictures missing s",
-        "shift ms",
-        "recovers s",
-    )
-    rows = (
-        (
-            stall.what,
-            f"{stall.seconds:.2f}",
-            str(stall.lost_datagrams),
-            _kept(stall, stall.held_s, 1.0),
-            _kept(stall, stall.held_bytes, 1e6),
-            f"{stall.missing_s:.2f}",
-            f"{stall.shift_ms:+.2f}",
-            f"{stall.recovered_s:.2f}",
-        )
-        for stall in found.stalls
-    )
-    return Table(headings, tuple(rows))
-
-
 def _kept(stall: Stall, kept: Bar | None, unit: float) -> str:
     if kept is None:
         return "unknown" if stall.lost_datagrams else "all"
     return f"{kept.value / unit:.2f} ± {kept.error / unit:.2f}"
 
 
-def _library_tables(libraries: Sequence[Fifo]) -> list[Table]:
-    if not libraries:
-        return []
-    headings = ("library", "pictures", "missing", "lost after a pause of s", "kept s", "most late s", "what it did")
-    rows = (
-        (
-            item.reader,
-            str(item.pictures),
-            str(item.missing),
-            "–" if item.lost_after_s is None else f"{item.lost_after_s:.1f}",
-            "all" if item.held_s is None else f"{item.held_s.value:.2f} ± {item.held_s.error:.2f}",
-            f"{item.most_late_s:.2f}",
-            said(item),
-        )
-        for item in libraries
-    )
-    return [Table(headings, tuple(rows))]
+STALL_COLUMNS: Mapping[str, Callable[[Stall], Said]] = {
+    "held up": lambda stall: stall.what,
+    "for s": lambda stall: f"{stall.seconds:.2f}",
+    "lost datagrams": lambda stall: str(stall.lost_datagrams),
+    "kept s": lambda stall: _kept(stall, stall.held_s, 1.0),
+    "kept MB": lambda stall: _kept(stall, stall.held_bytes, 1e6),
+    "pictures missing s": lambda stall: f"{stall.missing_s:.2f}",
+    "shift ms": lambda stall: f"{stall.shift_ms:+.2f}",
+    "recovers s": lambda stall: f"{stall.recovered_s:.2f}",
+}
+LIBRARY_COLUMNS: Mapping[str, Callable[[Fifo], Said]] = {
+    "library": lambda item: item.reader,
+    "pictures": lambda item: str(item.pictures),
+    "missing": lambda item: str(item.missing),
+    "lost after a pause of s": lambda item: "–" if item.lost_after_s is None else f"{item.lost_after_s:.1f}",
+    "kept s": lambda item: f"{item.held_s.value:.2f} ± {item.held_s.error:.2f}" if item.held_s else "all",
+    "most late s": lambda item: f"{item.most_late_s:.2f}",
+    "what it did": said,
+}
 
 
 def _charts(found: Buffers, reads: Sequence[Read]) -> list[Chart]:

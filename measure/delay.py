@@ -2,7 +2,7 @@
 
 import argparse
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from configs import Settings
 from configs import load as load_settings
-from measure.report import Bar, Chart, Table, Verdict, write_report
+from measure.report import Bar, Chart, Said, Table, Verdict, write_report
 from measure.session import SAMPLES, add_session_options, read_usage, recorded, usage_content, usage_verdicts
 from measure.words import Phrase, phrase
 from rig import charts, cli
@@ -242,7 +242,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
             hours=figures[0].hours,
         ),
         verdicts,
-        [_table(figures), *_charts([series for _, series in found]), *usage_content(output / SAMPLES)],
+        [Table.of(figures, COLUMNS), *_charts([series for _, series in found]), *usage_content(output / SAMPLES)],
     )
     return {
         "recording": str(folder),
@@ -262,29 +262,14 @@ def _write_series(path: Path, found: Sequence[Series]) -> None:
             table.writerows((item.camera, round(at, 1), round(edge, 4), lost) for at, edge, lost in rows)
 
 
-def _table(figures: Sequence[Delay]) -> Table:
-    headings = (
-        "camera",
-        "arrival - PTS ms/h",
-        "clock slow by ppm",
-        "delay grows ms/h",
-        "delay ms at codes",
-        "jitter p95 ms",
-    )
-    return Table(
-        headings,
-        tuple(
-            (
-                item.camera,
-                str(item.slope_ms_per_h),
-                str(item.drift_ppm or "unknown"),
-                str(item.growth_ms_per_h or "unknown"),
-                " ".join(f"{value:.1f}" for value in item.delays_ms) or "no codes",
-                f"{item.jitter_p95_ms:.1f}",
-            )
-            for item in figures
-        ),
-    )
+COLUMNS: Mapping[str, Callable[[Delay], Said]] = {
+    "camera": lambda item: item.camera,
+    "arrival - PTS ms/h": lambda item: str(item.slope_ms_per_h),
+    "clock slow by ppm": lambda item: str(item.drift_ppm or "unknown"),
+    "delay grows ms/h": lambda item: str(item.growth_ms_per_h or "unknown"),
+    "delay ms at codes": lambda item: " ".join(f"{value:.1f}" for value in item.delays_ms) or "no codes",
+    "jitter p95 ms": lambda item: f"{item.jitter_p95_ms:.1f}",
+}
 
 
 def _charts(found: Sequence[Series]) -> Iterator[Chart]:

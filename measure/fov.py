@@ -5,7 +5,7 @@ import math
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -20,7 +20,7 @@ import zxingcpp
 from configs import CHOICES, Settings
 from configs import load as load_settings
 from measure import chart
-from measure.report import Table, Verdict, write_report
+from measure.report import Said, Table, Verdict, write_report
 from measure.session import USUAL_OUTPUT, find_cameras, output_folder, tell
 from measure.stalls import open_camera
 from measure.words import phrase
@@ -235,13 +235,15 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     about = phrase(
         "{films} films; a row counts when half of its codes are read in half of the pictures", films=len(found)
     )
-    report = write_report(
-        output, "Which field of view reads characters best", about, verdicts, [_table(found, failures)]
-    )
+    ranked = sorted(found, key=lambda item: (item.camera, item.rank))
+    dashes = ["–"] * (len(COLUMNS) - 3)
+    failed_rows = ((item["camera"], item["setting"], "failed", *dashes) for item in failures)
+    table = Table(tuple(COLUMNS), (*Table.of(ranked, COLUMNS).rows, *failed_rows))
+    report = write_report(output, "Which field of view reads characters best", about, verdicts, [table])
     return {
         "report": str(report),
         "verdicts": [str(item.text) for item in verdicts],
-        "settings": [asdict(item) for item in sorted(found, key=lambda item: (item.camera, item.rank))],
+        "settings": [asdict(item) for item in ranked],
         "failures": failures,
     }
 
@@ -273,24 +275,17 @@ def _recommend(found: Sequence[Sharpness]) -> Iterator[Verdict]:
             )
 
 
-def _table(found: Sequence[Sharpness], failures: Sequence[dict[str, str]]) -> Table:
-    headings = ("camera", "setting", "smallest code mm", "letters mm", "px/mm", "px/degree", "bend px", "blur px/ms")
-    rows = (
-        (
-            item.camera,
-            item.setting,
-            _or_dash(item.smallest_module_mm),
-            _or_dash(item.smallest_letter_mm),
-            f"{item.px_per_mm:g}",
-            _or_dash(item.px_per_degree),
-            f"{item.bend_px:g}",
-            _or_dash(item.blur_px_per_ms),
-        )
-        for item in sorted(found, key=lambda item: (item.camera, item.rank))
-    )
-    failed = ((item["camera"], item["setting"], "failed", *["–"] * (len(headings) - 3)) for item in failures)
-    return Table(headings, (*rows, *failed))
-
-
 def _or_dash(value: float | None) -> str:
     return "–" if value is None else f"{value:g}"
+
+
+COLUMNS: Mapping[str, Callable[[Sharpness], Said]] = {
+    "camera": lambda item: item.camera,
+    "setting": lambda item: item.setting,
+    "smallest code mm": lambda item: _or_dash(item.smallest_module_mm),
+    "letters mm": lambda item: _or_dash(item.smallest_letter_mm),
+    "px/mm": lambda item: f"{item.px_per_mm:g}",
+    "px/degree": lambda item: _or_dash(item.px_per_degree),
+    "bend px": lambda item: f"{item.bend_px:g}",
+    "blur px/ms": lambda item: _or_dash(item.blur_px_per_ms),
+}
