@@ -15,7 +15,7 @@ from configs import Settings
 from configs import load as load_settings
 from measure import fifos
 from measure.fifos import Fifo, Read, said
-from measure.report import Bar, Chart, Said, Table, Verdict, write_report
+from measure.report import Bar, Chart, Said, Table, Verdict, in_words, write_report
 from measure.session import USUAL_OUTPUT, find_cameras, output_folder, tell
 from measure.stalls import Age, HeldRecorder, Hold, Loss, Opening, What, loss_of, open_camera, period_s, shift_ms
 from measure.words import phrase
@@ -138,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--address", help="HOST[:PORT] of the camera (default: the first that is found)")
     add("--parts", default=",".join(PARTS), help="of these, separated by commas (%(default)s)")
     add("--output", type=Path, help=f"folder of report and recording (default: {USUAL_OUTPUT}/buffer-TIME)")
-    return cli.run(parser, _run, lambda result: "\n".join([*result["verdicts"], result["report"]]), argv)
+    return cli.run(parser, _run, in_words, argv)
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:

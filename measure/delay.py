@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from configs import Settings
 from configs import load as load_settings
-from measure.report import Bar, Chart, Said, Table, Verdict, write_report
+from measure.report import Bar, Chart, Said, Table, Verdict, in_words, write_report
 from measure.session import SAMPLES, add_session_options, read_usage, recorded, usage_content, usage_verdicts
 from measure.words import Phrase, phrase
 from rig import charts, cli
@@ -122,7 +122,7 @@ def measure_stream(
     if clock is not None and len(at_codes) > 1 and at_codes[-1].pts_ns - at_codes[0].pts_ns > APART_NS:
         first, last = at_codes[0], at_codes[-1]
         hours = (last.pts_ns - first.pts_ns) / 3600 / NS_PER_S
-        error_ms = float(combined(np.array([[first.error_ns], [last.error_ns]]))[0]) / NS_PER_MS
+        error_ms = float(combined(np.array([first.error_ns, last.error_ns]))) / NS_PER_MS
         growth = Bar((last.delay_ns - first.delay_ns) / NS_PER_MS / hours, error_ms / hours)
         drift = clock_drift(clock)
     figures = Delay(
@@ -146,7 +146,7 @@ def clock_drift(clock: CameraClock) -> Bar:
     first, last = clock.anchors[0], clock.anchors[-1]
     span_ns = last.pts_ns - first.pts_ns
     gained_ns = (last.utc_ns - last.pts_ns) - (first.utc_ns - first.pts_ns)
-    error_ns = float(combined(np.array([[float(film.half_width_ns)] for film in (first, last)]))[0])
+    error_ns = float(combined(np.array([first.half_width_ns, last.half_width_ns], dtype=np.float64)))
     return Bar(gained_ns / span_ns * 1e6, error_ns / span_ns * 1e6)
 
 
@@ -217,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Follow how late each stream comes, over hours, and tell the camera's clock from a growing delay.",
     )
     add_session_options(parser)
-    return cli.run(parser, _run, lambda result: "\n".join(result["verdicts"] + [result["report"]]), argv)
+    return cli.run(parser, _run, in_words, argv)
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:

@@ -60,8 +60,8 @@ def film_of(lines: Sequence[Line], longest_s: float) -> list[Piece]:
             data = {line.segment: line.segment.read_bytes()}  # one at a time
         whole = data[line.segment]
         unit = whole[line.offset : line.offset + int(position[number + 1] - position[number])]
-        if number == begin:
-            unit = whole[: _first_offset(lines, line.segment)] + unit  # a segment begins with the tables
+        if number == begin:  # a segment begins with the tables
+            unit = whole[: next(one.offset for one in lines if one.segment == line.segment)] + unit
         pieces = [unit[at : at + DATAGRAM_BYTES] for at in range(0, len(unit), DATAGRAM_BYTES)]
         film += [Piece(second + SPREAD_S * index / len(pieces), piece) for index, piece in enumerate(pieces)]
     return film
@@ -75,10 +75,6 @@ def _longest_stretch(lines: Sequence[Line]) -> tuple[int, int]:
         begin = next((number for number in range(before + 1, after) if lines[number].key), after)
         stretches.append((begin, max(begin, after - 1)))
     return max(stretches, key=lambda stretch: stretch[1] - stretch[0])
-
-
-def _first_offset(lines: Sequence[Line], segment: Path) -> int:
-    return next(line.offset for line in lines if line.segment == segment)
 
 
 Times = Iterator[float]  # seconds on the stream's own clock, each picture's as soon as it is there

@@ -20,7 +20,7 @@ import zxingcpp
 from configs import CHOICES, Settings
 from configs import load as load_settings
 from measure import chart
-from measure.report import Said, Table, Verdict, write_report
+from measure.report import Said, Table, Verdict, in_words, write_report
 from measure.session import USUAL_OUTPUT, find_cameras, output_folder, tell
 from measure.stalls import open_camera
 from measure.words import phrase
@@ -207,7 +207,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--resolutions", default=",".join(RESOLUTIONS), help="of these, separated by commas (%(default)s)")
     add("--address", action="append", help="HOST[:PORT] of a camera; may be given again (default: all that are found)")
     add("--output", type=Path, help=f"folder of the report (default: {USUAL_OUTPUT}/fov-TIME)")
-    return cli.run(parser, _run, lambda result: "\n".join([*result["verdicts"], result["report"]]), argv)
+    return cli.run(parser, _run, in_words, argv)
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from measure.words import LANGUAGES, Phrase, translated
 from rig import charts
@@ -93,6 +93,11 @@ def write_report(
     path = folder / NAME
     write_atomically(path, page.encode())
     return path
+
+
+def in_words(result: Mapping[str, Any]) -> str:
+    """What a command of measure/ prints for people: its verdicts, and where the report lies."""
+    return "\n".join([*result["verdicts"], result["report"]])
 
 
 def _main(
