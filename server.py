@@ -263,7 +263,7 @@ def change_camera(serial: str) -> Response:
     if "settings" in body:
         refused = _set_up(_camera(serial), body["settings"])
     if "label" in body:
-        _car().name_camera(serial, body["label"])
+        _car().gear.name_camera(serial, body["label"])
     return answer({"camera": asdict(_camera(serial)), "refused": refused})
 
 
@@ -286,10 +286,10 @@ def show_preview(serial: str) -> Response:
     Answers 200, 204, 404, 503.
     """
     deadline_s = time.monotonic() + (PREVIEW_WAIT_S if "wait" in request.args else 0.0)
-    picture = _car().picture(serial)
+    picture = _car().gear.picture(serial)
     while picture is None and time.monotonic() < deadline_s and _car().streams(serial):
         time.sleep(PREVIEW_POLL_S)
-        picture = _car().picture(serial)
+        picture = _car().gear.picture(serial)
     if picture is None and "wait" in request.args:
         return Response(status=204)
     if picture is None:

@@ -453,7 +453,7 @@ def test_the_receiver_tells_the_time_and_a_dead_one_leaves_it_for_a_while(tmp_pa
     with a_car(tmp_path) as (car, _):
         assert car.clock().utc_ns() - time.time_ns() == pytest.approx(GNSS_AHEAD_NS, abs=50_000_000)
         assert car.clock().sigma_ns < 10_000_000
-        worker = car._receiver.worker
+        worker = car.gear.receiver.worker
         assert worker.pid is not None
         os.kill(worker.pid, signal.SIGKILL)
         worker.join(PATIENCE_S)
