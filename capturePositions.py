@@ -1,6 +1,6 @@
 """One GNSS receiver on a serial port: found, read and logged, or an NMEA log of one turned into a table.
 
-What the server needs of a receiver is named here, too: `receiver_worker` and what it reports.
+What others need of a receiver is named here, too: `receiver_worker` and what it reports.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The rig as a whole: a worker for each camera and one for the receiver, one recording at a time, and how all is."""
+"""The rig as a whole: one recording at a time, what runs by itself meanwhile and between two, and how all is."""
 
 import logging
 import os
@@ -8,18 +8,17 @@ import time
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import capturePositions
-import gopro
 from configs import Settings
-from rig.camera.camerabook import CameraBook, Delay
-from rig.camera.fleet import LOST, Camera, Fleet, at_once
-from rig.clock import NS_PER_MS, UtcClock, iso_utc, system_clock
+from rig.camera.cardfiles import LEDGER
+from rig.camera.fleet import LOST, Camera, at_once
+from rig.clock import NS_PER_MS, UtcClock, iso_utc
 from rig.drive.fetching import Fetches
+from rig.drive.gear import LISTENING, Devices, Gear
 from rig.drive.housekeeping import Housekeeping
 from rig.drive.power import machine_problems
 from rig.drive.resuming import LeftOpen
@@ -27,11 +26,9 @@ from rig.drive.room import STOP_S, Room
 from rig.drive.running import Running
 from rig.errors import ConflictError, EdencarError, NoSpaceError, UsageError
 from rig.files import lock_alone
+from rig.gnss.receiver import ReceiverStatus
 from rig.live.drawlog import DrawLogs
-from rig.live.lookout import Lookout, calibration
-from rig.live.photographer import Photographer
 from rig.live.streaming import Streams, measure_latency, passing_streams, watch_codes
-from rig.live.watch import Picture, Sight, watch_worker
 from rig.photo.spacing import Every
 from rig.recordings import (
     CAMERA,
@@ -43,7 +40,6 @@ from rig.recordings import (
     RECORDING,
     VIDEO,
     Manifest,
-    RecordedReceiver,
     Recordings,
 )
 from rig.status import (
@@ -53,10 +49,8 @@ from rig.status import (
     STARTING,
     STOPPING,
     TO_BE_NOTED,
-    CameraNow,
     CarStatus,
     Problem,
-    ReceiverNow,
     TimeNow,
     camera_problems,
     continuation,
@@ -68,7 +62,7 @@ from rig.status import (
 from rig.supervision import Kept
 from rig.timing.gpio import opened
 from rig.timing.led import LatencyResult
-from rig.workers import StartCapture, Target, Worker
+from rig.workers import StartCapture
 
 TICK_S = 0.25
 BOOKS_S = 1.0
@@ -76,32 +70,11 @@ STOP_TIMEOUT_S = 30.0  # a camera closes its file in about 3 s, but may be busy 
 THREAD_GRACE_S = 2.0
 DEAD_S = 15.0  # one look takes less than 2 s
 SAVE_AGAIN_S = 10.0
-SLOWEST_RECEIVER_S = 1.0
 SCRATCH = ".calibration"  # below the output folder: streams that are watched but not kept
 DISK_FULL = "the disk is full"
-LISTENING = "listening"  # the state of a receiver that sends
-CAMERA_FIGURES = (
-    "battery_percent",
-    "card_problem",
-    "card_seconds_left",
-    "fps",
-    "lost_datagrams",
-    "fetched_bytes",
-    "fetch_total_bytes",
-    "problems",
-)
+__all__ = ["SCRATCH", "Car", "Devices", "software"]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Devices:
-    """How cameras are found, and what runs in the workers."""
-
-    discover: Callable[[Sequence[str]], Sequence[gopro.FoundCamera]] = gopro.discover
-    camera_worker: Target = gopro.camera_worker
-    receiver_worker: Target = capturePositions.receiver_worker
-    watch_worker: Target = watch_worker
 
 
 class Car:
@@ -114,23 +87,18 @@ class Car:
         self.recordings = Recordings(settings.output)
         # Workers find again what they left behind by the same path.
         self._settings = settings = replace(settings, output=self.recordings.output)
-        self._devices = devices or Devices()
         self._lock_file = _take(self.recordings.output)
         self._changing = threading.Lock()  # held while a recording is started or stopped: one at a time
         self._members = threading.Lock()  # guards which cameras record
         self._phase = IDLE
         self._running: Running | None = None
-        self._unsaved: list[tuple[Running, float]] = []  # closed, but not in their manifests; when that is tried again
+        self._unsaved: list[Running] = []  # closed, but not in their manifests
+        self._save_again_s = 0.0
         self._noted: Set[str] = set()  # problems that are in its log
-        self._gnss: UtcClock | None = None
-        self._photographer: Photographer | None = None
-        self._book = CameraBook(self.recordings.output)
         self._draw_logs = DrawLogs()
-        self._lookout = Lookout(settings, self.clock, self._note_delay, self._devices.watch_worker)
         self._room = Room(self.recordings.output, settings)
         self._housekeeping = Housekeeping(self.recordings, self._room, settings.trash_days)
         self._fetches = Fetches(self.recordings, _on_cards)
-        self._fleet = Fleet(lambda: self._devices.discover(settings.cameras), self._keep_camera)
         self._calibrating = threading.Lock()
         self._scratch: Mapping[str, Path] = {}  # streams that are only watched, by serial
         self._impatient = 0  # starts that wait for a calibration to give way
@@ -140,8 +108,7 @@ class Car:
         self._left_open = LeftOpen(self.recordings, self._fetches, settings.resume_within_s)
         self._ended_early = self._left_open.problems  # what befell recordings, until the next start
         shutil.rmtree(self.recordings.output / SCRATCH, ignore_errors=True)
-        receiver = Worker("receiver", self._devices.receiver_worker, settings)
-        self._receiver = self._keep(receiver, _sends_positions, SLOWEST_RECEIVER_S)
+        self.gear = Gear(settings, devices or Devices(), self._note, self._note_gap, self._wake.set)
         self._threads = [
             threading.Thread(target=self._repeat, args=(task, pause_s), name=task.__name__, daemon=True)
             for task, pause_s in (
@@ -189,8 +156,10 @@ class Car:
             if self._closing.is_set():
                 raise ConflictError("the server is ending", cure="start it again")
             if self._running:
-                return self._again(self._running, mode), False
-            chosen = self._fleet.choose(cameras, none_will_do=allow == POSITIONS_ONLY)
+                if mode != self._running.mode:
+                    raise ConflictError(f"a recording runs in mode {self._running.mode}", cure="stop it first")
+                return self.recordings.get(self._running.id), False
+            chosen = self.gear.fleet.choose(cameras, none_will_do=allow == POSITIONS_ONLY)
             values = {"mode": mode, "name": name, "every": every, "chosen": tuple(cameras or ())}
             return self._start(chosen, values, none_will_do=allow == POSITIONS_ONLY), True
 
@@ -238,8 +207,7 @@ class Car:
         for thread in self._threads:
             thread.join(THREAD_GRACE_S)
         self._fetches.close()
-        self._lookout.close()
-        at_once(lambda close: close(), [self._receiver.close, self._fleet.close])
+        self.gear.close()
         os.close(self._lock_file)
 
     # The streams
@@ -251,7 +219,7 @@ class Car:
         ConflictError when there are no streams to be watched, DeviceNotFoundError, NoSpaceError.
         """
         with self._streaming() as streams:
-            return watch_codes(streams, seconds, self._lookout, self._book, self._closing)
+            return watch_codes(streams, seconds, self.gear.lookout, self.gear.book)
 
     def measure_latency(self, seconds: float, user_agent: str) -> LatencyResult:
         """Blink the LED while the cameras film it beside a phone with the code; its display latency, which is kept.
@@ -262,31 +230,15 @@ class Car:
         with opened(self._settings.led_pin):
             pass  # before any camera is started for it
         with self._streaming() as streams:
-            return measure_latency(
-                streams, seconds, user_agent, self._settings, self.clock(), self._draw_logs, self._closing
-            )
-
-    def picture(self, serial: str) -> Picture | None:
-        """The newest picture of a camera's stream, None when there is none yet. Raises UnknownError."""
-        self._fleet.get(serial)
-        return self._lookout.picture(serial)
+            return measure_latency(streams, seconds, user_agent, self._settings, self.clock(), self._draw_logs)
 
     def streams(self, serial: str) -> bool:
         """Whether there is a stream of this camera that can be watched."""
         return serial in self._streams
 
-    def name_camera(self, serial: str, label: str) -> CameraNow:
-        """Give a camera a name, or take it away (empty); the next recording has it as the name of a folder.
-
-        Raises UnknownError, or ConflictError when another camera is called so.
-        """
-        camera = self._fleet.get(serial)
-        self._book.set_label(serial, " ".join(label.split()))
-        return self._camera_now(camera, self._running)
-
     def note_codes(self, page: str, post: Mapping[str, Any]) -> None:
         """Take what a page with the time code says that it drew; the streams are watched for it meanwhile."""
-        self._lookout.want_codes(post.get("offset_bound_ms"), post.get("user_agent"))
+        self.gear.lookout.want_codes(post.get("offset_bound_ms"), post.get("user_agent"))
         running = self._running
         self._draw_logs.add(page, post, running.folder if running and running.stopped_ns is None else None)
 
@@ -294,20 +246,13 @@ class Car:
 
     def clock(self) -> UtcClock:
         """UTC by the receiver as long as it is better than the operating system's idea of it."""
-        status: capturePositions.ReceiverStatus | None = self._receiver.status
-        if status is not None and status.clock is not None:
-            self._gnss = status.clock
-        system, gnss = system_clock(), self._gnss
-        if gnss is None:
-            return system
-        aged = gnss.aged()
-        return aged if aged.sigma_ns < system.sigma_ns else system
+        return self.gear.clock()
 
     def status(self) -> CarStatus:
         """How all is now."""
         running = self._running
-        cameras = tuple(self._camera_now(camera, running) for camera in self._fleet.listed())
-        receiver = _receiver_now(self._receiver.status or capturePositions.ReceiverStatus())
+        cameras = self.gear.cameras_now(running.recording if running else frozenset())
+        receiver = self.gear.receiver_now
         clock = self.clock()
         time_now = TimeNow(iso_utc(clock.utc_ns()), clock.source, round(clock.sigma_ns / NS_PER_MS, 3))
         storage = self._room.left(len(cameras))
@@ -347,11 +292,6 @@ class Car:
             with self._members:
                 self._impatient -= 1
 
-    def _again(self, running: Running, mode: str) -> Manifest:
-        if mode != running.mode:
-            raise ConflictError(f"a recording runs in mode {running.mode}", cure="stop it first")
-        return self.recordings.get(running.id)
-
     def _start(self, chosen: Sequence[Camera], values: Mapping[str, Any], *, none_will_do: bool) -> Manifest:
         self._phase = STARTING
         try:
@@ -359,10 +299,8 @@ class Car:
             clock, started_ns = self.clock(), time.monotonic_ns()
             given = {**values, "clock": clock, "software": software(), "settings": asdict(self._settings)}
             manifest = self.recordings.create(clock.utc_ns(started_ns), **given)
-            serials = frozenset(manifest.chosen) or None
-            running = Running(
-                self.recordings, manifest, lambda: self.clock(), self._recorded_receiver, started_ns, serials
-            )
+            receiver = self.gear.recorded_receiver
+            running = Running(self.recordings, manifest, lambda: self.clock(), receiver, started_ns)
             try:
                 self._begin(running, chosen, none_will_do=none_will_do)
                 manifest = running.save()
@@ -382,9 +320,9 @@ class Car:
         positions = running.folder / "positions"
         positions.mkdir(exist_ok=True)
         with self._members:
-            captures = [(camera.kept, running.add(camera, self._book.label(camera.serial))) for camera in chosen]
+            captures = [(camera.kept, running.add(camera, self.gear.book.label(camera.serial))) for camera in chosen]
             self._running = running
-        captures.append((self._receiver, StartCapture(positions, running.mode)))
+        captures.append((self.gear.receiver, StartCapture(positions, running.mode)))
         results = at_once(lambda pair: pair[0].begin(pair[1]), captures)
         for (kept, _), error in zip(captures, results, strict=True):
             if isinstance(error, EdencarError):
@@ -394,12 +332,12 @@ class Car:
             return
         if chosen and not none_will_do:
             raise failures[0]
-        if not _receives(self._receiver.status):
+        if self.gear.receiver_now.state != LISTENING:
             self._note("neither a camera nor a receiver answers: nothing is recorded until one does")
 
     def _stop_strays(self) -> None:
         """Stop cameras that still record for an earlier server."""
-        strays = [camera.kept for camera in self._fleet.listed() if camera.state == RECORDING]
+        strays = [camera.kept for camera in self.gear.fleet.listed() if camera.state == RECORDING]
         for error in at_once(lambda kept: kept.end(STOP_TIMEOUT_S), strays):
             if isinstance(error, EdencarError):
                 log.warning("%s", error)
@@ -418,7 +356,7 @@ class Car:
             self._fetches.add(running.id)
             return manifest
         except (EdencarError, OSError):
-            self._unsaved.append((running, 0.0))  # its manifest is closed as soon as that is possible
+            self._unsaved.append(running)  # its manifest is closed as soon as that is possible
             raise
         finally:
             self._running = None
@@ -430,28 +368,16 @@ class Car:
         for one, answer in zip(kept, answers, strict=True):
             if isinstance(answer, EdencarError):
                 self._note(f"{one.worker.name} did not stop in order: {answer}")
-            elif isinstance(answer, capturePositions.ReceiverStatus):
+            elif isinstance(answer, ReceiverStatus):
                 running.epochs = answer.epochs_logged
                 if not running.epochs:
                     self._note("no position was logged: the receiver said nothing")
-        with self._members:
-            photographer, self._photographer = self._photographer, None
-        if photographer is not None:
-            self._end_photos(running, photographer)
-
-    def _end_photos(self, running: Running, photographer: Photographer) -> None:
-        try:
-            running.photos = photographer.stop()
-        except EdencarError as error:
-            self._note(f"not all photos were made: {error}; process the recording")
-        if running.photos.skipped:
-            why = "nothing came then, this machine is too slow, or the privacy command failed"
-            self._note(f"{running.photos.skipped} photos were left out: {why}")
+        running.end_photos()
 
     def _detach(self, running: Running) -> list[Kept]:
         with self._members:
             running.stopped_ns = time.monotonic_ns()
-            return [self._receiver, *(camera.kept for camera in running.cameras.values())]
+            return [self.gear.receiver, *(camera.kept for camera in running.cameras.values())]
 
     def _await_files(self, running: Running, wait_s: float) -> str:
         deadline_s = time.monotonic() + wait_s
@@ -469,10 +395,6 @@ class Car:
         except (EdencarError, OSError) as error:
             log.error("%s is not closed in order yet: %s", running.id, error)
 
-    def _recorded_receiver(self) -> RecordedReceiver | None:
-        status: capturePositions.ReceiverStatus | None = self._receiver.status
-        return None if status is None else RecordedReceiver(status.port, status.epochs_logged)
-
     # What runs by itself
 
     def _repeat(self, task: Callable[[], None], pause_s: float) -> None:
@@ -485,23 +407,15 @@ class Car:
 
     def _discover(self) -> None:
         running = self._running
-        self._fleet.look(lambda serial: running is not None and serial in running.cameras)
-
-    def _keep_camera(self, found: gopro.FoundCamera) -> Kept:
-        worker = Worker(f"camera {found.serial}", self._devices.camera_worker, found.address, self._settings)
-        return self._keep(worker, _sends_pictures)
-
-    def _keep(self, worker: Worker, flows: Callable[[Any], bool], usual_s: float = 0.0) -> Kept:
-        worker.on_end = self._wake.set
-        return Kept(worker, self._note, self._note_gap, flows, usual_s)
+        self.gear.fleet.look(lambda serial: running is not None and serial in running.cameras)
 
     def _tend(self) -> None:
         self._tended_s = time.monotonic()
         self._wake.clear()
-        for kept in (self._receiver, *(camera.kept for camera in self._fleet.listed())):
-            kept.tend()
+        self.gear.tend()
         self._join_late()
-        self._take_photos()
+        if (running := self._running) is not None and self._phase == IDLE:  # its start may yet fail
+            running.tend_photos(self._settings)
         self._wake.wait(TICK_S)
 
     def _join_late(self) -> None:
@@ -509,29 +423,13 @@ class Car:
         running = self._running
         if running is None or self._phase != IDLE:
             return
-        for camera in self._fleet.listed():
+        for camera in self.gear.fleet.listed():
             with self._members:
                 joins = camera.state != LOST and running.awaits(camera.serial)
                 if joins:
-                    camera.kept.expect(running.add(camera, self._book.label(camera.serial)))
+                    camera.kept.expect(running.add(camera, self.gear.book.label(camera.serial)))
             if joins:
                 self._note(f"camera {camera.serial} joined")
-
-    def _take_photos(self) -> None:
-        """Have photos made of the streams of a recording in mode photos, as long as it runs."""
-        running, trouble = self._running, ""
-        if running is None or running.mode != PHOTOS or self._phase != IDLE:  # its start may yet fail
-            return
-        with self._members:
-            if running.stopped_ns is not None:
-                return
-            if self._photographer is None:
-                every = running.every or f"{self._settings.photo_interval_s}s"
-                self._photographer = Photographer(running.folder, Every.parse(every), self._settings)
-            running.photos = self._photographer.status
-            trouble = self._photographer.tend()
-        if trouble:
-            self._note(trouble)
 
     def _keep_books(self) -> None:
         running = self._running
@@ -541,7 +439,7 @@ class Car:
         else:
             self._watch_over(running)
         self._save_closed()
-        self._fetches.follow({camera.serial for camera in self._fleet.listed() if camera.state == "fetching"})
+        self._fetches.follow({camera.serial for camera in self.gear.fleet.listed() if camera.state == "fetching"})
         self._housekeeping.empty_trash(self.clock(), None if running is None else len(running.cameras))
 
     def _watch_over(self, running: Running) -> None:
@@ -561,16 +459,13 @@ class Car:
             self._stop_by_itself("the disk cannot be written", disk_failed)
 
     def _save_closed(self) -> None:
-        now_s = time.monotonic()
-        for running, due_s in [*self._unsaved]:
-            if now_s < due_s:
-                continue
-            self._unsaved.remove((running, due_s))
+        for running in [*self._unsaved] if time.monotonic() >= self._save_again_s else ():
             try:
                 running.save(state=FETCHING if _on_cards(running.folder) else FINISHED)
                 self._fetches.add(running.id)
+                self._unsaved.remove(running)
             except (EdencarError, OSError):
-                self._unsaved.append((running, now_s + SAVE_AGAIN_S))
+                self._save_again_s = time.monotonic() + SAVE_AGAIN_S
 
     def _seal(self) -> None:
         self._housekeeping.seal(lambda: self._phase == IDLE and self._running is None and not self._closing.is_set())
@@ -579,7 +474,7 @@ class Car:
 
     def _resume(self) -> None:
         """Go on with what an earlier server left open, as a new recording, when that is not too long ago."""
-        if not self._fleet.looked:
+        if not self.gear.fleet.looked:
             return
         left, gap_s = self._left_open.manifest, self._left_open.gap_s(self.clock())
         if left is not None and gap_s is not None:
@@ -590,7 +485,7 @@ class Car:
             if self._left_open.manifest is not left or self._running or self._closing.is_set():  # a crew was quicker
                 return
             self._left_open.forget()
-            present = [camera for camera in self._fleet.listed() if camera.state != LOST]
+            present = [camera for camera in self.gear.fleet.listed() if camera.state != LOST]
             chosen = [camera for camera in present if not left.chosen or camera.serial in left.chosen]
             values = {name: getattr(left, name) for name in ("mode", "name", "every", "chosen")}
             try:
@@ -604,7 +499,7 @@ class Car:
     # Streams that are watched
 
     def _look_out(self) -> None:
-        self._lookout.tend(self._streams)
+        self.gear.lookout.tend(self._streams)
 
     @property
     def _streams(self) -> Mapping[str, Path]:
@@ -640,7 +535,7 @@ class Car:
             if not running.streams:
                 raise ConflictError("the recording was stopped meanwhile", cure="calibrate again")
 
-        cameras = [(camera, None) for camera in self._fleet.listed() if camera.serial in running.streams]
+        cameras = [(camera, None) for camera in self.gear.fleet.listed() if camera.serial in running.streams]
         return Streams(cameras, running.streams, running.folder, check)
 
     def _passing_streams(self) -> Iterator[Streams]:
@@ -649,7 +544,7 @@ class Car:
                 cure = "calibrate again: that works during it, too"
                 raise ConflictError("a recording was started meanwhile", cure=cure)
 
-        chosen = self._fleet.choose(None)
+        chosen = self.gear.fleet.choose(None)
         self._room.require(len(chosen))
         with passing_streams(chosen, self.recordings.output / SCRATCH, check, STOP_TIMEOUT_S) as streams:
             try:
@@ -661,44 +556,18 @@ class Car:
     # Helpers
 
     def _note(self, text: str) -> None:
-        log.warning("%s", text)
         if (running := self._running) is not None:
             running.note(text)
+        else:
+            log.warning("%s", text)
 
     def _note_gap(self, device: str, from_ns: int, until_ns: int) -> None:
         if (running := self._running) is not None:
             running.note_gap(device, from_ns, until_ns)
 
-    def _note_delay(self, serial: str, sight: Sight) -> None:
-        if sight.delay_ms is not None and sight.delay_sigma_ms is not None:
-            measured = iso_utc(self.clock().utc_ns())
-            self._book.set_delay(serial, Delay(sight.delay_ms, sight.delay_sigma_ms, sight.codes, measured))
-
-    def _camera_now(self, camera: Camera, running: Running | None) -> CameraNow:
-        found, status, kept = camera.found, camera.status, camera.kept
-        records = running is not None and running.stopped_ns is None and camera.serial in running.cameras
-        waits = records and not kept.told and camera.state != LOST
-        known = {} if status is None else {name: getattr(status, name) for name in CAMERA_FIGURES}
-        sight, stored = self._lookout.sight(camera.serial), self._book.delay(camera.serial)
-        measured_ms = None if sight is None else sight.delay_ms
-        return CameraNow(
-            serial=camera.serial,
-            label=self._book.label(camera.serial),
-            model=found.model,
-            address=found.address,
-            state="starting" if waits else camera.state,
-            delay_ms=stored.delay_ms if measured_ms is None and stored else measured_ms,
-            calibration=calibration(sight),
-            records=records,
-            trouble=kept.trouble if waits or camera.state == LOST else "",
-            **known,
-        )
-
     def _state(self, running: Running | None, problems: Iterable[Problem]) -> str:
-        if self._phase != IDLE:
+        if self._phase != IDLE or running is None:
             return self._phase
-        if running is None:
-            return IDLE
         return DEGRADED if any(problem.level == ERROR for problem in problems) else RECORDING
 
 
@@ -722,20 +591,4 @@ def _take(output: Path) -> int:
 
 def _on_cards(folder: Path) -> set[str]:
     """The cameras' folders of a recording for which files are still on the card."""
-    return {ledger.parent.name for ledger in folder.glob(f"videos/*/{gopro.LEDGER}")}
-
-
-def _sends_pictures(status: gopro.CameraStatus) -> bool:
-    return status.state == "streaming" and bool(status.fps)
-
-
-def _sends_positions(status: capturePositions.ReceiverStatus) -> bool:
-    return _receives(status) and bool(status.rate_hz)
-
-
-def _receives(status: capturePositions.ReceiverStatus | None) -> bool:
-    return status is not None and status.state == LISTENING
-
-
-def _receiver_now(status: capturePositions.ReceiverStatus) -> ReceiverNow:
-    return ReceiverNow(**{item.name: getattr(status, item.name) for item in fields(ReceiverNow)})
+    return {ledger.parent.name for ledger in folder.glob(f"videos/*/{LEDGER}")}

@@ -1,6 +1,6 @@
 """One GoPro on USB: find it, set it, record its stream or on its card, list, fetch and delete its files.
 
-What the server needs of a camera is named here, too: `discover`, `camera_worker` and what they answer.
+What others need of a camera is named here, too: `discover`, `camera_worker` and what they answer.
 """
 
 import argparse

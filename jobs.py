@@ -62,20 +62,6 @@ class Task:
     start_utc: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What a job's process reports meanwhile, 0 to 1."""
-
-    share: float
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What a job's process reports last."""
-
-    result: dict[str, Any]
-
-
 @dataclass(slots=True)
 class _Entry:
     job: Job
@@ -154,7 +140,8 @@ class Jobs:
             entry.cancelled = True
         if entry.job.state == RUNNING:
             entry.worker.stop()
-            self._await_end(entry)
+            with self._changed:
+                self._changed.wait_for(lambda: entry.job.state in ENDED, timeout=STOPPED_S)
         return _seen(entry)
 
     def is_busy(self, recording_id: str) -> bool:
@@ -186,10 +173,6 @@ class Jobs:
         ended = [entry for entry in self._entries if entry.job.state in ENDED]
         for entry in ended[: max(0, len(self._entries) - KEPT_JOBS)]:
             self._entries.remove(entry)
-
-    def _await_end(self, entry: _Entry) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: entry.job.state in ENDED, timeout=STOPPED_S)
 
     def _work(self) -> None:
         while (entry := self._next()) is not None:
@@ -225,7 +208,7 @@ class Jobs:
 
 
 def run_task(link: Link, task: Task, settings: Settings) -> None:
-    """Do a job in a worker's process; reports its progress and, at the end, what came of it."""
+    """Do a job in a worker's process; reports its progress (a float, 0 to 1) and, last, what came of it (a dict)."""
     with suppress(OSError):
         os.nice(NICENESS)
         OOM_SCORE.write_text(f"{FIRST_VICTIM}\n", encoding="ascii")
@@ -234,19 +217,18 @@ def run_task(link: Link, task: Task, settings: Settings) -> None:
     import parseVideo
 
     result: dict[str, Any] = {}
-    begin = 0.0
+    tell = _teller(link, 0.0, 1.0)
     if task.kind == PROCESS:
-        tell = _teller(link, 0.0, PHOTOS_SHARE)
-        result["video"] = asdict(parseVideo.parse_recording(task.folder, settings, task.every, tell, task.start_utc))
-        begin = PHOTOS_SHARE
+        tell_first, tell = _teller(link, 0.0, PHOTOS_SHARE), _teller(link, PHOTOS_SHARE, 1.0)
+        parsed = parseVideo.parse_recording(task.folder, settings, task.every, tell_first, task.start_utc)
+        result["video"] = asdict(parsed)
     try:
-        tell = _teller(link, begin, 1.0)
         result["positions"] = asdict(parsePhotos.associate(task.folder, settings, task.positions, tell))
     except NoPositionError as error:
         if task.kind == GEOTAG:
             raise
         result["warning"] = str(error)  # photos without positions are still photos
-    link.report(Done(json.loads(json.dumps(result, default=str))))
+    link.report(json.loads(json.dumps(result, default=str)))
 
 
 def _teller(link: Link, begin: float, end: float) -> Callable[[float], None]:
@@ -260,22 +242,22 @@ def _teller(link: Link, begin: float, end: float) -> Callable[[float], None]:
             raise SystemExit
         if time.monotonic() - told_s > REPORT_INTERVAL_S:
             told_s = time.monotonic()
-            link.report(Progress(begin + (end - begin) * min(1.0, max(0.0, share))))
+            link.report(begin + (end - begin) * min(1.0, max(0.0, share)))
 
     return tell
 
 
 def _seen(entry: _Entry) -> Job:
     said = entry.worker.status
-    if entry.job.state == RUNNING and isinstance(said, Progress):
-        return replace(entry.job, progress=round(said.share, 3))
+    if entry.job.state == RUNNING and isinstance(said, float):
+        return replace(entry.job, progress=round(said, 3))
     return entry.job
 
 
 def _ended(entry: _Entry) -> Job:
     job, said, error = _seen(entry), entry.worker.status, entry.worker.error
-    if isinstance(said, Done):
-        return replace(job, state=DONE, progress=1.0, result=said.result)
+    if isinstance(said, dict):
+        return replace(job, state=DONE, progress=1.0, result=said)
     if entry.cancelled:
         return replace(job, state=CANCELLED)
     why = error or EdencarError(

@@ -11,25 +11,16 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-from flask import (
-    Blueprint,
-    Flask,
-    Request,
-    Response,
-    abort,
-    current_app,
-    request,
-    send_file,
-)
+from flask import Blueprint, Flask, Response, abort, current_app, request, send_file
 from waitress.server import TcpWSGIServer
-from werkzeug.exceptions import HTTPException, RequestedRangeNotSatisfiable, ServiceUnavailable
+from werkzeug.exceptions import ServiceUnavailable
 
 import configs
 from car import Car, software
@@ -44,10 +35,11 @@ from rig.drive.archive import Archive
 from rig.drive.digest import Digests, photos_json
 from rig.errors import ConflictError, UnknownError, UsageError
 from rig.http.access import COOKIE, Gate, guard, read_pin, remember
-from rig.http.contract import BLINK_S, BODIES, CALIBRATE_S, DOWNLOADING, NOTES, PICTURE_WIDTHS, REQUIRED
+from rig.http.contract import BLINK_S, BODIES, CALIBRATE_S, DOWNLOADING, NOTES, PICTURE_WIDTHS, REQUIRED, UPLOADING
 from rig.http.front import BODY_BYTES, serve_from
 from rig.http.openapi import describe, markdown
 from rig.http.pages import WEB, assets_version, render, show_page
+from rig.http.sending import Places, send_resumable
 from rig.http.tiles import Tiles
 from rig.http.uploads import UPLOAD_BYTES, UPLOAD_FILES, save_uploads
 from rig.http.web import POLICY, answer, install, problem, read_body
@@ -74,8 +66,6 @@ FILE_POLICY = (  # a report may draw itself, but is no page of ours: it has an o
     " sandbox allow-scripts"
 )
 
-UPLOADING = re.compile(r"/api/recordings/[^/]+/geotag")
-
 PREVIEW_WAIT_S, PREVIEW_POLL_S = 5.0, 0.1
 
 pages = Blueprint("pages", __name__)
@@ -94,8 +84,8 @@ def create_app(car: Car, jobs: Jobs, settings: Settings) -> Flask:
         digests=Digests(car.recordings),
         thumbnails=Thumbnails(),
         tiles=Tiles(settings.map_tiles),
-        downloads=threading.BoundedSemaphore(DOWNLOADS),
-        listeners=threading.BoundedSemaphore(LISTENERS),
+        downloads=Places("downloads", DOWNLOADS, DOWNLOAD_RETRY_S),
+        listeners=Places("listeners", LISTENERS, LISTEN_RETRY_S),
         ending=threading.Event(),
     )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
@@ -108,18 +98,7 @@ def create_app(car: Car, jobs: Jobs, settings: Settings) -> Flask:
 
 def serve_app(app: Flask, listener: socket.socket) -> TcpWSGIServer:
     """A server of the application at a socket that listens; long bodies only for who may send them, where they go."""
-    gate: Gate = app.extensions["gate"]
-
-    def may_upload(method: str, path: str, headers: Mapping[str, str]) -> bool:
-        if method != "POST" or not UPLOADING.fullmatch(path):
-            return False
-        shown = {f"HTTP_{name}": headers.get(name, "") for name in ("AUTHORIZATION", "COOKIE")}
-        try:
-            return gate.admits(Request(shown))
-        except HTTPException:  # which the application will say again
-            return False
-
-    return serve_from(listener, app, UPLOAD_BYTES, may_upload)
+    return serve_from(listener, app, app.extensions["gate"], UPLOADING)
 
 
 def close_app(app: Flask) -> None:
@@ -220,16 +199,15 @@ def follow_status() -> Response:
             ending.wait(EVENT_S)
 
     response = Response(events(), mimetype="text/event-stream", headers={"Cache-Control": "no-store"})
-    return _holding("listeners", response, LISTEN_RETRY_S)
+    return _places("listeners").hold(response)
 
 
 @api.get("/api/time")
 def show_time() -> Response:
     """The Pi's UTC in ns since 1970, its sigma and its source (gnss, system). Answers 200."""
     clock = _car().clock()
-    utc_ns = clock.utc_ns()
-    fields = f'"sigma_ms":{clock.sigma_ns / 1e6:.3f},"source":"{clock.source}","utc":"{iso_utc(utc_ns)}"'
-    return Response(f'{{"utc_ns":{utc_ns},{fields}}}', mimetype="application/json")
+    utc_ns, sigma_ms = clock.utc_ns(), round(clock.sigma_ns / NS_PER_MS, 3)
+    return answer({"utc_ns": utc_ns, "sigma_ms": sigma_ms, "source": clock.source, "utc": iso_utc(utc_ns)})
 
 
 @api.post("/api/start")
@@ -263,7 +241,7 @@ def change_camera(serial: str) -> Response:
     if "settings" in body:
         refused = _set_up(_camera(serial), body["settings"])
     if "label" in body:
-        _car().name_camera(serial, body["label"])
+        _car().gear.name_camera(serial, body["label"])
     return answer({"camera": asdict(_camera(serial)), "refused": refused})
 
 
@@ -286,10 +264,10 @@ def show_preview(serial: str) -> Response:
     Answers 200, 204, 404, 503.
     """
     deadline_s = time.monotonic() + (PREVIEW_WAIT_S if "wait" in request.args else 0.0)
-    picture = _car().picture(serial)
+    picture = _car().gear.picture(serial)
     while picture is None and time.monotonic() < deadline_s and _car().streams(serial):
         time.sleep(PREVIEW_POLL_S)
-        picture = _car().picture(serial)
+        picture = _car().gear.picture(serial)
     if picture is None and "wait" in request.args:
         return Response(status=204)
     if picture is None:
@@ -460,7 +438,8 @@ def download_recording(recording_id: str) -> Response:
     # Looked up again one by one: what has become a link meanwhile is not followed.
     names = [file.path for file in recordings.files(recording_id)]
     archive = Archive((f"{recording_id}/{name}", recordings.file(recording_id, name)) for name in names)
-    return _holding("downloads", _send_archive(archive, f"{recording_id}.zip"), DOWNLOAD_RETRY_S)
+    answered = send_resumable(archive.size, archive.etag, archive.read, f"{recording_id}.zip")
+    return _places("downloads").hold(answered)
 
 
 @api.post("/api/recordings/<recording_id>/process")
@@ -558,6 +537,10 @@ def _digests() -> Digests:
     return cast(Digests, current_app.extensions["digests"])
 
 
+def _places(kind: str) -> Places:
+    return cast(Places, current_app.extensions[kind])
+
+
 def _recordings() -> Recordings:
     return _car().recordings
 
@@ -601,33 +584,6 @@ def _set_up(camera: CameraNow, wanted: Sequence[str]) -> list[str]:
         return gopro.apply(wanted, gopro.state())
 
 
-def _send_archive(archive: Archive, name: str) -> Response:
-    begin, end, status = 0, archive.size, 200
-    wanted = request.range if request.if_range.etag in (None, archive.etag) and not request.if_range.date else None
-    if wanted is not None:
-        if (part := wanted.range_for_length(archive.size)) is None:
-            raise RequestedRangeNotSatisfiable(archive.size)
-        (begin, end), status = part, 206
-    response = Response(archive.read(begin, end), status, mimetype="application/zip")
-    response.content_length = end - begin
-    response.accept_ranges = "bytes"
-    response.set_etag(archive.etag)
-    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
-    if status == 206:
-        response.content_range.set(begin, end, archive.size)
-    return response
-
-
-def _holding(places: str, response: Response, retry_after_s: int) -> Response:
-    """Hold one of few places until a response is closed, however that happens."""
-    semaphore: threading.BoundedSemaphore = current_app.extensions[places]
-    if not semaphore.acquire(blocking=False):
-        response.close()
-        raise ServiceUnavailable(f"all places for {places} are taken", retry_after=retry_after_s)
-    response.call_on_close(semaphore.release)
-    return response
-
-
 # Serving
 
 
@@ -635,14 +591,14 @@ def _serve(options: argparse.Namespace) -> dict[str, Any]:
     use_one_heap()
     wanted = {name: getattr(options, name) for name in ("host", "port", "output")}
     settings = replace(configs.load(), **{name: value for name, value in wanted.items() if value is not None})
+    ending = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, partial(_leave, threading.Event()))
+        signal.signal(number, partial(_leave, ending))
     listener = _listen(settings.host, settings.port)
     with Car(settings) as car, Jobs(settings, car.recordings, car.clock) as jobs:
         app = create_app(car, jobs, settings)
+        app.extensions["ending"] = ending
         tempfile.tempdir = str(car.recordings.output)  # long uploads; /tmp may be memory
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, partial(_leave, app.extensions["ending"]))
         server = serve_app(app, listener)
         host, port = listener.getsockname()[:2]
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a moment's queue is nothing to tell

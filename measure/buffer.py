@@ -2,8 +2,7 @@
 
 import argparse
 import csv
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -16,15 +15,14 @@ from configs import Settings
 from configs import load as load_settings
 from measure import fifos
 from measure.fifos import Fifo, Read, said
-from measure.report import Bar, Chart, Table, Verdict, write_report
-from measure.session import USUAL_OUTPUT, tell
+from measure.report import Bar, Chart, Said, Table, Verdict, in_words, write_report
+from measure.session import USUAL_OUTPUT, find_cameras, output_folder, tell
 from measure.stalls import Age, HeldRecorder, Hold, Loss, Opening, What, loss_of, open_camera, period_s, shift_ms
 from measure.words import phrase
 from rig import charts, cli
-from rig.camera.finding import discover
 from rig.camera.opengopro import TROUBLE, GoPro
 from rig.clock import NS_PER_S
-from rig.errors import DeviceNotFoundError, UnreadableError, UsageError
+from rig.errors import UnreadableError, UsageError
 from rig.files import free_bytes
 from rig.footage.stream import QUEUE_BYTES
 from rig.footage.tail import Line
@@ -140,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--address", help="HOST[:PORT] of the camera (default: the first that is found)")
     add("--parts", default=",".join(PARTS), help="of these, separated by commas (%(default)s)")
     add("--output", type=Path, help=f"folder of report and recording (default: {USUAL_OUTPUT}/buffer-TIME)")
-    return cli.run(parser, _run, lambda result: "\n".join([*result["verdicts"], result["report"]]), argv)
+    return cli.run(parser, _run, in_words, argv)
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
@@ -148,11 +146,8 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     if not parts or set(parts) - set(PARTS):
         raise UsageError(f"--parts {options.parts!r} is not understood", cure=f"say {','.join(PARTS)}")
     settings = load_settings()
-    cameras = discover([options.address] if options.address else settings.cameras)
-    if not cameras:
-        raise DeviceNotFoundError("no camera answers", cure="plug one in, stop the server, or name it with --address")
-    camera = cameras[0]
-    output: Path = options.output or USUAL_OUTPUT / time.strftime("buffer-%Y%m%dT%H%M%SZ", time.gmtime())
+    camera = find_cameras([options.address] if options.address else None, settings)[0]
+    output = output_folder(options, "buffer")
     folder = output / camera.serial
     room: dict[What, int] = {"program": settings.receive_buffer_bytes, "disk": QUEUE_BYTES}
     room = {what: size for what, size in room.items() if what in parts}
@@ -163,6 +158,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     libraries, reads = measure_libraries(lines, found.bytes_per_s) if "libraries" in parts else ([], [])
     _write_csv(output, found, reads)
     verdicts = [*_verdicts(found, free_s), *map(_judge_library, libraries)]
+    library_tables = [Table.of(libraries, LIBRARY_COLUMNS)] if libraries else []
     report = write_report(
         output,
         "How long the buffers hold",
@@ -174,7 +170,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
             pictures=found.pictures,
         ),
         verdicts,
-        [_table(found), *_library_tables(libraries), *_charts(found, reads)],
+        [Table.of(found.stalls, STALL_COLUMNS), *library_tables, *_charts(found, reads)],
     )
     return {
         "report": str(report),
@@ -251,56 +247,31 @@ def _judge_library(item: Fifo) -> Verdict:
     )
 
 
-def _table(found: Buffers) -> Table:
-    headings = (
-        "held up",
-        "for s",
-        "lost datagrams",
-        "kept s",
-        "kept MB",
-        "pictures missing s",
-        "shift ms",
-        "recovers s",
-    )
-    rows = (
-        (
-            stall.what,
-            f"{stall.seconds:.2f}",
-            str(stall.lost_datagrams),
-            _kept(stall, stall.held_s, 1.0),
-            _kept(stall, stall.held_bytes, 1e6),
-            f"{stall.missing_s:.2f}",
-            f"{stall.shift_ms:+.2f}",
-            f"{stall.recovered_s:.2f}",
-        )
-        for stall in found.stalls
-    )
-    return Table(headings, tuple(rows))
-
-
 def _kept(stall: Stall, kept: Bar | None, unit: float) -> str:
     if kept is None:
         return "unknown" if stall.lost_datagrams else "all"
     return f"{kept.value / unit:.2f} ± {kept.error / unit:.2f}"
 
 
-def _library_tables(libraries: Sequence[Fifo]) -> list[Table]:
-    if not libraries:
-        return []
-    headings = ("library", "pictures", "missing", "lost after a pause of s", "kept s", "most late s", "what it did")
-    rows = (
-        (
-            item.reader,
-            str(item.pictures),
-            str(item.missing),
-            "–" if item.lost_after_s is None else f"{item.lost_after_s:.1f}",
-            "all" if item.held_s is None else f"{item.held_s.value:.2f} ± {item.held_s.error:.2f}",
-            f"{item.most_late_s:.2f}",
-            said(item),
-        )
-        for item in libraries
-    )
-    return [Table(headings, tuple(rows))]
+STALL_COLUMNS: Mapping[str, Callable[[Stall], Said]] = {
+    "held up": lambda stall: stall.what,
+    "for s": lambda stall: f"{stall.seconds:.2f}",
+    "lost datagrams": lambda stall: str(stall.lost_datagrams),
+    "kept s": lambda stall: _kept(stall, stall.held_s, 1.0),
+    "kept MB": lambda stall: _kept(stall, stall.held_bytes, 1e6),
+    "pictures missing s": lambda stall: f"{stall.missing_s:.2f}",
+    "shift ms": lambda stall: f"{stall.shift_ms:+.2f}",
+    "recovers s": lambda stall: f"{stall.recovered_s:.2f}",
+}
+LIBRARY_COLUMNS: Mapping[str, Callable[[Fifo], Said]] = {
+    "library": lambda item: item.reader,
+    "pictures": lambda item: str(item.pictures),
+    "missing": lambda item: str(item.missing),
+    "lost after a pause of s": lambda item: "–" if item.lost_after_s is None else f"{item.lost_after_s:.1f}",
+    "kept s": lambda item: f"{item.held_s.value:.2f} ± {item.held_s.error:.2f}" if item.held_s else "all",
+    "most late s": lambda item: f"{item.most_late_s:.2f}",
+    "what it did": said,
+}
 
 
 def _charts(found: Buffers, reads: Sequence[Read]) -> list[Chart]:

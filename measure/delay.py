@@ -2,7 +2,7 @@
 
 import argparse
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from configs import Settings
 from configs import load as load_settings
-from measure.report import Bar, Chart, Table, Verdict, write_report
+from measure.report import Bar, Chart, Said, Table, Verdict, in_words, write_report
 from measure.session import SAMPLES, add_session_options, read_usage, recorded, usage_content, usage_verdicts
 from measure.words import Phrase, phrase
 from rig import charts, cli
@@ -123,7 +123,7 @@ def measure_stream(
     if clock is not None and len(at_codes) > 1 and at_codes[-1].pts_ns - at_codes[0].pts_ns > APART_NS:
         first, last = at_codes[0], at_codes[-1]
         hours = (last.pts_ns - first.pts_ns) / 3600 / NS_PER_S
-        error_ms = float(combined(np.array([[first.error_ns], [last.error_ns]]))[0]) / NS_PER_MS
+        error_ms = float(combined(np.array([first.error_ns, last.error_ns]))) / NS_PER_MS
         growth = Bar((last.delay_ns - first.delay_ns) / NS_PER_MS / hours, error_ms / hours)
         drift = clock_drift(clock)
     figures = Delay(
@@ -147,7 +147,7 @@ def clock_drift(clock: CameraClock) -> Bar:
     first, last = clock.anchors[0], clock.anchors[-1]
     span_ns = last.pts_ns - first.pts_ns
     gained_ns = (last.utc_ns - last.pts_ns) - (first.utc_ns - first.pts_ns)
-    error_ns = float(combined(np.array([[float(film.half_width_ns)] for film in (first, last)]))[0])
+    error_ns = float(combined(np.array([first.half_width_ns, last.half_width_ns], dtype=np.float64)))
     return Bar(gained_ns / span_ns * 1e6, error_ns / span_ns * 1e6)
 
 
@@ -218,7 +218,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Follow how late each stream comes, over hours, and tell the camera's clock from a growing delay.",
     )
     add_session_options(parser)
-    return cli.run(parser, _run, lambda result: "\n".join(result["verdicts"] + [result["report"]]), argv)
+    return cli.run(parser, _run, in_words, argv)
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
@@ -243,7 +243,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
             hours=figures[0].hours,
         ),
         verdicts,
-        [_table(figures), *_charts([series for _, series in found]), *usage_content(output / SAMPLES)],
+        [Table.of(figures, COLUMNS), *_charts([series for _, series in found]), *usage_content(output / SAMPLES)],
     )
     return {
         "recording": str(folder),
@@ -263,29 +263,14 @@ def _write_series(path: Path, found: Sequence[Series]) -> None:
             table.writerows((item.camera, round(at, 1), round(edge, 4), lost) for at, edge, lost in rows)
 
 
-def _table(figures: Sequence[Delay]) -> Table:
-    headings = (
-        "camera",
-        "arrival - PTS ms/h",
-        "clock slow by ppm",
-        "delay grows ms/h",
-        "delay ms at codes",
-        "jitter p95 ms",
-    )
-    return Table(
-        headings,
-        tuple(
-            (
-                item.camera,
-                str(item.slope_ms_per_h),
-                str(item.drift_ppm or "unknown"),
-                str(item.growth_ms_per_h or "unknown"),
-                " ".join(f"{value:.1f}" for value in item.delays_ms) or "no codes",
-                f"{item.jitter_p95_ms:.1f}",
-            )
-            for item in figures
-        ),
-    )
+COLUMNS: Mapping[str, Callable[[Delay], Said]] = {
+    "camera": lambda item: item.camera,
+    "arrival - PTS ms/h": lambda item: str(item.slope_ms_per_h),
+    "clock slow by ppm": lambda item: str(item.drift_ppm or "unknown"),
+    "delay grows ms/h": lambda item: str(item.growth_ms_per_h or "unknown"),
+    "delay ms at codes": lambda item: " ".join(f"{value:.1f}" for value in item.delays_ms) or "no codes",
+    "jitter p95 ms": lambda item: f"{item.jitter_p95_ms:.1f}",
+}
 
 
 def _charts(found: Sequence[Series]) -> Iterator[Chart]:

@@ -1,7 +1,7 @@
 """How the clocks of several cameras drift against each other, from one code or one lamp that all of them filmed."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
@@ -14,7 +14,7 @@ from configs import Settings
 from configs import load as load_settings
 from measure.delay import BY_CODES, clock_drift
 from measure.light import Event, common_events, find_jumps
-from measure.report import Bar, Chart, Table, Verdict, write_report
+from measure.report import Bar, Chart, Said, Table, Verdict, in_words, write_report
 from measure.session import CODE, LAMP, add_session_options, recorded
 from measure.words import Phrase, phrase
 from rig import charts, cli
@@ -145,9 +145,7 @@ def compare(one: Run, other: Run) -> Drift:
         camera=one.camera,
         other=other.camera,
         start_skew_ms=Bar(skew_ns / NS_PER_MS, _error_ms([_error_ns(run, run.first_ns) for run in (one, other)])),
-        drift_ppm=Bar(
-            drifts[0].value - drifts[1].value, float(combined(np.array([[drift.error] for drift in drifts]))[0])
-        ),
+        drift_ppm=Bar(drifts[0].value - drifts[1].value, float(combined(np.array([drift.error for drift in drifts])))),
         apart_ms=tuple(_apart(one, other, begin, utc_ns) for utc_ns in (begin, (begin + end) // 2, end)),
     )
 
@@ -177,7 +175,7 @@ def _error_ns(run: Run, pts_ns: int) -> float:
 
 
 def _error_ms(half_widths_ns: Sequence[float]) -> float:
-    return float(combined(np.array(half_widths_ns)[:, None])[0]) / NS_PER_MS
+    return float(combined(np.array(half_widths_ns))) / NS_PER_MS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -190,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--light", action="store_true", help="by a lamp that all see, switched on and off, instead of the code"
     )
-    return cli.run(parser, _run, lambda result: "\n".join([*result["verdicts"], result["report"]]), argv)
+    return cli.run(parser, _run, in_words, argv)
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
@@ -203,7 +201,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
         "How the cameras' clocks drift",
         phrase("recording {recording}; bars hold 99 %", recording=folder.name),
         verdicts,
-        [_table(drifts), curves],
+        [Table.of(drifts, COLUMNS), curves],
     )
     return {
         "recording": str(folder),
@@ -213,13 +211,13 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _table(drifts: Sequence[Drift]) -> Table:
-    headings = ("cameras", "gains ppm", "by the middle ms", "by the end ms", "began later by ms")
-    rows = (
-        (f"{d.camera}, {d.other}", str(d.drift_ppm), str(d.apart_ms[1]), str(d.apart_ms[2]), str(d.start_skew_ms))
-        for d in drifts
-    )
-    return Table(headings, tuple(rows))
+COLUMNS: Mapping[str, Callable[[Drift], Said]] = {
+    "cameras": lambda drift: f"{drift.camera}, {drift.other}",
+    "gains ppm": lambda drift: str(drift.drift_ppm),
+    "by the middle ms": lambda drift: str(drift.apart_ms[1]),
+    "by the end ms": lambda drift: str(drift.apart_ms[2]),
+    "began later by ms": lambda drift: str(drift.start_skew_ms),
+}
 
 
 def _chart(runs: Sequence[Run]) -> Chart:

@@ -1,16 +1,13 @@
 """What libraries do with the same stream when the program that reads it is held up: growing delay, then silent loss."""
 
 import math
-import multiprocessing
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import av
 import cv2
@@ -18,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from measure.report import Bar
-from measure.stalls import KEPT_PACE_S, STEP, positions_of
+from measure.stalls import KEPT_PACE_S, POLL_S, STEP, positions_of
 from measure.words import Phrase, phrase
 from rig.clock import NS_PER_S
 from rig.footage.tail import Line
+from rig.workers import Link, Worker
 
 Float64 = npt.NDArray[np.float64]
 
@@ -62,8 +60,8 @@ def film_of(lines: Sequence[Line], longest_s: float) -> list[Piece]:
             data = {line.segment: line.segment.read_bytes()}  # one at a time
         whole = data[line.segment]
         unit = whole[line.offset : line.offset + int(position[number + 1] - position[number])]
-        if number == begin:
-            unit = whole[: _first_offset(lines, line.segment)] + unit  # a segment begins with the tables
+        if number == begin:  # a segment begins with the tables
+            unit = whole[: next(one.offset for one in lines if one.segment == line.segment)] + unit
         pieces = [unit[at : at + DATAGRAM_BYTES] for at in range(0, len(unit), DATAGRAM_BYTES)]
         film += [Piece(second + SPREAD_S * index / len(pieces), piece) for index, piece in enumerate(pieces)]
     return film
@@ -77,10 +75,6 @@ def _longest_stretch(lines: Sequence[Line]) -> tuple[int, int]:
         begin = next((number for number in range(before + 1, after) if lines[number].key), after)
         stretches.append((begin, max(begin, after - 1)))
     return max(stretches, key=lambda stretch: stretch[1] - stretch[0])
-
-
-def _first_offset(lines: Sequence[Line], segment: Path) -> int:
-    return next(line.offset for line in lines if line.segment == segment)
 
 
 Times = Iterator[float]  # seconds on the stream's own clock, each picture's as soon as it is there
@@ -170,33 +164,23 @@ def replay(
 
     What they saw, nothing where a reader has died or hangs, and when the last datagram went (CLOCK_MONOTONIC, seconds).
     """
-    context = multiprocessing.get_context("spawn")
     ports = [_free_port() for _ in readers]
-    pipes = [context.Pipe() for _ in readers]
-    processes = [
-        context.Process(target=_read, args=(theirs, reader, port, tuple(pauses_s)), daemon=True)
-        for (_, theirs), reader, port in zip(pipes, readers, ports, strict=True)
-    ]
+    workers = [Worker(reader.name, _read, reader, port, pauses_s) for reader, port in zip(readers, ports, strict=True)]
     try:
-        for process, (_, theirs) in zip(processes, pipes, strict=True):
-            process.start()
-            theirs.close()
-        for ours, _ in pipes:
-            _answer(ours, READY_S)
+        for worker in workers:
+            worker.start()
+        deadline_s = time.monotonic() + READY_S
+        while not all(worker.status for worker in workers) and time.monotonic() < deadline_s:
+            time.sleep(POLL_S)
         time.sleep(MEET_S)
         _send(film, ports)
         end_s = time.monotonic()
-        for ours, _ in pipes:
-            with suppress(OSError):  # it has died
-                ours.send("enough")
-        patience_s = LATE_S + max(pauses_s, default=0.0)
-        nothing = (np.zeros(0), np.zeros(0), ())
-        found = [_answer(ours, patience_s) or nothing for ours, _ in pipes]
-        return [Read(reader.name, *seen) for reader, seen in zip(readers, found, strict=True)], end_s
+        for worker in workers:
+            worker.join(LATE_S + max(pauses_s, default=0.0))
+        return [worker.status or _nothing(worker.name) for worker in workers], end_s
     finally:
-        for process in processes:
-            process.kill()
-            process.join()
+        for worker in workers:
+            worker.stop(0.0)
 
 
 def judge(read: Read, period_s: float, end_s: float) -> Fifo:
@@ -235,9 +219,9 @@ def said(found: Fifo) -> Phrase:
     return phrase("kept all")
 
 
-def _read(pipe: Connection, reader: Reader, port: int, pauses_s: tuple[float, ...]) -> None:
+def _read(link: Link, reader: Reader, port: int, pauses_s: Sequence[float]) -> None:
     cv2.setNumThreads(1)
-    pipe.send("ready")
+    link.report(_nothing(reader.name))
     pictures: list[float] = []
     at: list[float] = []
     pauses: list[Pause] = []
@@ -256,16 +240,11 @@ def _read(pipe: Connection, reader: Reader, port: int, pauses_s: tuple[float, ..
                 time.sleep(pauses[-1].seconds)
     except av.error.FFmpegError:
         pass  # as OpenCV, whose read then returns False: the recording just ends
-    pipe.recv()
-    pipe.send((np.array(pictures), np.array(at), tuple(pauses)))
+    link.report(Read(reader.name, np.array(pictures), np.array(at), tuple(pauses)))
 
 
-def _answer(pipe: Connection, seconds: float) -> Any:
-    """What a reader says within so long; None when it has died or hangs."""
-    try:
-        return pipe.recv() if pipe.poll(seconds) else None
-    except (EOFError, OSError):
-        return None
+def _nothing(reader: str) -> Read:
+    return Read(reader, np.zeros(0), np.zeros(0), ())
 
 
 def _send(film: Sequence[Piece], ports: Sequence[int]) -> None:

@@ -5,8 +5,7 @@ import math
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -21,14 +20,13 @@ import zxingcpp
 from configs import CHOICES, Settings
 from configs import load as load_settings
 from measure import chart
-from measure.report import Table, Verdict, write_report
-from measure.session import USUAL_OUTPUT, tell
-from measure.words import Phrase, phrase
+from measure.report import Said, Table, Verdict, in_words, write_report
+from measure.session import USUAL_OUTPUT, find_cameras, output_folder, tell
+from measure.stalls import open_camera
+from measure.words import phrase
 from rig import cli
-from rig.camera.finding import discover
-from rig.camera.opengopro import GoPro
-from rig.camera.streamcapture import StreamCapture
-from rig.errors import DeviceNotFoundError, EdencarError, UnreadableError, UsageError
+from rig.camera.finding import FoundCamera
+from rig.errors import EdencarError, UnreadableError, UsageError
 from rig.footage.video import Video, luma, pictures, videos_of
 
 Luma = npt.NDArray[np.uint8]
@@ -73,20 +71,6 @@ class Sharpness:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """A setting that told nothing, and why."""
-
-    camera: str
-    setting: str
-    reason: str
-
-    @property
-    def verdict(self) -> Phrase:
-        """The failure in a sentence."""
-        return phrase("{camera}, {setting}: {reason}", camera=self.camera, setting=self.setting, reason=self.reason)
-
-
-@dataclass(frozen=True, slots=True)
 class Seen:
     """The chart in one picture: the codes that were read, by row and column, with their centres in pixels."""
 
@@ -124,7 +108,7 @@ def judge(camera: str, setting: str, films: Sequence[Luma], distance_m: float | 
         if sum(row in view.rows() for view in seen) >= FILM_SHARE * len(films)
     ]
     smallest = max(read, default=None)
-    px_per_mm = median(fit.px_per_mm for fit in fits)
+    px_per_mm, bend_px = (median(values) for values in zip(*fits, strict=True))
     px_per_radian = None if distance_m is None else px_per_mm * 1000 * distance_m
     text_row = _smallest_text(films)
     return Sharpness(
@@ -136,20 +120,17 @@ def judge(camera: str, setting: str, films: Sequence[Luma], distance_m: float | 
         smallest_letter_mm=None if text_row is None else chart.letters()[text_row].height_mm,
         px_per_mm=round(px_per_mm, 3),
         px_per_degree=None if px_per_radian is None else round(px_per_radian * math.pi / 180, 2),
-        bend_px=round(median(fit.bend_px for fit in fits), 2),
+        bend_px=round(bend_px, 2),
         chart_share=round(px_per_mm * chart.WIDTH_MM / seen[0].width, 3),
         blur_px_per_ms=None if px_per_radian is None else round(px_per_radian * STREET_MPS / STREET_M / 1000, 2),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Fit:
-    px_per_mm: float
-    bend_px: float
+def _fit(view: Seen) -> tuple[float, float] | None:
+    """Pixels a millimetre and the bend in pixels; None for one row only.
 
-
-def _fit(view: Seen) -> _Fit | None:
-    """The chart is flat: a homography takes it to the picture, and what that leaves is the lens's. None for one row."""
+    The chart is flat: a homography takes it to the picture, and what that leaves is the lens's.
+    """
     place = {(code.row, code.column): (code.x_mm, code.y_mm) for code in chart.codes()}
     paper, picture = np.array([place[key] for key in view.centres]), np.array([*view.centres.values()])
     found = cv2.findHomography(paper, picture, 0)[0]
@@ -166,7 +147,7 @@ def _fit(view: Seen) -> _Fit | None:
         slopes = np.array([_project(matrix, MIDDLE_MM + step) - _project(matrix, MIDDLE_MM) for step in np.eye(2)])[
             :, 0
         ]
-    return _Fit(abs(float(np.linalg.det(slopes))) ** 0.5, float(away.max()))
+    return abs(float(np.linalg.det(slopes))) ** 0.5, float(away.max())
 
 
 def _project(matrix: Float64, places: Float64) -> Float64:
@@ -196,21 +177,13 @@ def _read_text(program: str, picture: Luma) -> str:
 # --- filming ----------------------------------------------------------------------------------------------------------
 
 
-def film(address: str, lens: str, resolution: str, folder: Path, settings: Settings) -> tuple[str, Path]:
-    """Some seconds of one camera's stream with one setting: its serial number, and the folder. Raises DeviceError."""
-    with closing(GoPro(address)) as camera:
-        serial, model = camera.identify()
-        place = folder / f"{serial}-{lens}-{resolution}"
-        place.mkdir(parents=True)
-        chosen = replace(settings, webcam_lens=lens, webcam_resolution=resolution)
-        capture = StreamCapture(camera, model, place, chosen)
-        capture.start()
-        try:
-            time.sleep(SETTLE_S + FILM_S)
-        finally:
-            capture.halt()
-            capture.dismiss()
-    return serial or address, place
+def film(camera: FoundCamera, lens: str, resolution: str, folder: Path, settings: Settings) -> Video:
+    """Some seconds of one camera's stream with one setting, in a folder of its own. Raises DeviceError."""
+    place = folder / f"{camera.serial}-{lens}-{resolution}"
+    place.mkdir(parents=True)
+    with open_camera(camera.address, place, replace(settings, webcam_lens=lens, webcam_resolution=resolution)):
+        time.sleep(SETTLE_S + FILM_S)
+    return videos_of(place)[-1]
 
 
 def read_film(item: Video) -> list[Luma]:
@@ -234,7 +207,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--resolutions", default=",".join(RESOLUTIONS), help="of these, separated by commas (%(default)s)")
     add("--address", action="append", help="HOST[:PORT] of a camera; may be given again (default: all that are found)")
     add("--output", type=Path, help=f"folder of the report (default: {USUAL_OUTPUT}/fov-TIME)")
-    return cli.run(parser, _run, lambda result: "\n".join([*result["verdicts"], result["report"]]), argv)
+    return cli.run(parser, _run, in_words, argv)
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
@@ -243,34 +216,35 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     if options.distance_m is not None and not 0.05 <= options.distance_m <= 100:
         raise UsageError(f"--distance-m {options.distance_m:g} is no distance", cure="give metres, for instance 0.5")
     settings = load_settings()
-    cameras = discover(options.address or settings.cameras)
-    if not cameras:
-        raise DeviceNotFoundError("no camera answers", cure="plug one in, stop the server, or name it with --address")
-    output: Path = options.output or USUAL_OUTPUT / time.strftime("fov-%Y%m%dT%H%M%SZ", time.gmtime())
+    cameras = find_cameras(options.address, settings)
+    output = output_folder(options, "fov")
     tell("show the page /chart to each camera, or its print, and leave it there; the server must not use the cameras")
     found: list[Sharpness] = []
-    failures: list[Failure] = []
+    failures: list[dict[str, str]] = []
     for camera, resolution, lens in product(cameras, resolutions, lenses):
         tell(f"filming with {camera.serial}: {lens}, {resolution}")
         setting = f"{lens} {resolution}"
         try:
-            serial, folder = film(camera.address, lens, resolution, output, settings)
-            found.append(judge(serial, setting, read_film(videos_of(folder)[-1]), options.distance_m))
+            shown = read_film(film(camera, lens, resolution, output, settings))
+            found.append(judge(camera.serial, setting, shown, options.distance_m))
         except EdencarError as error:  # a lens that this camera lacks, say: the others are to be had
-            failures.append(Failure(camera.serial, setting, str(error)))
+            failures.append({"camera": camera.serial, "setting": setting, "reason": str(error)})
     output.mkdir(parents=True, exist_ok=True)
-    verdicts = [*_recommend(found), *(Verdict(item.verdict, good=False) for item in failures)]
+    failed = (Verdict(phrase("{camera}, {setting}: {reason}", **item), good=False) for item in failures)
+    verdicts = [*_recommend(found), *failed]
     about = phrase(
         "{films} films; a row counts when half of its codes are read in half of the pictures", films=len(found)
     )
-    report = write_report(
-        output, "Which field of view reads characters best", about, verdicts, [_table(found, failures)]
-    )
+    ranked = sorted(found, key=lambda item: (item.camera, item.rank))
+    dashes = ["–"] * (len(COLUMNS) - 3)
+    failed_rows = ((item["camera"], item["setting"], "failed", *dashes) for item in failures)
+    table = Table(tuple(COLUMNS), (*Table.of(ranked, COLUMNS).rows, *failed_rows))
+    report = write_report(output, "Which field of view reads characters best", about, verdicts, [table])
     return {
         "report": str(report),
         "verdicts": [str(item.text) for item in verdicts],
-        "settings": [asdict(item) for item in sorted(found, key=lambda item: (item.camera, item.rank))],
-        "failures": [asdict(item) for item in failures],
+        "settings": [asdict(item) for item in ranked],
+        "failures": failures,
     }
 
 
@@ -301,24 +275,17 @@ def _recommend(found: Sequence[Sharpness]) -> Iterator[Verdict]:
             )
 
 
-def _table(found: Sequence[Sharpness], failures: Sequence[Failure]) -> Table:
-    headings = ("camera", "setting", "smallest code mm", "letters mm", "px/mm", "px/degree", "bend px", "blur px/ms")
-    rows = (
-        (
-            item.camera,
-            item.setting,
-            _or_dash(item.smallest_module_mm),
-            _or_dash(item.smallest_letter_mm),
-            f"{item.px_per_mm:g}",
-            _or_dash(item.px_per_degree),
-            f"{item.bend_px:g}",
-            _or_dash(item.blur_px_per_ms),
-        )
-        for item in sorted(found, key=lambda item: (item.camera, item.rank))
-    )
-    failed = ((item.camera, item.setting, "failed", *["–"] * (len(headings) - 3)) for item in failures)
-    return Table(headings, (*rows, *failed))
-
-
 def _or_dash(value: float | None) -> str:
     return "–" if value is None else f"{value:g}"
+
+
+COLUMNS: Mapping[str, Callable[[Sharpness], Said]] = {
+    "camera": lambda item: item.camera,
+    "setting": lambda item: item.setting,
+    "smallest code mm": lambda item: _or_dash(item.smallest_module_mm),
+    "letters mm": lambda item: _or_dash(item.smallest_letter_mm),
+    "px/mm": lambda item: f"{item.px_per_mm:g}",
+    "px/degree": lambda item: _or_dash(item.px_per_degree),
+    "bend px": lambda item: f"{item.bend_px:g}",
+    "blur px/ms": lambda item: _or_dash(item.blur_px_per_ms),
+}

@@ -1,10 +1,11 @@
 """One page for a measurement that a browser shows without any network: a verdict in words, figures, charts."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Any, TypeVar
 
 from measure.words import LANGUAGES, Phrase, translated
 from rig import charts
@@ -32,6 +33,7 @@ TEXT = re.compile(r">[^<]+<")
 POINT = re.compile(r"(?<=\d)\.(?=\d)")
 
 Said = str | Phrase
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,11 @@ class Table:
     headings: tuple[str, ...]
     rows: tuple[tuple[Said, ...], ...]
 
+    @classmethod
+    def of(cls, items: Iterable[Item], columns: Mapping[str, Callable[[Item], Said]]) -> "Table":
+        """A row for each item; `columns` say of it what stands below their headings."""
+        return cls(tuple(columns), tuple(tuple(tell(item) for tell in columns.values()) for item in items))
+
 
 @dataclass(frozen=True, slots=True)
 class Chart:
@@ -86,6 +93,11 @@ def write_report(
     path = folder / NAME
     write_atomically(path, page.encode())
     return path
+
+
+def in_words(result: Mapping[str, Any]) -> str:
+    """What a command of measure/ prints for people: its verdicts, and where the report lies."""
+    return "\n".join([*result["verdicts"], result["report"]])
 
 
 def _main(

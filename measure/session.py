@@ -4,24 +4,23 @@ import argparse
 import csv
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
-import numpy.typing as npt
+import pandas as pd
 import psutil
 import requests
 
 from configs import Settings
-from measure.report import Chart, Table, Verdict
+from measure.report import Chart, Said, Table, Verdict
 from measure.words import phrase
+from rig.camera.finding import FoundCamera, discover
 from rig.charts import Series
-from rig.errors import ConflictError, DeviceError, UnreadableError, UsageError
-
-Float64 = npt.NDArray[np.float64]
+from rig.errors import ConflictError, DeviceError, DeviceNotFoundError, UnreadableError, UsageError
 
 USUAL_SERVER = "http://127.0.0.1:5000"
 USUAL_OUTPUT = Path("measurements")
@@ -185,20 +184,20 @@ class Usage:
 def read_usage(samples: Path, warm_up: float = 0.1) -> tuple[Usage, ...]:
     """What the processes used, the first tenth apart: until then they still load what they need."""
     found = []
-    for pid, rows in _by_process(samples).items():
-        mine = rows[int(len(rows) * warm_up) :]
+    for process, pid, rows in _by_process(samples):
+        mine = rows.iloc[int(len(rows) * warm_up) :]
         if len(mine) < 3:
             continue  # it lived for a moment only
-        at, memory, cpu = (_column(mine, key) for key in ("elapsed_s", "memory_mb", "cpu_s"))
+        first, last = mine.iloc[0], mine.iloc[-1]
         found.append(
             Usage(
-                mine[0]["process"],
-                int(pid),
-                float(memory[-1]),
-                float(np.polyfit(at / 3600, memory, 1)[0]),
-                float((cpu[-1] - cpu[0]) / (at[-1] - at[0])),
-                int(mine[0]["descriptors"]),
-                int(mine[-1]["descriptors"]),
+                process,
+                pid,
+                float(last["memory_mb"]),
+                float(np.polyfit(mine["elapsed_s"] / 3600, mine["memory_mb"], 1)[0]),
+                float((last["cpu_s"] - first["cpu_s"]) / (last["elapsed_s"] - first["elapsed_s"])),
+                int(first["descriptors"]),
+                int(last["descriptors"]),
             )
         )
     return tuple(found)
@@ -229,44 +228,49 @@ def usage_content(samples: Path) -> list[Table | Chart]:
     usage = read_usage(samples)
     if not usage:
         return []
-    rows = tuple(
-        (
-            f"{item.process} ({item.pid})",
-            f"{item.memory_mb:.1f}",
-            f"{item.memory_mb_per_hour:+.2f}",
-            f"{item.cpu_share:.1%}",
-            f"{item.descriptors_first} → {item.descriptors_last}",
-        )
-        for item in usage
-    )
-    headings = ("process", "memory MB", "MB/h", "of a core", "open files")
     memory, processor = [], []
-    for pid, mine in _by_process(samples).items():
-        name = f"{mine[0]['process']} {pid}"
-        at, megabytes, cpu_s = (_column(mine, key) for key in ("elapsed_s", "memory_mb", "cpu_s"))
-        memory.append(Series(name, at / 60, megabytes))
-        processor.append(Series(name, at[1:] / 60, 100 * np.diff(cpu_s) / np.diff(at)))
+    for process, pid, rows in _by_process(samples):
+        at, megabytes, cpu_s = (rows[name].to_numpy() for name in ("elapsed_s", "memory_mb", "cpu_s"))
+        memory.append(Series(f"{process} {pid}", at / 60, megabytes))
+        processor.append(Series(f"{process} {pid}", at[1:] / 60, 100 * np.diff(cpu_s) / np.diff(at)))
     return [
-        Table(headings, rows),
+        Table.of(usage, USAGE_COLUMNS),
         Chart("Memory", "minutes", "MB", memory),
         Chart("Processor", "minutes", "% of a core", processor),
     ]
 
 
-def _by_process(samples: Path) -> dict[str, list[dict[str, str]]]:
-    """The rows of each process; a torn last row is left out."""
+USAGE_COLUMNS: Mapping[str, Callable[[Usage], Said]] = {
+    "process": lambda item: f"{item.process} ({item.pid})",
+    "memory MB": lambda item: f"{item.memory_mb:.1f}",
+    "MB/h": lambda item: f"{item.memory_mb_per_hour:+.2f}",
+    "of a core": lambda item: f"{item.cpu_share:.1%}",
+    "open files": lambda item: f"{item.descriptors_first} → {item.descriptors_last}",
+}
+
+
+def _by_process(samples: Path) -> list[tuple[str, int, pd.DataFrame]]:
+    """Name, number and rows of each process; a torn last row is left out."""
     if not samples.exists():
-        return {}
-    with samples.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if None not in row.values()]
-    return {pid: [row for row in rows if row["pid"] == pid] for pid in dict.fromkeys(row["pid"] for row in rows)}
-
-
-def _column(rows: Sequence[dict[str, str]], name: str) -> Float64:
-    return np.array([float(row[name]) for row in rows])
+        return []
+    groups = (rows for _, rows in pd.read_csv(samples).dropna().groupby("pid", sort=False))
+    return [(str(rows["process"].iloc[0]), int(rows["pid"].iloc[0]), rows) for rows in groups]
 
 
 # --- the command line of a measurement --------------------------------------------------------------------------------
+
+
+def output_folder(options: argparse.Namespace, name: str) -> Path:
+    """The folder of the report: the one that was named, else one named after the measurement and the time."""
+    return options.output or USUAL_OUTPUT / time.strftime(f"{name}-%Y%m%dT%H%M%SZ", time.gmtime())
+
+
+def find_cameras(addresses: Sequence[str] | None, settings: Settings) -> list[FoundCamera]:
+    """The cameras at these addresses, or all that are found. Raises DeviceNotFoundError when there is none."""
+    cameras = discover(addresses or settings.cameras)
+    if not cameras:
+        raise DeviceNotFoundError("no camera answers", cure="plug one in, stop the server, or name it with --address")
+    return cameras
 
 
 def add_session_options(parser: argparse.ArgumentParser) -> None:
@@ -291,7 +295,7 @@ def recorded(options: argparse.Namespace, settings: Settings, name: str, show: S
 
     Raises UsageError for a time that measures nothing, UnreadableError for a folder that is no recording.
     """
-    output: Path = options.output or USUAL_OUTPUT / time.strftime(f"{name}-%Y%m%dT%H%M%SZ", time.gmtime())
+    output = output_folder(options, name)
     recording: Path | None = options.recording
     if recording is not None:
         if not (recording / "videos").is_dir():

@@ -1,15 +1,14 @@
 """A recorder that is held up on purpose: what its buffers keep, what is lost beyond, how the recording goes on."""
 
 import ctypes
-import multiprocessing
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, Protocol
 from unittest.mock import patch
@@ -22,17 +21,17 @@ from measure.report import Bar
 from rig.camera.opengopro import GoPro
 from rig.camera.streamcapture import StreamCapture
 from rig.clock import NS_PER_MS, NS_PER_S
-from rig.errors import DeviceError, EdencarError
+from rig.errors import DeviceError
 from rig.footage.tail import Line, Tail
 from rig.footage.transport import PTS_HZ, pts_after
+from rig.workers import Link, Worker
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
 What = Literal["program", "disk"]
 
-START_S = 30.0
-ANSWER_S = 30.0  # more than a stall takes
+ANSWER_S = 30.0  # to begin, and more than a stall takes
 POLL_S = 0.02
 NUDGE_S = 2.5  # a GoPro sleeps when it hears nothing
 KEPT_PACE_S = 0.3  # as old as the newest picture on disk is while nothing holds up the recorder, and a bit
@@ -103,21 +102,17 @@ class HeldRecorder:
         self._folder, self._nudge = folder, nudge
         self._tail = Tail(folder)
         self._nudged_s = 0.0
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_live, args=(theirs, opening, folder, settings), daemon=True)
-        self._process.start()
-        theirs.close()
+        self._worker = Worker("recorder", _live, opening, folder, settings)
+        self._asking = ThreadPoolExecutor(1)
 
     def __enter__(self) -> "HeldRecorder":
-        self._await(START_S)
+        self._worker.start()
+        self._ask("lost", 0.0)  # is answered when the recorder runs
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pipe.close()  # its end ends the process
-        self._process.join(ANSWER_S)
-        self._process.kill()
-        self._process.join()
+        self._worker.stop(ANSWER_S)
+        self._asking.shutdown()
         self.lines += self._tail.poll()
 
     def watch(self, seconds: float) -> None:
@@ -157,23 +152,16 @@ class HeldRecorder:
         return float(np.diff(positions_of(self.lines))[whole].sum() * PTS_HZ / steps[whole].sum())
 
     def _ask(self, what: str, seconds: float) -> Any:
-        with suppress(OSError):  # it has ended: told by what is awaited
-            self._pipe.send((what, seconds))
-        return self._await(seconds + ANSWER_S)
-
-    def _await(self, seconds: float) -> Any:
-        deadline = time.monotonic() + seconds
-        while not self._pipe.poll():
-            if time.monotonic() > deadline:
-                raise DeviceError("the recorder hangs", cure="look at the camera, try again")
+        """Have it do something, and go on looking meanwhile. Raises what ended it, or DeviceError."""
+        answer = self._asking.submit(self._worker.ask, _Order(what, seconds), seconds + ANSWER_S)
+        while not answer.done():
             self._look()
         try:
-            answer = self._pipe.recv()
-        except (EOFError, OSError) as error:
-            raise DeviceError("the recorder has ended by itself", cure="try again with -v") from error
-        if isinstance(answer, EdencarError):
-            raise answer
-        return answer
+            return answer.result()
+        except DeviceError as error:
+            self._worker.join(0.0)
+            why = "the recorder hangs" if self._worker.alive else "the recorder has ended by itself"
+            raise self._worker.error or DeviceError(why, cure="look at the camera, try again") from error
 
     def _look(self) -> float:
         """Read what has come on disk; how old its newest picture is, in seconds."""
@@ -188,30 +176,30 @@ class HeldRecorder:
         return self.ages[-1].seconds
 
 
-def _live(pipe: Connection, opening: Opening, folder: Path, settings: Settings) -> None:
-    """The life of the process that is held up: until the pipe ends."""
-    try:
-        with opening(folder, settings) as recorder:
-            pipe.send("ready")
-            while True:
-                what, seconds = pipe.recv()
-                pipe.send(recorder.lost_datagrams if what == "lost" else _hold(what, seconds))
-    except EOFError:
-        pass
-    except EdencarError as error:
-        pipe.send(error)
+@dataclass(frozen=True, slots=True)
+class _Order:
+    what: str  # to be held up; or lost: say what was
+    seconds: float
 
 
-def _hold(what: What, seconds: float) -> tuple[int, int, int]:
+def _live(link: Link, opening: Opening, folder: Path, settings: Settings) -> None:
+    """The work of the process that is held up."""
+    with opening(folder, settings) as recorder:
+        link.serve(
+            {_Order: lambda order: recorder.lost_datagrams if order.what == "lost" else _hold(order)}, lambda: None
+        )
+
+
+def _hold(order: _Order) -> tuple[int, int, int]:
     waiting: list[int] = []
     begin_ns = time.monotonic_ns()
-    if what == "program":
+    if order.what == "program":
         # PyDLL keeps the interpreter's lock: no thread of this process runs, and it comes back by itself.
-        ctypes.PyDLL(None).usleep(ctypes.c_uint(round(seconds * 1e6)))
+        ctypes.PyDLL(None).usleep(ctypes.c_uint(round(order.seconds * 1e6)))
     else:
         answers = threading.Event()
         with patch.object(os, "write", partial(_write_late, answers, waiting, os.write)):
-            time.sleep(seconds)
+            time.sleep(order.seconds)
             answers.set()
     return begin_ns, time.monotonic_ns(), waiting[0] if waiting else 0
 

@@ -1,21 +1,17 @@
 """The whole rig, simulated: cameras in processes of their own, a receiver, a phone, and the truth about all of them."""
 
 import argparse
-import ctypes
 import http.client
 import json
-import multiprocessing
 import os
 import signal
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from multiprocessing.connection import Connection
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,22 +19,17 @@ from urllib.parse import urlsplit
 
 from simulator import camera_faults, receiver
 from simulator.camera import Camera
-from simulator.lamp import BLINKS, Lamp, blinks
+from simulator.cameraprocess import CameraProcess, CarError, go_first
+from simulator.control import Control
+from simulator.lamp import Lamp, blinks
 from simulator.led import Led, LedWire
 from simulator.page import Page
 from simulator.phone import Phone
 from simulator.receiver import Receiver
 from simulator.world import Crystal, Street, World
 
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 SECOND_NS = 1_000_000_000
-CAMERA_START_S = 60.0
-CAMERA_ANSWER_S = 10.0
-STOP_S = 5.0
 BLINK_LEAD_NS = SECOND_NS  # each camera hears of it before it happens
-NICENESS = -10
-AUTOGROUP = Path("/proc/self/autogroup")
-LOCALHOST = "127.0.0.1"
 
 EXCHANGES, FIRST_EXCHANGES = 40, 3  # the first ones pay for the connection and are not used
 EXCHANGE_INTERVAL_S = 0.03
@@ -53,12 +44,6 @@ KNOWN_CAMERAS = (
     ("rear", "C3501325800142", "HERO12 Black", -63.0),
 )
 SIDES = {"right": "right", "rear": "right"}  # the street is seen to the left and to the right only
-
-_spawn = multiprocessing.get_context("spawn")
-
-
-class CarError(RuntimeError):
-    """A part of the car does not do what it was asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,52 +71,6 @@ class CarPlan:
     seed: int = 1
     camera_faults: tuple[tuple[str, float], ...] = ()
     receiver_faults: tuple[tuple[str, float], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class CameraPlan:
-    """One camera of the car; all that its process needs to know."""
-
-    label: str
-    serial: str
-    model: str
-    side: str
-    crystal: Crystal
-    truth: Path
-
-
-@dataclass(frozen=True, slots=True)
-class SetPhone:
-    """To a camera's process: this is what you see of the phone from now on."""
-
-    phone: Phone
-
-
-@dataclass(frozen=True, slots=True)
-class SetLed:
-    """To a camera's process: this is how the LED beside the phone has blinked lately."""
-
-    edges: tuple[tuple[int, bool], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SetLamp:
-    """To a camera's process: this is how the lamp over everything is about to blink."""
-
-    edges: tuple[tuple[int, bool], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SetFault:
-    """To a camera's process: switch a fault on, or off (None)."""
-
-    name: str
-    value: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class CountFrames:
-    """To a camera's process: say how the stream did."""
 
 
 class PhoneClock:
@@ -193,114 +132,6 @@ def _ask_time(connection: http.client.HTTPConnection, path: str) -> int:
     return int(json.loads(body)["utc_ns"])
 
 
-def _end_with_parent() -> None:
-    """Have the kernel end this process when the car dies, even by SIGKILL (Linux only)."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _go_first() -> None:
-    """Real devices have processors of their own: what else runs here shall not make the simulated ones late."""
-    with suppress(OSError):  # only root may
-        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
-        if os.getsid(0) == os.getpid():
-            # Linux shares the processor out to sessions first (autogroup), then among the processes of each.
-            AUTOGROUP.write_text(str(NICENESS))
-
-
-def _be_camera(connection: Connection, plan: CameraPlan, car: CarPlan, world: World, street: Street) -> None:
-    """The life of a camera's process: until the car's end of the pipe is closed."""
-    _end_with_parent()
-    _go_first()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the car ends its cameras
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # in order: the card is a folder to be removed
-    with _make_camera(plan, car, world, street) as camera, suppress(EOFError, ConnectionError):
-        connection.send(camera.address)
-        while True:
-            connection.send(_obey(camera, connection.recv()))
-
-
-def _make_camera(plan: CameraPlan, car: CarPlan, world: World, street: Street) -> Camera:
-    return Camera(
-        world=world,
-        street=street,
-        serial=plan.serial,
-        model=plan.model,
-        side=plan.side,
-        crystal=plan.crystal,
-        latency_ms=car.stream_latency_ms,
-        latency_growth_ms_per_h=car.latency_growth_ms_per_h,
-        chart_m=car.chart_m or None,
-        size=car.height,
-        anti_flicker_hz=car.anti_flicker_hz,
-        seed=car.seed,
-        truth=plan.truth,
-        faults=dict(car.camera_faults),
-    )
-
-
-def _obey(camera: Camera, message: object) -> object:
-    if isinstance(message, SetPhone):
-        camera.phone = message.phone
-    elif isinstance(message, SetLed):
-        camera.led = Led(message.edges)
-    elif isinstance(message, SetLamp):
-        camera.lamp = Lamp(message.edges)
-    elif isinstance(message, SetFault):
-        if message.value is None:
-            camera.faults.pop(message.name, None)
-        else:
-            camera.faults[message.name] = message.value
-    elif isinstance(message, CountFrames):
-        return asdict(camera.counts)
-    return None
-
-
-class CameraProcess:
-    """The car's end of one camera: started, told things, ended."""
-
-    def __init__(self, plan: CameraPlan, car: CarPlan, world: World, street: Street) -> None:
-        self.plan = plan
-        self.address = ""
-        self._asking = threading.Lock()
-        self._connection, theirs = _spawn.Pipe()
-        self._process = _spawn.Process(
-            target=_be_camera, args=(theirs, plan, car, world, street), name=f"camera {plan.label}", daemon=True
-        )
-        self._process.start()
-        theirs.close()
-
-    def wait_ready(self) -> None:
-        """Wait for its address. Raises CarError when the process ends before."""
-        self.address = str(self._receive(CAMERA_START_S))
-
-    def tell(self, message: object) -> Any:
-        """Send a message and wait for its answer. Raises CarError when the process is gone or stuck."""
-        with self._asking:
-            try:
-                self._connection.send(message)
-            except OSError as error:
-                raise CarError(f"the {self.plan.label} camera's process is gone") from error
-            return self._receive(CAMERA_ANSWER_S)
-
-    def stop(self) -> None:
-        """End the process: in order, else by force."""
-        self._connection.close()
-        self._process.join(STOP_S)
-        for end in (self._process.terminate, self._process.kill):
-            if self._process.exitcode is None:
-                end()
-                self._process.join(STOP_S)
-
-    def _receive(self, timeout_s: float) -> Any:
-        try:
-            if self._connection.poll(timeout_s):
-                return self._connection.recv()
-        except (EOFError, OSError) as error:
-            raise CarError(f"the {self.plan.label} camera's process ended") from error
-        raise CarError(f"the {self.plan.label} camera did not answer within {timeout_s:.0f} s")
-
-
 class Car:
     """Everything on and in the simulated car, and the crew member with the phone.
 
@@ -324,16 +155,16 @@ class Car:
     def __enter__(self) -> Self:
         self.truth.mkdir(parents=True, exist_ok=True)
         with ExitStack() as exits:
-            for plan in self._camera_plans():
-                self.cameras.append(CameraProcess(plan, self.plan, self.world, self.street))
-                exits.callback(self.cameras[-1].stop)
+            for camera in self._make_cameras():
+                self.cameras.append(camera)
+                exits.callback(camera.stop)
             for camera in self.cameras:
                 camera.wait_ready()
             self._write("world.json", self._describe())
             self.receiver = exits.enter_context(self._make_receiver())
             if self.led is not None:
-                self._tell_all(SetLed(()))
-                exits.enter_context(LedWire(self.led, self.world.utc_ns, lambda edges: self._tell_all(SetLed(edges))))
+                self._switch_led(())
+                exits.enter_context(LedWire(self.led, self.world.utc_ns, self._switch_led))
             exits.callback(self._close_page)
             self._exits = exits.pop_all()
         return self
@@ -365,7 +196,7 @@ class Car:
 
     def blink(self) -> None:
         """Switch the lamp over all that the cameras see on and off, some times from a moment from now on."""
-        self._tell_all(SetLamp(blinks(self.world.utc_ns() + BLINK_LEAD_NS, self.plan.seed)))
+        self._tell_all("lamp", Lamp(blinks(self.world.utc_ns() + BLINK_LEAD_NS, self.plan.seed)))
 
     def set_fault(self, device: str, name: str, value: float | None) -> None:
         """Switch a fault of `receiver` or of a camera (its label or serial) on, or off with None.
@@ -379,21 +210,18 @@ class Car:
                 self.receiver.set_fault(name, value)
             return
         for camera in self.cameras:
-            if device in (camera.plan.label, camera.plan.serial):
-                camera.tell(SetFault(name, None if value is None else camera_faults.check(name, value)))
+            if device in (camera.label, camera.serial):
+                camera.tell(_set_fault, name, None if value is None else camera_faults.check(name, value))
                 return
-        raise CarError(f"there is no {device!r}; there are receiver, {', '.join(c.plan.label for c in self.cameras)}")
+        raise CarError(f"there is no {device!r}; there are receiver, {', '.join(c.label for c in self.cameras)}")
 
     def describe_cameras(self) -> list[dict[str, Any]]:
         """Label, serial, model and address of each camera."""
-        return [
-            {"label": c.plan.label, "serial": c.plan.serial, "model": c.plan.model, "address": c.address}
-            for c in self.cameras
-        ]
+        return [camera.describe() for camera in self.cameras]
 
     def counters(self) -> dict[str, Any]:
         """How each camera's streams did, by serial."""
-        return {camera.plan.serial: camera.tell(CountFrames()) for camera in self.cameras}
+        return {camera.serial: camera.tell(_counts) for camera in self.cameras}
 
     def _hidden(self, now_ns: int) -> tuple[tuple[int, int | None], ...]:
         if self._phone_log and self._phone_log[-1]["until_utc_ns"] is None:
@@ -402,12 +230,16 @@ class Car:
 
     def _turn(self, phone: Phone) -> None:
         self._phone = phone
-        self._tell_all(SetPhone(phone))
+        self._tell_all("phone", phone)
         self._write("phone.json", self._phone_log)
 
-    def _tell_all(self, message: object) -> None:
+    def _switch_led(self, edges: tuple[tuple[int, bool], ...]) -> None:
+        self._tell_all("led", Led(edges))
+
+    def _tell_all(self, name: str, seen: Phone | Led | Lamp) -> None:
+        """This is what you see from now on."""
         for camera in self.cameras:
-            camera.tell(message)
+            camera.tell(setattr, name, seen)
 
     def _close_page(self) -> None:
         if self._page is not None:
@@ -432,25 +264,48 @@ class Car:
             made.set_fault(name, value)
         return made
 
-    def _camera_plans(self) -> list[CameraPlan]:
-        drift, begin = self.plan.crystal_drift_ppm_per_hour, self.world.epoch_utc_ns
-        known = zip(KNOWN_CAMERAS[: self.plan.cameras], self.plan.crystals_ppm, strict=False)
-        return [
-            CameraPlan(label, serial, model, SIDES.get(label, "left"), Crystal(ppm, drift, begin), self.truth)
-            for (label, serial, model, _), ppm in known
-        ]
+    def _make_cameras(self) -> Iterator[CameraProcess]:
+        plan, begin_ns = self.plan, self.world.epoch_utc_ns
+        for (label, serial, model, _), ppm in zip(KNOWN_CAMERAS[: plan.cameras], plan.crystals_ppm, strict=False):
+            yield CameraProcess(
+                label,
+                world=self.world,
+                street=self.street,
+                serial=serial,
+                model=model,
+                side=SIDES.get(label, "left"),
+                crystal=Crystal(ppm, plan.crystal_drift_ppm_per_hour, begin_ns),
+                latency_ms=plan.stream_latency_ms,
+                latency_growth_ms_per_h=plan.latency_growth_ms_per_h,
+                chart_m=plan.chart_m or None,
+                size=plan.height,
+                anti_flicker_hz=plan.anti_flicker_hz,
+                seed=plan.seed,
+                truth=self.truth,
+                faults=dict(plan.camera_faults),
+            )
 
     def _describe(self) -> dict[str, Any]:
-        crystals = {camera.plan.serial: camera.plan.crystal.rate_ppm for camera in self.cameras}
         return {
             "world": asdict(self.world),
             "street": {"seed": self.street.seed, "start_utc_ns": self.street.start_utc_ns},
-            "cameras": [c | {"crystal_ppm": crystals[c["serial"]]} for c in self.describe_cameras()],
+            "cameras": [c.describe() | {"crystal_ppm": c.options["crystal"].rate_ppm} for c in self.cameras],
             "plan": asdict(self.plan),
         }
 
     def _write(self, name: str, content: object) -> None:
         (self.truth / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _set_fault(camera: Camera, name: str, value: float | None) -> None:
+    if value is None:
+        camera.faults.pop(name, None)
+    else:
+        camera.faults[name] = value
+
+
+def _counts(camera: Camera) -> dict[str, Any]:
+    return asdict(camera.counts)
 
 
 def make_phone(plan: CarPlan, now_ns: int) -> Phone:
@@ -460,115 +315,34 @@ def make_phone(plan: CarPlan, now_ns: int) -> Phone:
     return replace(phone, latency_ms=plan.display_latency_ms - phone.scan_out_ms / 2)
 
 
-class Control(ThreadingHTTPServer):
-    """What a test or the demo tells the car while it drives: POST /phone, /lamp and /fault, GET / and /counters."""
-
-    daemon_threads = True
-
-    def __init__(self, car: Car, port: int) -> None:
-        self.car = car
-        super().__init__((LOCALHOST, port), _ControlHandler)
-
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return f"http://{LOCALHOST}:{self.server_port}"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self.serve_forever, name="control", daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
-        self.server_close()
-
-
-class _ControlHandler(BaseHTTPRequestHandler):
-    server: Control
-
-    def do_GET(self) -> None:
-        self._answer({"/": self._state, "/counters": lambda: self.server.car.counters()})
-
-    def do_POST(self) -> None:
-        self._answer({"/phone": self._phone, "/lamp": self._lamp, "/fault": self._fault})
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing: stderr belongs to the car."""
-
-    def _answer(self, routes: Mapping[str, Callable[[], dict[str, Any]]]) -> None:
-        status, body = 200, {}
-        try:
-            body = routes[self.path]()
-        except KeyError as error:
-            status, body = 404, {"error": f"not here or not given: {error}"}
-        except (ValueError, TypeError) as error:
-            status, body = 400, {"error": str(error)}
-        except CarError as error:
-            status, body = 502, {"error": str(error)}
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def _body(self) -> dict[str, Any]:
-        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
-        if not isinstance(body, dict):
-            raise ValueError("a JSON object is needed")
-        return body
-
-    def _state(self) -> dict[str, Any]:
-        return _addresses(self.server.car, self.server)
-
-    def _phone(self) -> dict[str, Any]:
-        body = self._body()
-        if not body["show"]:
-            self.server.car.hide_phone()
-            return {"shown": False}
-        measured = self.server.car.show_phone(str(body["clock"]))
-        return {"shown": True, "offset_ns": measured.offset_ns, "bound_ns": measured.bound_ns}
-
-    def _lamp(self) -> dict[str, Any]:
-        self.server.car.blink()
-        return {"blinks": BLINKS}
-
-    def _fault(self) -> dict[str, Any]:
-        body = self._body()
-        value = body.get("value")
-        self.server.car.set_fault(str(body["device"]), str(body["name"]), None if value is None else float(value))
-        return {"device": body["device"], "name": body["name"], "value": value}
-
-
-def _addresses(car: Car, control: Control) -> dict[str, Any]:
-    cameras = car.describe_cameras()
-    return {"cameras": cameras, "receiver": str(car.link), "control": control.url, "truth": str(car.truth)}
-
-
 def _parser() -> argparse.ArgumentParser:
     usual = CarPlan()
     parser = argparse.ArgumentParser(
         prog="python -m simulator car", description="A simulated car: GoPros, a receiver, a street and a phone."
     )
     add = parser.add_argument
-    add("--cameras", type=int, choices=range(len(KNOWN_CAMERAS) + 1), default=usual.cameras)
+
+    def set_plan(option: str, name: str, **more: Any) -> None:
+        add(option, dest=name, default=getattr(usual, name), **more)
+
+    set_plan("--cameras", "cameras", type=int, choices=range(len(KNOWN_CAMERAS) + 1))
     add("--truth", type=Path, help="folder for what is true (default: a temporary one)")
     add("--link", type=Path, help="name of the receiver's port (default: a temporary one)")
     add("--led", type=Path, metavar="PIPE", help="a pipe to be made that switches an LED beside the phone: 1 or 0")
     add("--control-port", type=int, default=0, help="0 is a free one")
-    add("--size", type=int, choices=(1080, 720, 360, 180), default=usual.height, help="rows of a picture")
-    add("--anti-flicker", type=int, choices=(50, 60), default=usual.anti_flicker_hz, help="50: 25 pictures a second")
+    set_plan("--size", "height", type=int, choices=(1080, 720, 360, 180), help="rows of a picture")
+    set_plan("--anti-flicker", "anti_flicker_hz", type=int, choices=(50, 60), help="50: 25 pictures a second")
     add("--until-eof", action="store_true", help="end when stdin is closed")
     for name, meaning in _NUMBERS.items():
-        add(f"--{name.replace('_', '-')}", type=float, default=getattr(usual, name), metavar="X", help=meaning)
+        set_plan(f"--{name.replace('_', '-')}", name, type=float, metavar="X", help=meaning)
     add("--crystals-ppm", default=",".join(map(str, usual.crystals_ppm)), help="one for each camera")
-    add("--rate", type=int, choices=receiver.RATES_HZ, default=usual.receiver_rate_hz, help="of the receiver, in Hz")
-    add("--sentences", default=usual.sentences)
-    add("--talker", choices=("GP", "GN"), default=usual.talker)
-    add("--baud", type=int, default=usual.baud)
-    add("--seed", type=int, default=usual.seed, help="another street and other noise")
-    add("--camera-fault", action="append", default=[], metavar="NAME[=VALUE]", help="of all cameras")
-    add("--receiver-fault", action="append", default=[], metavar="NAME[=VALUE]")
+    set_plan("--rate", "receiver_rate_hz", type=int, choices=receiver.RATES_HZ, help="of the receiver, in Hz")
+    set_plan("--sentences", "sentences")
+    set_plan("--talker", "talker", choices=("GP", "GN"))
+    set_plan("--baud", "baud", type=int)
+    set_plan("--seed", "seed", type=int, help="another street and other noise")
+    for device, of in (("camera", "of all cameras"), ("receiver", "of the receiver")):
+        add(f"--{device}-fault", dest=f"{device}_faults", action="append", default=[], metavar="NAME[=VALUE]", help=of)
     return parser
 
 
@@ -588,20 +362,12 @@ _NUMBERS = {
 
 def _plan(options: argparse.Namespace) -> CarPlan:
     receiver.parse_sentences(options.sentences)
-    return CarPlan(
-        cameras=options.cameras,
-        height=options.size,
-        anti_flicker_hz=options.anti_flicker,
-        crystals_ppm=tuple(float(ppm) for ppm in options.crystals_ppm.split(",")),
-        receiver_rate_hz=options.rate,
-        sentences=options.sentences,
-        talker=options.talker,
-        baud=options.baud,
-        seed=options.seed,
-        camera_faults=tuple(camera_faults.parse(text) for text in options.camera_fault),
-        receiver_faults=tuple(receiver.parse_fault(text) for text in options.receiver_fault),
-        **{name: getattr(options, name) for name in _NUMBERS},
-    )
+    read = {
+        "crystals_ppm": tuple(map(float, options.crystals_ppm.split(","))),
+        "camera_faults": tuple(map(camera_faults.parse, options.camera_faults)),
+        "receiver_faults": tuple(map(receiver.parse_fault, options.receiver_faults)),
+    }
+    return CarPlan(**{item.name: getattr(options, item.name) for item in fields(CarPlan)} | read)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -615,7 +381,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    _go_first()
+    go_first()
     if options.until_eof:
         threading.Thread(target=_wait_for_eof, args=(stopped,), name="stdin", daemon=True).start()
     try:
@@ -634,7 +400,7 @@ def _drive(plan: CarPlan, options: argparse.Namespace, stopped: threading.Event)
             truth, link = truth or scratch / "truth", link or scratch / "receiver"
         car = exits.enter_context(Car(plan, truth, link, options.led))
         control = exits.enter_context(Control(car, options.control_port))
-        print(json.dumps(_addresses(car, control)), flush=True)
+        print(json.dumps(control.addresses()), flush=True)
         stopped.wait()
 
 

@@ -343,8 +343,7 @@ def test_a_photographer_that_dies_at_the_end_is_told(tmp_path: Path, monkeypatch
     monkeypatch.setattr("rig.live.photographer.RESTART_S", 1e9)
     with a_car(tmp_path, "C1") as (car, _):
         car.start("photos")
-        wait_for(lambda: car._photographer)
-        photographer: Any = car._photographer
+        photographer: Any = wait_for(lambda: car._running and car._running._photographer)
         os.kill(photographer._worker.pid, signal.SIGKILL)
         stopped = car.stop()
         assert stopped is not None
@@ -526,7 +525,7 @@ def test_the_receiver_tells_the_time_and_a_dead_one_leaves_it_for_a_while(tmp_pa
     with a_car(tmp_path) as (car, _):
         assert car.clock().utc_ns() - time.time_ns() == pytest.approx(GNSS_AHEAD_NS, abs=50_000_000)
         assert car.clock().sigma_ns < 10_000_000
-        worker = car._receiver.worker
+        worker = car.gear.receiver.worker
         assert worker.pid is not None
         os.kill(worker.pid, signal.SIGKILL)
         worker.join(PATIENCE_S)

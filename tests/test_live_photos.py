@@ -119,8 +119,8 @@ def test_a_killed_photographer_goes_on_and_doubles_nothing(drive: Drive) -> None
     manifest, _ = drive.car.start("photos", every="0.5s")
     folder = drive.car.recordings.folder(manifest.id)
     wait_for(lambda: (folder / "photos.csv").exists() and len(read_table(folder)) > 3, 30.0)
-    photographer: Any = drive.car._photographer
-    os.kill(photographer._worker.pid, signal.SIGKILL)
+    running: Any = drive.car._running
+    os.kill(running._photographer._worker.pid, signal.SIGKILL)
     count = len(read_table(folder))
     wait_for(lambda: len(read_table(folder)) > count + 3, 30.0)
     drive.car.stop()

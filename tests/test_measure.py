@@ -205,8 +205,14 @@ def test_all_that_reports_say_is_said_in_french_too() -> None:
     said += [label for name, args in calls if name == "Chart" for label in args[:3]]
     said += [args[1] for name, args in calls if name == "write_report"]
     for node in nodes:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in ("headings", "text"):
-            said += node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "text":
+            said.append(node.value)
+        if (
+            isinstance(node, ast.AnnAssign)
+            and isinstance(node.value, ast.Dict)
+            and "COLUMNS" in ast.unparse(node.target)
+        ):
+            said += [key for key in node.value.keys if key]
     english = {node.value for node in said if isinstance(node, ast.Constant)}
     assert len(english) > 60
     assert english <= set(FRENCH)

@@ -1,7 +1,6 @@
 """Buffers are as large as they were made, losses as many as were lost, and libraries do what their fifo allows."""
 
 import json
-import multiprocessing
 import os
 import socket
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import psutil
 import pytest
 
 from configs import Settings
@@ -151,9 +151,9 @@ def unplug(sender: Sender) -> None:
 
 
 def kill_recorder(_sender: Sender) -> None:
-    (recorder,) = multiprocessing.active_children()
+    (recorder,) = psutil.Process().children()
     recorder.kill()
-    recorder.join()
+    recorder.wait()
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_measurement_that_something_ends_is_no_buffer_that_kept_all(
         opening = partial(open_port, sender.port, 200_000, 500_000)
         with pytest.raises(DeviceError, match=words):
             measure_buffers(opening, tmp_path, Settings(), {"program": 200_000}, say=lambda _: befalls(sender))
-    assert not multiprocessing.active_children()
+    assert not psutil.Process().children()
 
 
 def test_a_camera_that_sends_nothing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

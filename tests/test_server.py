@@ -25,7 +25,7 @@ from werkzeug.test import TestResponse
 import server
 from car import Car
 from configs import Settings
-from jobs import Done, Jobs, Progress, Task
+from jobs import Jobs, Task
 from rig.camera.camerabook import CameraBook, Delay
 from rig.clock import system_clock
 from rig.errors import ConflictError, NoPositionError, UsageError
@@ -45,12 +45,12 @@ def work(link: Link, task: Task, _settings: Settings) -> None:
     if task.every == "9s":
         raise NoPositionError("no photo has a position", cure="look for the log")
     while task.every == "8s" and not link.stopping:
-        link.report(Progress(0.25))
+        link.report(0.25)
         link.check()
         time.sleep(0.02)
     if not link.stopping:
         (task.folder / "photos.csv").write_bytes(PHOTOS)
-        link.report(Done({"kind": task.kind, "every": task.every, "positions": [str(path) for path in task.positions]}))
+        link.report({"kind": task.kind, "every": task.every, "positions": [str(path) for path in task.positions]})
 
 
 class ReadingClient(FlaskClient):

@@ -22,7 +22,8 @@ import requests
 import serial
 import zxingcpp
 
-from simulator.car import CarError, PhoneClock, main, measure
+from simulator.cameraprocess import CarError
+from simulator.car import PhoneClock, main, measure
 from simulator.film import read_number
 from simulator.lamp import BLINKS
 from simulator.world import World

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +29,7 @@ from rig.clock import system_clock
 from rig.footage.tail import Tail, read_unit
 from rig.live.glimpse import BLURRED, NONE_SEEN, TOO_DARK, TOO_SMALL, WRONG_SCREEN, why_unread
 from rig.live.lookout import Lookout, calibration
+from rig.live.streaming import Streams
 from rig.live.watch import DONE, Look, Picture, Sight, TakePicture, watch_worker
 from rig.timing.led import LatencyResult, store
 from rig.timing.qrtime import encode
@@ -302,7 +302,7 @@ def test_watchers_run_only_while_somebody_looks(tmp_path: Path, monkeypatch: pyt
             return lookout.live("A") is not None and lookout.live("B") is not None
 
         with ThreadPoolExecutor(1) as threads:
-            watching = threads.submit(lookout.watch, ["A", "B"], 0.5, lambda: None, threading.Event())
+            watching = threads.submit(lookout.watch, ["A", "B"], 0.5, Streams([], streams, tmp_path, lambda: None).wait)
             wait_for(seen, 60.0)
             assert {serial: sight.codes for serial, sight in watching.result(20.0).items()} == {"A": 30, "B": 30}
         time.sleep(0.7)
@@ -426,7 +426,7 @@ def test_a_recording_with_all_that_looks_at_it(rig: Rig) -> None:
     assert response.headers["Cache-Control"] == "no-store"
     assert 0 <= int(response.headers["X-Picture-Age-Ms"]) < 3000
 
-    watcher = rig.car._lookout._watched[serial].worker
+    watcher = rig.car.gear.lookout._watched[serial].worker
     assert watcher.pid
     os.kill(watcher.pid, signal.SIGKILL)
     watcher.join(10.0)

@@ -1,16 +1,19 @@
 """The recording that runs: who takes part, what befell it, and its manifest, which is always nearly up to date."""
 
+import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from contextlib import suppress
 from pathlib import Path
 
+from configs import Settings
 from rig.camera.fleet import Camera, safe_name
 from rig.clock import NS_PER_S, UtcClock, iso_utc
 from rig.errors import EdencarError
 from rig.gaps import Gap
-from rig.live.photographer import PhotoStatus
+from rig.live.photographer import Photographer, PhotoStatus
+from rig.photo.spacing import Every
 from rig.recordings import CAMERA, PHOTOS, VIDEO, Alive, Manifest, RecordedCamera, RecordedReceiver, Recordings
 from rig.status import RecordingNow
 from rig.workers import StartCapture
@@ -19,12 +22,13 @@ SAVE_S = 10.0  # between two manifests when nothing happens: how exactly the mom
 CLOCK_STEP_NS = NS_PER_S
 EVENTS = "events.log"
 
+log = logging.getLogger(__name__)
+
 
 class Running:
     """A recording from its start until its manifest is closed. Safe to use from several threads.
 
-    `clock` is asked for the best clock known, `receiver` for port and epochs of the receiver. `chosen` are the cameras
-    that take part whenever they come; None for all.
+    `clock` is asked for the best clock known, `receiver` for port and epochs of the receiver.
     """
 
     def __init__(
@@ -34,7 +38,6 @@ class Running:
         clock: Callable[[], UtcClock],
         receiver: Callable[[], RecordedReceiver | None],
         started_ns: int,
-        chosen: frozenset[str] | None,
     ) -> None:
         self.id, self.name, self.mode, self.every = manifest.id, manifest.name, manifest.mode, manifest.every
         self.photos = PhotoStatus()
@@ -46,13 +49,14 @@ class Running:
         self._best_clock = clock
         self._receiver = receiver
         self._started_ns = started_ns  # CLOCK_MONOTONIC, as all times here
-        self._chosen = chosen
+        self._chosen = manifest.chosen  # the cameras that take part whenever they come; none for all
         self._clock = manifest.clock or clock()
         self._folders: dict[str, str] = {}  # below videos/, by serial
         self._warnings: list[str] = []
         self._gaps: list[Gap] = []
         self._said: set[str] = set()
         self._due_s = 0.0
+        self._photographer: Photographer | None = None
         self._lock = threading.Lock()
 
     def add(self, camera: Camera, label: str | None) -> StartCapture:
@@ -69,6 +73,11 @@ class Running:
     def awaits(self, serial: str) -> bool:
         """Whether a camera that comes now shall take part."""
         return self.stopped_ns is None and serial not in self.cameras and (not self._chosen or serial in self._chosen)
+
+    @property
+    def recording(self) -> Set[str]:
+        """The serials of the cameras that shall record now."""
+        return frozenset() if self.stopped_ns is not None else self.cameras.keys()
 
     @property
     def streams(self) -> dict[str, Path]:
@@ -88,6 +97,7 @@ class Running:
 
     def note(self, text: str, *, once: str = "") -> None:
         """Write down what went wrong: it is part of the recording; `once` names what the manifest says only once."""
+        log.warning("%s", text)
         now_ns = time.monotonic_ns()
         utc = iso_utc(self._clock.utc_ns(now_ns))
         with self._lock:
@@ -105,6 +115,32 @@ class Running:
         with self._lock:
             self._gaps.append(gap)
         self.note(f"{device} kept nothing for {gap.seconds:.1f} s, from {begin} to {end}")
+
+    def tend_photos(self, settings: Settings) -> None:
+        """In mode photos, have photos made of the streams until these have stopped."""
+        with self._lock:
+            if self.mode != PHOTOS or self.stopped_ns is not None:
+                return
+            if self._photographer is None:
+                every = Every.parse(self.every or f"{settings.photo_interval_s}s")
+                self._photographer = Photographer(self.folder, every, settings)
+            self.photos = self._photographer.status
+            trouble = self._photographer.tend()
+        if trouble:
+            self.note(trouble)
+
+    def end_photos(self) -> None:
+        """Have what has arrived become photos; called once, after the stop."""
+        with self._lock:
+            photographer = self._photographer
+        try:
+            if photographer is not None:
+                self.photos = photographer.stop()
+        except EdencarError as error:
+            self.note(f"not all photos were made: {error}; process the recording")
+        if self.photos.skipped:
+            why = "nothing came then, this machine is too slow, or the privacy command failed"
+            self.note(f"{self.photos.skipped} photos were left out: {why}")
 
     def save_if_due(self) -> None:
         """Bring the manifest up to date when something happened, or after a while. Raises EdencarError, OSError."""

@@ -1,5 +1,6 @@
 """What each route takes and gives: checked where a body comes in, told in the API's document."""
 
+import re
 from collections.abc import Mapping
 
 from rig.http.openapi import HTML, Notes
@@ -7,6 +8,7 @@ from rig.http.uploads import UPLOADS
 from rig.http.web import Rules
 from rig.recordings import MODES, POSITIONS_ONLY
 
+UPLOADING = re.compile(r"/api/recordings/[^/]+/geotag")  # what may have a long body
 DOWNLOADING = ("api.send_recorded_file", "api.download_recording")  # GETs that ask for the PIN
 PICTURE_WIDTHS = (320, 1280)
 CALIBRATE_S = 10

@@ -1,12 +1,12 @@
 """What stands before the application: how many connections are held, and what is kept of a request that still comes."""
 
 import json
+import re
 import socket
 import time
-from collections.abc import Callable, Mapping
 from typing import Any
 
-from flask import Flask
+from flask import Flask, Request
 from waitress.adjustments import Adjustments
 from waitress.buffers import OverflowableBuffer
 from waitress.channel import HTTPChannel
@@ -14,7 +14,10 @@ from waitress.parser import HTTPRequestParser, ParsingError, TransferEncodingNot
 from waitress.receiver import ChunkedReceiver
 from waitress.server import TcpWSGIServer, create_server
 from waitress.utilities import BadRequest, Error
+from werkzeug.exceptions import HTTPException
 
+from rig.http.access import Gate
+from rig.http.uploads import UPLOAD_BYTES
 from rig.http.web import CURES, HEADERS, PROBLEM_TYPE
 
 THREADS = 32  # more than all long answers together, so that some are left for start, stop and status
@@ -24,20 +27,18 @@ BODY_BYTES = 64 << 10
 CHUNK_LINE_BYTES = 4 << 10  # waitress looks through the whole line at each piece that comes
 MOST_PATIENCE_S = 60  # for a connection that says nothing
 
-MayUpload = Callable[[str, str, Mapping[str, str]], bool]
 
-
-def serve_from(listener: socket.socket, app: Flask, upload_bytes: int, may_upload: MayUpload) -> TcpWSGIServer:
+def serve_from(listener: socket.socket, app: Flask, gate: Gate, uploading: re.Pattern[str]) -> TcpWSGIServer:
     """A server of `app` at a socket that listens already.
 
-    Of a long body is kept what shows that it is long, unless `may_upload`, asked with the method, the path and the
-    headers (upper case, with underscores), lets it in: strangers fill neither the disk nor the memory.
+    Of a long body is kept what shows that it is long, unless it is posted to a path of `uploading` by whom the gate
+    admits: strangers fill neither the disk nor the memory.
     """
 
     class Channel(_Channel):
         @staticmethod
         def parser_class(adj: Adjustments) -> HTTPRequestParser:  # type: ignore[override]  # waitress only calls it
-            return _Parser(adj, may_upload)
+            return _Parser(adj, gate, uploading)
 
     server = create_server(
         app,
@@ -47,7 +48,7 @@ def serve_from(listener: socket.socket, app: Flask, upload_bytes: int, may_uploa
         channel_timeout=MOST_PATIENCE_S,
         asyncore_use_poll=True,  # select() ends at 1024 descriptors
         max_request_header_size=HEAD_BYTES,
-        max_request_body_size=upload_bytes,
+        max_request_body_size=UPLOAD_BYTES,
         ident="edenCar",
     )
     assert isinstance(server, TcpWSGIServer)  # as for any one socket
@@ -56,9 +57,9 @@ def serve_from(listener: socket.socket, app: Flask, upload_bytes: int, may_uploa
 
 
 class _Parser(HTTPRequestParser):
-    def __init__(self, adj: Adjustments, may_upload: MayUpload) -> None:
+    def __init__(self, adj: Adjustments, gate: Gate, uploading: re.Pattern[str]) -> None:
         super().__init__(adj)
-        self._may_upload = may_upload
+        self._gate, self._uploading = gate, uploading
 
     def parse_header(self, header_plus: bytes) -> None:
         try:
@@ -83,7 +84,13 @@ class _Parser(HTTPRequestParser):
 
     def _is_upload(self) -> bool:
         head: dict[str, Any] = vars(self)  # its stubs say other types, or nothing
-        return self._may_upload(head["command"], head["path"], head["headers"])
+        if head["command"] != "POST" or not self._uploading.fullmatch(head["path"]):
+            return False
+        shown = {f"HTTP_{name}": head["headers"].get(name, "") for name in ("AUTHORIZATION", "COOKIE")}
+        try:
+            return self._gate.admits(Request(shown))
+        except HTTPException:  # which the application will say again
+            return False
 
 
 class _RefusalError(Error):

@@ -20,7 +20,6 @@ PREVIEW_S = 10.0  # from a request for a picture
 PAGE_S = 5.0  # from a post of a page that shows the code
 TOLD_S = 5.0  # between two times that a watcher is told what the clock is
 FIRST_PICTURE_S = 8.0  # how long a calibration waits for it
-WATCH_POLL_S = 0.05
 RESTART_S = 2.0
 ASK_S = 3.0
 STOP_S = 1.0
@@ -84,19 +83,11 @@ class Lookout:
         self._page_bound_ns = round((page_bound_ms or 0.0) * NS_PER_MS)
         self._user_agent = user_agent or ""
 
-    def watch(
-        self, serials: Sequence[str], seconds: float, check: Callable[[], None], ending: threading.Event
-    ) -> dict[str, Sight]:
-        """Look for codes for so long, from the first pictures of these streams on; `check` may raise meanwhile."""
+    def watch(self, serials: Sequence[str], seconds: float, wait: Callable[..., None]) -> dict[str, Sight]:
+        """Look for codes for so long, from the first pictures of these streams on; `wait` is that of the streams."""
         with self._calibrating():
-            patience_s = time.monotonic() + FIRST_PICTURE_S
-            while not all(self._has_picture(serial) for serial in serials) and time.monotonic() < patience_s:
-                check()
-                ending.wait(WATCH_POLL_S)
-            deadline_s = time.monotonic() + seconds
-            while time.monotonic() < deadline_s:
-                check()
-                ending.wait(WATCH_POLL_S)
+            wait(FIRST_PICTURE_S, lambda: all(self._has_picture(serial) for serial in serials))
+            wait(seconds)
             return {serial: sight for serial in serials if (sight := self.live(serial)) is not None}
 
     @property

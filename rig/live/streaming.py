@@ -1,7 +1,6 @@
 """Streams for those who look at them for a while: what codes they show, and how late a phone's display is."""
 
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,6 +34,13 @@ class Streams:
     home: Path
     check: Callable[[], None]  # raises ConflictError when they are needed otherwise
 
+    def wait(self, patience_s: float, until: Callable[[], bool] = lambda: False) -> None:
+        """Wait so long, or until something is so. Raises what `check` raises."""
+        deadline_s = time.monotonic() + patience_s
+        while not until() and time.monotonic() < deadline_s:
+            self.check()
+            time.sleep(POLL_S)
+
 
 @contextmanager
 def passing_streams(
@@ -56,12 +62,10 @@ def passing_streams(
         shutil.rmtree(home, ignore_errors=True)
 
 
-def watch_codes(
-    streams: Streams, seconds: float, lookout: Lookout, book: CameraBook, closing: threading.Event
-) -> list[dict[str, Any]]:
+def watch_codes(streams: Streams, seconds: float, lookout: Lookout, book: CameraBook) -> list[dict[str, Any]]:
     """What codes the streams show; with each camera comes why it does not stream."""
     streaming = [camera.serial for camera, failure in streams.cameras if failure is None]
-    seen = lookout.watch(streaming, seconds, streams.check, closing)
+    seen = lookout.watch(streaming, seconds, streams.wait)
     return [
         {"serial": camera.serial, "label": book.label(camera.serial), **figures(seen.get(camera.serial), failure)}
         for camera, failure in streams.cameras
@@ -69,40 +73,28 @@ def watch_codes(
 
 
 def measure_latency(
-    streams: Streams,
-    seconds: float,
-    user_agent: str,
-    settings: Settings,
-    clock: UtcClock,
-    draw_logs: DrawLogs,
-    closing: threading.Event,
+    streams: Streams, seconds: float, user_agent: str, settings: Settings, clock: UtcClock, draw_logs: DrawLogs
 ) -> LatencyResult:
     """Blink the LED while the streams film it beside a phone with the code; its display latency."""
     films = [streams.folders[camera.serial] for camera, failure in streams.cameras if failure is None]
-    _await(lambda: all(any(film.glob("*.idx")) for film in films), FILMS_S, streams.check, closing)
-    _complete(Worker("LED", blink_worker, streams.home, seconds, settings, clock), streams.check, closing)
-    _await(lambda: False, FILM_TAIL_S, streams.check, closing)
+    streams.wait(FILMS_S, lambda: all(any(film.glob("*.idx")) for film in films))
+    _complete(Worker("LED", blink_worker, streams.home, seconds, settings, clock), streams)
+    streams.wait(FILM_TAIL_S)
     draw_logs.copy(streams.home)
-    measuring = Worker("latency", measure_worker, films, streams.home, user_agent, settings)
-    _complete(measuring, streams.check, closing)
-    result: LatencyResult = measuring.status
+    result: LatencyResult = _complete(
+        Worker("latency", measure_worker, films, streams.home, user_agent, settings), streams
+    )
     return result
 
 
-def _await(ready: Callable[[], bool], patience_s: float, check: Callable[[], None], closing: threading.Event) -> None:
-    """Wait until something is so, or no longer; `check` may raise meanwhile."""
-    deadline_s = time.monotonic() + patience_s
-    while not ready() and time.monotonic() < deadline_s and not closing.wait(POLL_S):
-        check()
-
-
-def _complete(worker: Worker, check: Callable[[], None], closing: threading.Event) -> None:
-    """Have a worker do its work. Raises what ended it."""
+def _complete(worker: Worker, streams: Streams) -> Any:
+    """Have a worker do its work; its last report. Raises what ended it."""
     worker.start()
     try:
-        _await(lambda: not worker.alive, WORK_S, check, closing)
+        streams.wait(WORK_S, lambda: not worker.alive)
         worker.join(0.0)
     finally:
         worker.stop()
     if worker.error is not None or worker.status is None:
         raise worker.error or DeviceError(f"the {worker.name} worker ended", cure="try again")
+    return worker.status

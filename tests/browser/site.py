@@ -16,7 +16,7 @@ from flask import Flask
 import server
 from car import Car
 from configs import Settings
-from jobs import Jobs, Progress, Task
+from jobs import Jobs, Task
 from rig.clock import NS_PER_S, iso_utc
 from rig.gnss.fix import Fix, csv_line
 from rig.gnss.positionlog import CSV_HEADER
@@ -99,7 +99,7 @@ def busy_job(link: Link, _task: Task, _settings: Any) -> None:
     os.nice(10)
     while not link.stopping:
         np.linalg.svd(np.random.default_rng(1).normal(size=(120, 120)))
-        link.report(Progress(0.5))
+        link.report(0.5)
         link.check()
 
 

@@ -189,6 +189,16 @@ export function showJob(job, names = {}) {
 /** The page has what it needs to be seen. */
 export const ready = () => document.querySelector('main').removeAttribute('data-waiting');
 
+/** Look again and again: what goes wrong is said, and how long the Pi has been silent. */
+export function follow(look, period) {
+  setInterval(watchSilence, 500);
+  return poll(() => look().catch((error) => { if (!error.unreachable) toast(error.message); }).finally(ready), period);
+}
+
+/** What a dialog that fills the screen begins with. */
+export const head = (dialog, title, id) => make('header', {}, make('h2', { id }, title),
+  make('button', { type: 'button', class: 'close', 'aria-label': say('close'), onclick: () => dialog.close() }, '✕'));
+
 /** Call a function now, each `period` after it ended, and at once when the page is looked at again; never when hidden. */
 export function poll(task, period) {
   let timer, running = null;

@@ -1,6 +1,6 @@
 // The guided start: how to record and the list of the day, the code for each camera, drive.
 
-import { $, make, mark, replace, say, sayRoom, toast, write } from './core.js';
+import { $, head, make, mark, replace, say, sayRoom, toast, write } from './core.js';
 import { play } from './sound.js';
 
 const MODES = JSON.parse($('modes').textContent);
@@ -48,12 +48,10 @@ function finish() {
 }
 
 function build() {
-  const title = make('h2', { id: 'guide-title' }, say(`guide.${step}`));
-  const close = make('button', { type: 'button', class: 'close', 'aria-label': say('close'), onclick: () => dialog.close() }, '✕');
   const steps = make('ol', { class: 'steps', 'aria-label': say('guide.steps') }, ...STEPS.map((name, at) => make('li',
     { 'aria-current': name === step && 'step', 'data-done': at < STEPS.indexOf(step) }, say(`guide.step.${name}`))));
   const content = make('div', { tabindex: '0', role: 'group', 'aria-labelledby': 'guide-title' }, steps, ...(step === 'prepare' ? prepare() : code()));
-  dialog.replaceChildren(make('header', {}, title, close), content, make('footer', {}, ...buttons()));
+  dialog.replaceChildren(head(dialog, say(`guide.${step}`), 'guide-title'), content, make('footer', {}, ...buttons()));
   refresh();
 }
 
@@ -89,7 +87,7 @@ function devices() {
   const low = cameras.filter(({ battery_percent }) => battery_percent != null && battery_percent < 20);
   return [
     [answer.length ? (low.length ? 'warning' : 'ok') : 'error', say('check.cameras', { count: answer.length }), answer.length ? low.length && say('check.cameras.low') : say('cure.no_camera')],
-    [receiver.latitude != null ? 'ok' : 'error', say('check.position'), receiver.latitude != null ? say(`quality.${receiver.quality}`, {}, receiver.quality) : say(receiver.state === 'listening' ? 'cure.no_fix' : 'cure.no_receiver')],
+    [receiver.latitude != null ? 'ok' : 'error', say('position'), receiver.latitude != null ? say(`quality.${receiver.quality}`, {}, receiver.quality) : say(receiver.state === 'listening' ? 'cure.no_fix' : 'cure.no_receiver')],
     [time.source === 'gnss' ? 'ok' : 'warning', say('check.time'), time.source === 'gnss' ? say('time.from.gnss') : say('cure.time_unsure')],
     [storage.seconds_left > SHORT_ROOM_S ? 'ok' : 'error', say('check.room', { time: sayRoom(storage.seconds_left) }), storage.seconds_left > SHORT_ROOM_S ? '' : say('cure.little_room')],
   ];

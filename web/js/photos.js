@@ -1,7 +1,8 @@
 // Photos, however many: only those in sight are in the page; one of them large, with what is known of it.
 
-import { $, language, make, number, say, sayMetres, sayMs, thumbnail } from './core.js';
+import { $, head, language, make, number, say, sayMetres, sayMs, thumbnail } from './core.js';
 
+const FIX = { 1: 'quality.single', 2: 'quality.DGNSS', 4: 'quality.RTK fixed', 5: 'quality.RTK float' };
 const GAP = 6, LEAST_WIDTH = 112, BEYOND = 400;
 
 export class Photos {
@@ -61,13 +62,13 @@ export class Photos {
   facts(index) {
     const value = (name) => this.table[name][index], place = [value('interpolated_latitude') ?? value('latitude'), value('interpolated_longitude') ?? value('longitude')];
     return [
-      ['photo.time', `${this.time(index)} UTC${value('time_error_ms') == null ? '' : ` ±${sayMs(value('time_error_ms'))}`}`],
-      ['photo.place', place[0] == null ? say('photo.nowhere') : `${number(place[0], 7)}, ${number(place[1], 7)}`],
+      ['time', `${this.time(index)} UTC${value('time_error_ms') == null ? '' : ` ±${sayMs(value('time_error_ms'))}`}`],
+      ['position', place[0] == null ? say('photo.nowhere') : `${number(place[0], 7)}, ${number(place[1], 7)}`],
       ['photo.sigma', value('position_sigma_m') != null && sayMetres(value('position_sigma_m'))],
-      ['photo.fix', value('fix_dt_ms') != null && `${say(`fix.${value('quality')}`, {}, say('fix.other'))}, ${sayMs(Math.abs(value('fix_dt_ms')))}`],
+      ['photo.fix', value('fix_dt_ms') != null && `${say(FIX[value('quality')] ?? 'fix.other')}, ${sayMs(Math.abs(value('fix_dt_ms')))}`],
       ['photo.course', value('heading_deg') != null && `${number(value('heading_deg'))}°, ${number((value('speed_mps') ?? 0) * 3.6)} km/h`],
-      ['photo.sharpness', value('sharpness') != null && number(value('sharpness'))],
-      ['photo.flags', value('flags')],
+      ['plot.sharpness', value('sharpness') != null && number(value('sharpness'))],
+      ['warnings', value('flags')],
     ].filter(([, text]) => text);
   }
 
@@ -93,10 +94,9 @@ export class Photos {
 
   open(index) {
     this.choose(index);
-    const close = make('button', { type: 'button', class: 'close', 'aria-label': say('close'), onclick: () => this.viewer.close() }, '✕');
     const facts = this.facts(index).flatMap(([key, text]) => [make('dt', {}, say(key)), make('dd', {}, text)]);
     this.viewer.replaceChildren(
-      make('header', {}, make('h2', { id: 'viewer-title' }, say('photo.of', { number: number(index + 1), count: number(this.count), camera: this.table.camera[index] })), close),
+      head(this.viewer, say('photo.of', { number: number(index + 1), count: number(this.count), camera: this.table.camera[index] }), 'viewer-title'),
       make('div', { tabindex: '0', role: 'group', 'aria-labelledby': 'viewer-title' }, make('img', { src: thumbnail(this.id, this.table.photo[index], 1280), alt: this.name(index), width: 1280, height: 720 }), make('dl', {}, ...facts)),
       make('footer', {}, make('p', { class: 'pair' },
         make('button', { type: 'button', class: 'button quiet', disabled: index === 0, onclick: () => this.step(-1) }, `← ${say('photo.before')}`),

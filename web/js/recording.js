@@ -1,6 +1,6 @@
 // One recording: what it is worth, map, timeline, photos, plots, files, and what can be done with it.
 
-import { $, allowed, ask, attempt, guardLink, isOpen, make, number, poll, ready, replace, say, sayBytes, sayDate, sayDuration, sayKm, sayMs, showJob, toast, write, watchSilence } from './core.js';
+import { $, allowed, ask, attempt, follow, guardLink, isOpen, make, number, replace, say, sayBytes, sayDate, sayDuration, sayKm, sayMs, showJob, toast, write } from './core.js';
 import { TrackMap, QUALITIES } from './map.js';
 import { Photos } from './photos.js';
 import { plot, showTimeline } from './plots.js';
@@ -21,7 +21,7 @@ function showFacts() {
     ['duration', stopped && sayDuration((new Date(stopped) - new Date(started)) / 1000)],
     ['distance', summary?.distance_m != null && sayKm(summary.distance_m)],
     ['time.quality', summary?.time_error_ms != null && `±${sayMs(summary.time_error_ms)}`],
-    ['rtk', summary?.rtk_fixed_share != null && `${number(summary.rtk_fixed_share * 100)} %`],
+    ['quality.RTK fixed', summary?.rtk_fixed_share != null && `${number(summary.rtk_fixed_share * 100)} %`],
     ['located', summary?.photos && `${number(summary.located_photos)} / ${number(summary.photos)}`],
     ['cameras', cameras.map(({ folder, model }) => `${folder} (${model.replace(' Black', '')})`).join(', ')],
     ['mode', mode && `${say(`mode.${mode}`, {}, mode)}, ${say(`recording.${state}`, {}, state)}`],
@@ -102,24 +102,18 @@ function showChosen(index) {
 }
 
 async function look() {
-  try {
-    const { jobs } = await ask('/api/jobs');
-    const mine = jobs.filter((job) => job.recording === id).slice(0, 3);
-    replace($('jobs'), mine, () => mine.map((job) => showJob(job)));
-    const done = JSON.stringify(jobs.filter(({ finished }) => finished).map((job) => job.id));
-    if (done !== ended || isOpen(recording?.state) || !recording?.summary) {
-      ({ recording } = await ask(root, { timeout: LONG_MS }));
-      ended = done;
-      showFacts();
-      showFiles();
-      await load();
-    }
-    allow(mine.some(({ finished }) => !finished));
-  } catch (error) {
-    if (!error.unreachable) toast(error.message);
-  } finally {
-    ready();
+  const { jobs } = await ask('/api/jobs');
+  const mine = jobs.filter((job) => job.recording === id).slice(0, 3);
+  replace($('jobs'), mine, () => mine.map((job) => showJob(job)));
+  const done = JSON.stringify(jobs.filter(({ finished }) => finished).map((job) => job.id));
+  if (done !== ended || isOpen(recording?.state) || !recording?.summary) {
+    ({ recording } = await ask(root, { timeout: LONG_MS }));
+    ended = done;
+    showFacts();
+    showFiles();
+    await load();
   }
+  allow(mine.some(({ finished }) => !finished));
 }
 
 async function work(path, body, timeout) {
@@ -154,5 +148,4 @@ $('zoom-out').addEventListener('click', () => map.zoom(1 / 1.6));
 guardLink($('download'));
 guardLink($('report'));
 new ResizeObserver(() => { map.draw(); if (data) showTimeline($('timeline'), data.track, data.photos); }).observe($('recording'));
-const turn = poll(look, POLL_MS);
-setInterval(watchSilence, 500);
+const turn = follow(look, POLL_MS);

@@ -1,6 +1,6 @@
 // The list of recordings: what each is worth at a glance, a filter, the trash.
 
-import { $, ask, attempt, isOpen, make, poll, ready, replace, row, say, sayBytes, sayDate, sayDuration, sayKm, sayMs, number, thumbnail, toast, watchSilence, write } from './core.js';
+import { $, ask, attempt, follow, isOpen, make, replace, row, say, sayBytes, sayDate, sayDuration, sayKm, sayMs, number, thumbnail, toast, write } from './core.js';
 
 const POLL_MS = 3000, WAITING_MS = 1000;
 let recordings = [], trash = [];
@@ -53,15 +53,9 @@ const restore = (id) => attempt(async () => {
 });
 
 async function look() {
-  try {
-    ({ recordings, trash } = await ask('/api/recordings', { timeout: 20000 }));
-    show();
-    if (recordings.some(({ summary, state }) => !summary && !isOpen(state))) setTimeout(turn, WAITING_MS);
-  } catch (error) {
-    if (!error.unreachable) toast(error.message);
-  } finally {
-    ready();
-  }
+  ({ recordings, trash } = await ask('/api/recordings', { timeout: 20000 }));
+  show();
+  if (recordings.some(({ summary, state }) => !summary && !isOpen(state))) setTimeout(turn, WAITING_MS);
 }
 
 /** What was deleted on its own page can be taken back here. */
@@ -75,6 +69,5 @@ function offerUndo() {
 $('words').addEventListener('input', show);
 $('kind').addEventListener('change', show);
 document.querySelector('.filter').addEventListener('submit', (event) => event.preventDefault());
-const turn = poll(look, POLL_MS);
+const turn = follow(look, POLL_MS);
 offerUndo();
-setInterval(watchSilence, 500);

@@ -1,6 +1,6 @@
 // What is missing for a recording and how to cure it; the cameras' settings.
 
-import { $, ask, askPin, attempt, make, mark, poll, ready, replace, say, toast, watchSilence, write } from './core.js';
+import { $, ask, askPin, attempt, follow, make, mark, ready, replace, say, toast, write } from './core.js';
 
 const POLL_MS = 4000, SLOW_MS = 30000;
 const SHOWN = ['resolution', 'fps', 'lens', 'webcam-lens', 'hypersmooth', 'anti-flicker', 'bit-rate'];
@@ -32,7 +32,7 @@ async function change(serial, body, done = 'saved') {
     const { refused } = await ask(`/api/cameras/${encodeURIComponent(serial)}`, { method: 'PATCH', body, timeout: SLOW_MS });
     toast(refused.length ? `${say('refused')}: ${refused.join('; ')}` : say(done), null, refused.length ? 12 : 6);
   });
-  await look(true);
+  await attempt(() => look(true));
 }
 
 function chooser(camera, name, present, options) {
@@ -65,17 +65,11 @@ async function showCameras(force) {
 }
 
 async function look(force = false) {
-  try {
-    ({ devices } = await ask('/api/selftest', { timeout: SLOW_MS }));
-    ({ cameras } = await ask('/api/cameras'));
-    showDevices();
-    ready();
-    await showCameras(force === true);
-  } catch (error) {
-    if (!error.unreachable) toast(error.message);
-  } finally {
-    ready();
-  }
+  ({ devices } = await ask('/api/selftest', { timeout: SLOW_MS }));
+  ({ cameras } = await ask('/api/cameras'));
+  showDevices();
+  ready();
+  await showCameras(force);
 }
 
 // --- The PIN -----------------------------------------------------------------------------------------------------
@@ -92,6 +86,5 @@ async function showLock() {
 }
 
 $('again').addEventListener('click', async () => { await turn(); toast(say('selftest.done')); });
-const turn = poll(look, POLL_MS);
+const turn = follow(look, POLL_MS);
 attempt(showLock);
-setInterval(watchSilence, 500);
