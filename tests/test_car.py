@@ -343,7 +343,9 @@ def test_a_photographer_that_dies_at_the_end_is_told(tmp_path: Path, monkeypatch
     monkeypatch.setattr("rig.live.photographer.RESTART_S", 1e9)
     with a_car(tmp_path, "C1") as (car, _):
         car.start("photos")
-        photographer: Any = wait_for(lambda: car._running and car._running._photographer)
+        running: Any = car._running
+        wait_for(lambda: running._photographer)
+        photographer = running._photographer
         os.kill(photographer._worker.pid, signal.SIGKILL)
         stopped = car.stop()
         assert stopped is not None
