@@ -47,7 +47,7 @@ def test_a_recording_goes_on_after_a_power_cut(tmp_path: Path) -> None:
         assert (running.id != left, running.name, running.mode) == (True, "rue Haute", "video")
         manifest = car.recordings.get(running.id)
         assert (manifest.continues, manifest.every, manifest.chosen) == (left, "5m", ("C1",))
-        assert "continued" in codes(car.status())
+        wait_for(lambda: "continued" in codes(car.status()))
         assert (car.recordings.get(left).state, car.recordings.get(left).stopped) == (INTERRUPTED, None)
         wait_for(lambda: told(car, running.id, "C1"))  # it may have been found later
         stopped = car.stop()

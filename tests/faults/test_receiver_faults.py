@@ -4,6 +4,7 @@ What is right is judged by what the simulator wrote down; what was valid, by pyn
 """
 
 import csv
+import itertools
 import re
 import time
 from collections.abc import Sequence
@@ -283,15 +284,15 @@ def _with_clock(folder: Path, fault: str, seconds: float = 2.5, **options: Any) 
 
 
 def test_host_clock_that_jumps_a_year_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    true_ns, begun_ns = time.time_ns, time.monotonic_ns()
+    true_ns, asked = time.time_ns, itertools.count()
 
     def jumping_ns() -> int:
-        return true_ns() + (365 * 86_400_000_000_000 if time.monotonic_ns() - begun_ns > 1_500_000_000 else 0)
+        return true_ns() + (365 * 86_400_000_000_000 if next(asked) > 10 else 0)
 
     monkeypatch.setattr("rig.gnss.receiver.time.time_ns", jumping_ns)
     recording = record(tmp_path, [], 3.0)
     arrival_ns = [int(row["arrival_monotonic_ns"]) for row in recording.rows]
     delays_ms = np.diff([a - int(row["utc_ns"]) for a, row in zip(arrival_ns, recording.rows, strict=True)]) / 1e6
-    assert np.abs(delays_ms).max() < 200
+    assert np.abs(delays_ms).max() < 2000, "of a busy machine; a year is more"
     assert np.ptp([int(row["arrival_utc_ns"]) for row in recording.rows]) > 3e16
     assert recording.missing() == set()
