@@ -353,11 +353,6 @@ def test_webcam_that_does_not_start_is_told() -> None:
         camera.start_webcam(5555, "1080", "linear", lambda: None)
 
 
-def test_webcam_knows_no_other_lens() -> None:
-    with odd() as (camera, _), pytest.raises(UsageError, match="linear"):
-        camera.start_webcam(5555, "1080", "fisheye", lambda: None)
-
-
 # Media
 
 
