@@ -1,4 +1,4 @@
-"""Every tunable of edenCar: name, type, unit, default and why; `python configs.py` prints the table.
+"""Every tunable of edenCar: name, type, unit, default and why; `python configs.py` prints the table and what is set.
 
 A value comes from the environment (`EDENCAR_<NAME>`), else from `edencar.toml` in the working directory, else from
 here. Lists are separated by commas in the environment.
@@ -7,6 +7,7 @@ here. Lists are separated by commas in the environment.
 import math
 import os
 import re
+import sys
 import tomllib
 import types
 from collections.abc import Mapping
@@ -217,14 +218,31 @@ def _parse(name: str, kinds: Mapping[str, Any], value: Any) -> Any:
         raise SettingError(f"setting {name} is {value!r}: it must be {kind.__name__}") from error
 
 
-def table() -> str:
-    """The tunables as a Markdown table, for the documentation."""
-    rows = ["| name | default | unit | why |", "| --- | --- | --- | --- |"]
+def table(settings: Settings) -> str:
+    """The tunables as a Markdown table, with the values of these settings where they are not the default."""
+    rows = ["| name | default | set | unit | why |", "| --- | --- | --- | --- | --- |"]
     for item in fields(Settings):
-        default = ", ".join(map(str, item.default)) if isinstance(item.default, tuple) else item.default
-        rows.append(f"| `{item.name}` | {default} | {item.metadata['unit']} | {item.metadata['why']} |")
+        value = getattr(settings, item.name)
+        here = "" if value == item.default else _shown(value) or "(empty)"
+        about = f"{item.metadata['unit']} | {item.metadata['why']}"
+        rows.append(f"| `{item.name}` | {_shown(item.default)} | {here} | {about} |")
     return "\n".join(rows)
 
 
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def main() -> int:
+    """Print the table with what the environment and the file of the working directory set, without where that fails."""
+    try:
+        print(table(load()))
+    except SettingError as error:
+        print(table(Settings()))
+        print(f"configs.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
 if __name__ == "__main__":
-    print(table())
+    raise SystemExit(main())

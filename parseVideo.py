@@ -555,7 +555,7 @@ def _say(summary: VideoSummary | object) -> str:
         return str(fleet.command().say(summary))
     lines = [
         f"{told['camera']} {told['video']}: {told['photos']} photos wanted of {told['pictures']} pictures,"
-        f" {told['first']} to {told['last']}"
+        f" {told['first']} to {told['last']}" + (f", {told['standing']} of them for a stop" if told["standing"] else "")
         for told in summary.videos
     ]
     lines.append(f"{summary.photos} photos in {summary.output}")

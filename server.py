@@ -42,7 +42,7 @@ from rig.http.pages import WEB, assets_version, render, show_page
 from rig.http.sending import Places, send_resumable
 from rig.http.tiles import Tiles
 from rig.http.uploads import UPLOAD_BYTES, UPLOAD_FILES, save_uploads
-from rig.http.web import POLICY, answer, install, problem, read_body
+from rig.http.web import POLICY, addresses, answer, install, problem, read_body
 from rig.live.thumbnails import Thumbnails
 from rig.recordings import MODES, OPEN_STATES, RECORDING, Manifest, Recordings
 from rig.status import CameraNow, CarStatus
@@ -602,9 +602,8 @@ def _serve(options: argparse.Namespace) -> dict[str, Any]:
         server = serve_app(app, listener)
         host, port = listener.getsockname()[:2]
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a moment's queue is nothing to tell
-        print(
-            f"edenCar serves http://{host}:{port} and records into {car.recordings.output}", file=sys.stderr, flush=True
-        )
+        where = " and ".join(addresses(host, port))
+        print(f"edenCar serves {where} and records into {car.recordings.output}", file=sys.stderr, flush=True)
         try:
             with told_to_systemd(host, port, lambda: _in_words(car.status())):
                 server.run()  # returns when _leave raises

@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -45,7 +46,9 @@ def run(
         known = _of_disk(error) if isinstance(error, OSError) else None
         told = known or EdencarError(f"defect: {type(error).__name__}: {error}")
         return _fail(parser.prog, options, str(told), told.exit_code)
-    print(json.dumps(_plain(result), default=str) if options.json else say(result))
+    _print(json.dumps(_plain(result), default=str) if options.json else say(result))
+    if getattr(options, "dry_run", False):
+        print(f"{parser.prog}: a dry run: nothing was written", file=sys.stderr)
     failed: Sequence[str] = getattr(result, "failed", ())
     if failed:
         more = f" (and {len(failed) - 1} more: --json names all)" if len(failed) > 1 else ""
@@ -59,6 +62,13 @@ def verb_options() -> argparse.ArgumentParser:
     common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object")
     common.add_argument("-v", "--verbose", action="store_true", default=argparse.SUPPRESS, help="say more")
     return common
+
+
+def _print(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # who reads, as head does, has seen enough; at the end Python would try again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Progress:

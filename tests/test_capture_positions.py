@@ -297,7 +297,27 @@ def test_auto_looks_at_ports_with_the_right_name_first(
     ports[1].description = "n/a"
     assert find_port(baud=115_200).device == receiver
     monkeypatch.setattr(list_ports, "comports", list)
-    with pytest.raises(DeviceNotFoundError, match="no serial port is there"):
+    with pytest.raises(DeviceNotFoundError, match=r"no serial port is there\): plug it in and switch it on$"):
+        find_port()
+
+
+@pytest.mark.parametrize(
+    ("number", "cure"),
+    [(errno.EACCES, "add this user to the group dialout"), (errno.EBUSY, "sudo systemctl stop edencar")],
+)
+def test_auto_tells_what_to_do_about_a_port_that_cannot_be_listened_to(
+    line: tuple[int, str], monkeypatch: pytest.MonkeyPatch, number: int, cure: str
+) -> None:
+    import serial
+    from serial.tools import list_ports, list_ports_common
+
+    def refuse(*_: object, **__: object) -> None:
+        raise serial.SerialException(number, os.strerror(number))
+
+    monkeypatch.setattr(rig_port, "_user_of", lambda _: None)
+    monkeypatch.setattr(serial, "Serial", refuse)
+    monkeypatch.setattr(list_ports, "comports", lambda: [list_ports_common.ListPortInfo(line[1])])
+    with pytest.raises(DeviceNotFoundError, match=f"cannot be opened .*: plug it in and switch it on, or .*{cure}"):
         find_port()
 
 

@@ -3,9 +3,12 @@
 import argparse
 import errno
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +16,8 @@ import pytest
 from configs import SettingError
 from rig import cli
 from rig.errors import NoSpaceError
+
+ROOT = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,22 @@ def test_a_result_is_told_in_words_or_as_one_json_object(capsys: pytest.CaptureF
     assert capsys.readouterr().out == "3 photos\n"
     assert run(lambda _: Made(3), "--json") == 0
     assert json.loads(capsys.readouterr().out) == {"photos": 3, "failed": []}
+
+
+def test_a_dry_run_says_that_it_was_one(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser(prog="make")
+    parser.add_argument("--dry-run", action="store_true")
+    assert cli.run(parser, lambda _: Made(3), str, ["--dry-run"]) == 0
+    assert capsys.readouterr().err == "make: a dry run: nothing was written\n"
+
+
+def test_a_reader_who_goes_away_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    program = "import argparse; from rig import cli; cli.run(argparse.ArgumentParser(), lambda _: {}, str, [])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, check=True)
+    os.close(writer)
+    assert done.stderr == b""
 
 
 @pytest.mark.parametrize(

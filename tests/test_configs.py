@@ -53,6 +53,24 @@ def test_a_bad_file_is_refused(tmp_path: Path, text: str) -> None:
         configs.load({}, file)
 
 
+def test_the_table_tells_what_is_set_and_a_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDENCAR_LEVER_ARM_M", "1,2,3")
+    (tmp_path / "edencar.toml").write_text("camera_settings = []\n")
+    assert configs.main() == 0
+    rows = {line.split(" | ")[0]: line.split(" | ")[1:3] for line in capsys.readouterr().out.splitlines()}
+    assert rows["| `lever_arm_m`"] == ["0.0, 0.0, 0.0", "1.0, 2.0, 3.0"]
+    assert rows["| `camera_settings`"] == ["175=1, 59=0, 135=0", "(empty)"]
+    assert rows["| `port`"] == ["5000", ""]
+    (tmp_path / "edencar.toml").write_text("lever_arm = [1, 2, 3]\n")
+    assert configs.main() == 2
+    said = capsys.readouterr()
+    assert "unknown setting 'lever_arm'" in said.err
+    assert "| `lever_arm_m` |" in said.out
+
+
 @pytest.mark.parametrize("language", ["fr", "en"])
 def test_each_name_that_the_page_offers_a_camera_has_its_direction(language: str) -> None:
     words = json.loads((WORDS / f"{language}.json").read_text(encoding="utf-8"))
@@ -65,6 +83,6 @@ def test_each_name_that_the_page_offers_a_camera_has_its_direction(language: str
 
 
 def test_the_table_lists_every_setting_with_its_reason() -> None:
-    table = configs.table()
+    table = configs.table(Settings())
     for name in Settings.__dataclass_fields__:
         assert f"| `{name}` |" in table

@@ -77,6 +77,20 @@ def test_the_installed_program_runs_without_the_rest(root: Path) -> None:
 
 
 @as_root
+@pytest.mark.parametrize("verb", ["setup", "upload"])
+def test_the_installed_entrance_lacks_no_list_of_packages(root: Path, verb: str) -> None:
+    edencar("install", "--root", str(root))
+    python = root / "opt/edencar/.venv/bin/python"  # one that has everything
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\n")
+    python.chmod(0o755)
+    command = ["sh", "-c", 'exec "$1" "$2" 2>&1', "-", str(root / "opt/edencar/edencar"), verb]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    said = r"edencar: installing the Python packages of requirements\S*\.txt \(.*\)\n"
+    assert re.fullmatch(said, done.stdout)
+
+
+@as_root
 def test_uninstall_takes_away_all_but_the_recordings(root: Path) -> None:
     before = {path for path in root.rglob("*") if path.is_dir()}
     edencar("install", "--root", str(root))

@@ -262,6 +262,17 @@ def test_a_dry_run_counts_and_writes_nothing(film: Path, tmp_path: Path, capsys:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_dry_run_counts_what_stands_for_a_stop(
+    codeless: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "parked.csv"
+    fixes = [f"{BEGIN_NS + n * 100_000_000},47.1,-1.5,60.0,4,0.0,0.0\n" for n in range(-5, 20)]
+    log.write_text("utc_ns,latitude,longitude,altitude_m,quality,speed_mps,course_deg\n" + "".join(fixes))
+    assert run(codeless, "--start-utc", START, "--positions", log, "--every", "0.2s", "--dry-run") == 0
+    assert "1 photos wanted" in (said := capsys.readouterr().out)
+    assert "1 of them for a stop" in said
+
+
 def test_a_threshold_drops_photos_and_says_how_many(
     film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,6 +30,7 @@ from rig.camera.camerabook import CameraBook, Delay
 from rig.clock import system_clock
 from rig.errors import ConflictError, NoPositionError, UsageError
 from rig.http.front import BODY_BYTES
+from rig.http.web import addresses
 from rig.live.drawlog import DrawLogs
 from rig.recordings import FETCHING, FINISHED, MODES, Recordings
 from rig.workers import Link
@@ -699,6 +700,13 @@ def a_server(output: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str
             yield process, int(line.split("http://127.0.0.1:")[1].split(" ")[0])
         finally:
             process.kill()
+
+
+def test_a_server_for_all_says_where_it_is_found() -> None:
+    assert addresses("192.168.4.1", 5000) == ["http://192.168.4.1:5000"]
+    everywhere = addresses("0.0.0.0", 5000)
+    assert "http://127.0.0.1:5000" in everywhere
+    assert "http://0.0.0.0:5000" not in everywhere
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rig.errors import DeviceError, DeviceNotFoundError
+from rig.errors import DeviceError, DeviceNotFoundError, EdencarError
 from rig.gnss.framing import Framer
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 BAUD_RATES = (115_200, 19_200, 9_600, 38_400, 57_600, 4_800, 230_400, 460_800)  # the likely ones first
 LISTEN_S = 1.2  # a receiver at 1 Hz is heard in it; a wrong rate gives no valid checksum however long
 READ_BYTES = 4096
+TAKEN = (errno.EAGAIN, errno.EBUSY)  # locked, or opened for one program alone, by another user's, whom we cannot see
 BY_ID = Path("/dev/serial/by-id")
 STABLE_NAME = Path("/dev/edencar-gnss")  # of system/udev.rules
 NAMES = ("Eos GNSS", "Arrow", STABLE_NAME.name)
@@ -44,14 +45,18 @@ def find_port(wanted: str = "auto", baud: int = 0, stopping: Callable[[], bool] 
         if not Path(wanted).exists():
             raise DeviceNotFoundError(f"there is no port {wanted}", cure="plug the receiver in, or use --port auto")
         return FoundPort(wanted, baud) if baud else _listen_on(wanted, baud, stopping)
-    troubles = []
+    troubles: list[EdencarError] = []
     for device in _candidates():
         try:
             return _listen_on(device, baud, stopping)
         except (DeviceError, DeviceNotFoundError) as error:
-            troubles.append(error.message)
-    heard = "; ".join(troubles) or "no serial port is there"
-    raise DeviceNotFoundError(f"no GNSS receiver found ({heard})", cure="plug it in and switch it on")
+            troubles.append(error)
+    heard = "; ".join(error.message for error in troubles) or "no serial port is there"
+    # Where a port could not be listened to, the receiver may well be on it.
+    others = dict.fromkeys(error.cure for error in troubles if isinstance(error, DeviceError))
+    raise DeviceNotFoundError(
+        f"no GNSS receiver found ({heard})", cure=", or ".join(["plug it in and switch it on", *others])
+    )
 
 
 def open_port(found: FoundPort) -> "Serial":
@@ -64,14 +69,17 @@ def open_port(found: FoundPort) -> "Serial":
     device = found.device
     owner = _user_of(device)
     if owner and not os.path.realpath(device).startswith("/dev/pts/"):  # who made a pty keeps it open
-        raise DeviceError(f"{device} is in use by {owner}", cure="stop that program")
+        raise DeviceError(f"{device} is in use by {owner}", cure=f"stop {owner}")
     try:
         port = serial.Serial(device, found.baud, timeout=0, exclusive=True)
     except (OSError, termios.error, ValueError, OverflowError) as error:
-        if getattr(error, "errno", None) == errno.EACCES:
+        number = getattr(error, "errno", None)
+        if number == errno.EACCES:
             cure = "add this user to the group dialout"
+        elif number in TAKEN:
+            cure = f"stop {owner or 'the program that has it: the service is stopped by sudo systemctl stop edencar'}"
         else:
-            cure = f"stop {owner}" if owner else "unplug it and plug it in again"
+            cure = "unplug it and plug it in again"
         raise DeviceError(f"{device} cannot be opened ({error})", cure=cure) from error
     # FTDI chips hold bytes back for 16 ms otherwise; other kinds do not know the request.
     with suppress(OSError, ValueError, termios.error):

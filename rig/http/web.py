@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+import ifaddr
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import Forbidden, HTTPException
 
@@ -47,6 +48,12 @@ Rules = Mapping[str, Mapping[str, Any]]  # a JSON schema for each key of a body
 Page = Callable[[Mapping[str, Any]], str]  # a problem as HTML
 
 log = logging.getLogger(__name__)
+
+
+def addresses(host: str, port: int) -> list[str]:
+    """Where a browser finds a server: one that listens everywhere has an address on each interface."""
+    own = [str(ip.ip) for adapter in ifaddr.get_adapters() for ip in adapter.ips if ip.is_IPv4]
+    return [f"http://{address}:{port}" for address in (own if host == "0.0.0.0" else [host])]
 
 
 def install(app: Flask, host_names: Sequence[str], page: Page) -> None:

@@ -1,10 +1,8 @@
 """Programs of others judge the photos and files; see README.md here for how to install them."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,26 +18,13 @@ from rig.photo.photos import Photo
 from simulator.hero.exif import Shot, with_tags
 from simulator.hero.telemetry import Maker
 from tests.albums import HEIGHT, WIDTH, album, picture
-from tests.test_parse_photos import BEGIN_NS, STREET, log_positions
+from tests.judges.asking import JUDGES, ask, judge
+from tests.judges.conftest import INSTANTS, MOVING_NS
+from tests.test_parse_photos import BEGIN_NS, STREET
 
 HERE = Path(__file__).parent
-JUDGES = Path(os.environ.get("JUDGES_VENV", HERE.parents[1] / ".venv-judges"))
-MOVING_NS = BEGIN_NS + 20_000_000_000
-INSTANTS = [MOVING_NS + 531_000_000 * number for number in range(24)]
 METRES_PER_DEGREE = 111_195.0
 pytestmark = pytest.mark.timeout(300)  # some judges take seconds to start, on a Pi tens of them
-
-
-def judge(name: str) -> str:
-    """The program, of the judges' environment or of the system; the test is skipped without it."""
-    program = shutil.which(name, path=f"{JUDGES / 'bin'}:{os.environ['PATH']}")
-    if program is None:
-        pytest.skip(f"{name} is not installed: see tests/judges/README.md")
-    return program
-
-
-def ask(*words: object, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(list(map(str, words)), cwd=cwd, capture_output=True, text=True, check=False)
 
 
 def exif_of(paths: Sequence[Path], *tags: str) -> list[dict[str, float]]:
@@ -47,31 +32,6 @@ def exif_of(paths: Sequence[Path], *tags: str) -> list[dict[str, float]]:
     assert done.returncode == 0, done.stderr
     found: list[dict[str, float]] = json.loads(done.stdout)
     return found
-
-
-@pytest.fixture(scope="module")
-def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A recording of two cameras, all formats."""
-    folder = tmp_path_factory.mktemp("judged") / "drive"
-    rows = []
-    for camera in ("left", "right"):
-        for number, utc_ns in enumerate(INSTANTS):
-            row = Photo(
-                photo=f"photos/{camera}/{number:03d}.jpg", camera=camera, utc=iso_utc(utc_ns), time_error_ms=4.5
-            )
-            rows.append(row)
-            (folder / row.photo).parent.mkdir(parents=True, exist_ok=True)
-            (folder / row.photo).write_bytes(picture(len(rows)))
-    photos.write_table(folder, rows)
-    cameras = [
-        {"serial": serial, "model": "HERO12 Black", "address": "", "folder": name}
-        for name, serial in (("left", "C3501324500702"), ("right", "C3501324500711"))
-    ]
-    manifest = {"id": "drive", "mode": "video", "state": "finished", "started": iso_utc(BEGIN_NS), "cameras": cameras}
-    (folder / "recording.json").write_text(json.dumps(manifest))
-    log_positions(folder / "positions" / "positions.csv", range(BEGIN_NS, BEGIN_NS + 60_000_000_000, 100_000_000))
-    assert parsePhotos.main([str(folder), "--format", "all"]) == 0
-    return folder
 
 
 @pytest.fixture(scope="module")
