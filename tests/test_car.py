@@ -339,6 +339,29 @@ def test_while_a_recording_is_stopped_no_other_starts(tmp_path: Path) -> None:
         assert len(stopped) == 1
 
 
+def test_a_calibration_that_cannot_be_says_why(tmp_path: Path) -> None:
+    with a_car(tmp_path, "C1") as (car, _):
+        car.start("camera")
+        with pytest.raises(ConflictError, match="on their cards, there is no stream"):
+            car.calibrate(60.0)
+        car.stop()
+        car.start("video")
+        refused: list[ConflictError] = []
+
+        def calibrate() -> None:
+            try:
+                car.calibrate(60.0)
+            except ConflictError as error:
+                refused.append(error)
+
+        calibrating = threading.Thread(target=calibrate)
+        calibrating.start()
+        wait_for(lambda: car.status().calibrating)
+        assert car.stop() is not None
+        calibrating.join()
+        assert [error.message for error in refused] == ["the recording was stopped meanwhile"]
+
+
 def test_a_photographer_that_dies_at_the_end_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rig.live.photographer.RESTART_S", 1e9)
     with a_car(tmp_path, "C1") as (car, _):
