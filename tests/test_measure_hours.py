@@ -76,8 +76,17 @@ def check_lamp(folder: Path, seed: int, hours: float, crystals_ppm: tuple[float,
 
 
 @pytest.mark.timeout(300)
-def test_a_lamp_tells_the_drift_within_its_bar(tmp_path: Path) -> None:
+def test_a_lamp_tells_the_drift_within_its_bar_and_the_command_says_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     check_lamp(tmp_path, 1, 0.5, (60.0, -40.0), 50.0)
+    assert drift.main([str(tmp_path), "--light", "--output", str(tmp_path / "report"), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    (pair,) = result["pairs"]
+    assert abs(pair["drift_ppm"]["value"] + 100.0) <= pair["drift_ppm"]["error"]
+    (verdict,) = result["verdicts"]
+    assert verdict.startswith("the clock of right gains -")
+    assert "left, right</td>" in Path(result["report"]).read_text(encoding="utf-8")
     for item in videos_of(tmp_path):
         jumps = light.find_jumps(item)
         assert [jump.is_on for jump in jumps] == [True, False] * 3 * BLINKS
@@ -90,6 +99,24 @@ def test_a_lamp_tells_the_drift_within_its_bar_in_20_of_20_drives(tmp_path: Path
     for seed in range(20):
         left_ppm, right_ppm = np.random.default_rng(seed).uniform(-50, 50, 2).tolist()
         check_lamp(tmp_path / str(seed), seed, 2.0, (left_ppm, right_ppm), 15.0)
+
+
+def test_recordings_that_tell_nothing_end_with_a_line_that_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two seconds of one camera, then of two, in which neither the code nor a lamp is seen."""
+    for main, label, code, words in (
+        (delay.main, "left", 3, "holds no stream of two minutes or more: record longer, in mode video"),
+        (drift.main, "left", 3, "has one camera only: record with two or more"),
+        (drift.main, "right", 4, "--start-utc"),
+        (lambda argv: drift.main([*argv, "--light"]), "right", 4, "saw the lamp at 0 places"),
+    ):
+        (tmp_path / "videos" / label).mkdir(parents=True, exist_ok=True)
+        write_film(tmp_path / "videos" / label / "GX010001.MP4", steady(30))
+        assert main([str(tmp_path), "--output", str(tmp_path / "report")]) == code
+        said = capsys.readouterr().err
+        assert words in said
+        assert said.count("\n") == 1
 
 
 def test_a_lamp_that_both_saw_once_tells_no_drift(tmp_path: Path) -> None:
