@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -20,8 +22,10 @@ from simulator.car import CarPlan
 from simulator.film import Film
 from simulator.hours import BEGAN_APART_S, write_recording
 from simulator.lamp import BLINKS, Lamp, blinks
+from simulator.stage import DemoError
 from simulator.world import Street, World
 from tests.films import BEGIN_NS, steady, write_film
+from tests.machine import free_port
 
 ROOT = Path(__file__).parent.parent
 SKEW_MS = BEGAN_APART_S * 1000
@@ -215,6 +219,17 @@ def test_a_car_that_does_not_start_is_one_clear_line(tmp_path: Path, capsys: pyt
         f"measure: the simulated car ended by itself with exit code 2; the log is {tmp_path / measure.LOG}"
     )
     assert "invalid choice: 7" in (tmp_path / measure.LOG).read_text()
+
+
+def test_a_simulated_measurement_ends_as_the_command_does_and_with_its_car() -> None:
+    def run(code: str) -> int:
+        command = [sys.executable, "-c", f"import sys, time; {code}"]
+        return measure._measure(command, cast(Any, SimpleNamespace(url="")), f"http://127.0.0.1:{free_port()}")
+
+    assert run("sys.exit(4)") == 4
+    for asked in (measure.ASKED_CODE, measure.ASKED_LAMP):
+        with pytest.raises(DemoError, match="the simulated car does not answer"):
+            run(f"print({asked!r}, file=sys.stderr, flush=True); time.sleep(999)")
 
 
 def test_the_command_hurries(tmp_path: Path) -> None:
