@@ -206,14 +206,12 @@ def _keep_awake(camera: GoPro) -> None:
 
 def _verdicts(found: Buffers, free_s: float) -> list[Verdict]:
     verdicts = [_judge(found, what) for what in dict.fromkeys(stall.what for stall in found.stalls)]
-    shift = max((abs(stall.shift_ms) for stall in found.stalls), default=0.0)
-    verdicts += [
-        Verdict(phrase("the disk has room for {hours:.1f} h of this stream", hours=free_s / 3600), free_s > 3600),
-        Verdict(
-            phrase("what was kept bears the times at which it came: {shift:.1f} ms off at most", shift=shift),
-            shift < MOST_SHIFT_MS,
-        ),
-    ]
+    text = "the disk has room for {hours:.1f} h of this stream"
+    verdicts.append(Verdict(phrase(text, hours=free_s / 3600), free_s > 3600))
+    if found.stalls:
+        text = "what was kept bears the times at which it came: {shift:.1f} ms off at most"
+        shift = max(abs(stall.shift_ms) for stall in found.stalls)
+        verdicts.append(Verdict(phrase(text, shift=shift), shift < MOST_SHIFT_MS))
     if found.lost_in_peace:
         text = "{lost} datagrams were lost while nothing was held up: look at cable and load"
         verdicts.append(Verdict(phrase(text, lost=found.lost_in_peace), good=False))

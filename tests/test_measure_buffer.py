@@ -20,7 +20,7 @@ import pytest
 
 from configs import Settings
 from measure import buffer, fifos, stalls
-from measure.buffer import measure_buffers
+from measure.buffer import Buffers, measure_buffers
 from measure.fifos import Pause, Piece, Read, Reader, by_pyav, judge, replay, said
 from measure.stalls import Hold, What, loss_of, positions_of
 from rig.errors import DeviceError
@@ -176,6 +176,14 @@ def test_a_camera_that_sends_nothing_is_told(tmp_path: Path, monkeypatch: pytest
     opening = partial(open_port, Sender().port, 200_000, 500_000)
     with pytest.raises(DeviceError, match="no pictures come"):
         measure_buffers(opening, tmp_path, Settings(), {"program": 200_000})
+
+
+def test_of_stalls_that_were_not_tried_nothing_is_said() -> None:
+    verdicts = buffer._verdicts(Buffers(1e6, 100, (), (), lost_in_peace=3), free_s=7200.0)
+    assert [str(verdict.text) for verdict in verdicts] == [
+        "the disk has room for 2.0 h of this stream",
+        "3 datagrams were lost while nothing was held up: look at cable and load",
+    ]
 
 
 def test_libraries_get_a_film_that_is_long_enough_also_without_any_stall(
