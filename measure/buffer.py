@@ -222,6 +222,10 @@ def _judge(found: Buffers, what: What) -> Verdict:
     loss = found.first_loss(what)
     kept = found.longest_kept(what)
     if loss is None or loss.held_s is None or loss.held_bytes is None:
+        lost = sum(stall.lost_datagrams for stall in found.stalls if stall.what == what)
+        if lost:
+            text = "{held}: {kept:.1f} s cost nothing, longer ones {lost} datagrams; the index does not show when"
+            return Verdict(phrase(text, held=HELD[what], kept=kept, lost=lost), good=False)
         text = "{held}: {kept:.1f} s cost nothing, the longest that was tried"
         return Verdict(phrase(text, held=HELD[what], kept=kept), good=True)
     return Verdict(

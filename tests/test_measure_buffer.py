@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import pytest
 
 from configs import Settings
 from measure import buffer, fifos, stalls
-from measure.buffer import Buffers, measure_buffers
+from measure.buffer import Buffers, Stall, measure_buffers
 from measure.fifos import Pause, Piece, Read, Reader, by_pyav, judge, replay, said
 from measure.stalls import Hold, What, loss_of, positions_of
 from rig.errors import DeviceError
@@ -184,6 +184,21 @@ def test_of_stalls_that_were_not_tried_nothing_is_said() -> None:
         "the disk has room for 2.0 h of this stream",
         "3 datagrams were lost while nothing was held up: look at cable and load",
     ]
+
+
+def test_datagrams_that_vanished_unseen_are_no_good_buffer() -> None:
+    kept = Stall("disk", 20.0, 0, None, None, 0.0, 0.1, 0.5)
+    unseen = replace(kept, seconds=40.0, lost_datagrams=7)
+    longest, beyond = (
+        buffer._verdicts(Buffers(1e6, 100, stalls, (), lost_in_peace=0), free_s=7200.0)[0]
+        for stalls in ((kept,), (kept, unseen))
+    )
+    assert (str(longest.text), longest.good) == (
+        "the disk does not answer: 20.0 s cost nothing, the longest that was tried",
+        True,
+    )
+    assert "20.0 s cost nothing, longer ones 7 datagrams" in str(beyond.text)
+    assert not beyond.good
 
 
 def test_libraries_get_a_film_that_is_long_enough_also_without_any_stall(
