@@ -157,8 +157,17 @@ def parse_videos(
         if is_full(error):
             journal.remove()  # a recording may need the room
         raise photos.unwritable(error, output) from error
-    calibration.learn(clocks, found.context, settings)
-    return _with_made(summary, made)
+    return _with_made(_taught(summary, clocks, found, settings), made)
+
+
+def _taught(summary: VideoSummary, clocks: Sequence[Dated], found: _Sources, settings: Settings) -> VideoSummary:
+    """Keep for later what the clocks tell of the cameras; the summary, which says when that cannot be."""
+    try:
+        calibration.learn(clocks, found.context, settings)
+    except OSError as error:  # the photos are made all the same
+        doubt = f"what was learnt of the cameras is not kept in {settings.output} ({error.strerror})"
+        return replace(summary, warnings=(*summary.warnings, doubt))
+    return summary
 
 
 def _with_made(summary: VideoSummary, made: Sequence[Made]) -> VideoSummary:

@@ -76,15 +76,18 @@ def measure_buffers(
     room_bytes: dict[What, int],
     nudge: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = tell,
+    in_peace_s: Callable[[float], float] = lambda _pace: 0.0,
 ) -> tuple[Buffers, list[Line]]:
     """Hold up a recorder for longer and longer, by what each kind of stall should leave room for.
 
-    Raises DeviceError when no stream comes.
+    `in_peace_s` says, by the stream's bytes a second, for how long it is recorded before. Raises DeviceError when no
+    stream comes.
     """
     stalls: list[Stall] = []
     with HeldRecorder(opening, folder, settings, nudge) as recorder:
         recorder.watch(FIRST_S)
         pace = recorder.bytes_per_s()
+        recorder.watch(in_peace_s(pace) - FIRST_S)
         for what, room in room_bytes.items():
             for share in SHARES:
                 seconds = share * room / pace
@@ -114,13 +117,22 @@ def _stall(hold: Hold, lines: Sequence[Line]) -> Stall:
 
 def measure_libraries(lines: Sequence[Line], pace: float) -> tuple[list[Fifo], list[Read]]:
     """The same stream, from disk over loopback, to libraries whose program is held up for longer and longer."""
-    pauses = [share * fifos.FIFO_BYTES / pace for share in SHARES[:4]]
+    pauses = _pauses_s(pace)
     film = fifos.film_of(lines, fifos.needed_s(pauses))
     if not film:
         raise UnreadableError("nothing was recorded without a loss", cure="look at cable and load")
     tell(f"sending {film[-1].second:.0f} s of it to OpenCV and PyAV")
     reads, end_s = fifos.replay(film, pauses)
     return [fifos.judge(read, period_s(lines), end_s) for read in reads], reads
+
+
+def film_s(pace: float) -> float:
+    """How long a film the libraries need of a stream with so many bytes a second."""
+    return fifos.needed_s(_pauses_s(pace))
+
+
+def _pauses_s(pace: float) -> list[float]:
+    return [share * fifos.FIFO_BYTES / pace for share in SHARES[:4]]
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -153,7 +165,11 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     room = {what: size for what, size in room.items() if what in parts}
     with closing(GoPro(camera.address)) as gopro:
         opening = partial(open_camera, camera.address)
-        found, lines = measure_buffers(opening, folder, settings, room, partial(_keep_awake, gopro))
+        awake = partial(_keep_awake, gopro)
+        # The recording of a disk that is held up is longer than any film that the libraries need.
+        lacks_film = "libraries" in parts and "disk" not in parts
+        in_peace_s = film_s if lacks_film else lambda _pace: 0.0
+        found, lines = measure_buffers(opening, folder, settings, room, awake, in_peace_s=in_peace_s)
     free_s = max(0, free_bytes(output) - settings.reserve_bytes) / found.bytes_per_s
     libraries, reads = measure_libraries(lines, found.bytes_per_s) if "libraries" in parts else ([], [])
     _write_csv(output, found, reads)
@@ -190,14 +206,12 @@ def _keep_awake(camera: GoPro) -> None:
 
 def _verdicts(found: Buffers, free_s: float) -> list[Verdict]:
     verdicts = [_judge(found, what) for what in dict.fromkeys(stall.what for stall in found.stalls)]
-    shift = max((abs(stall.shift_ms) for stall in found.stalls), default=0.0)
-    verdicts += [
-        Verdict(phrase("the disk has room for {hours:.1f} h of this stream", hours=free_s / 3600), free_s > 3600),
-        Verdict(
-            phrase("what was kept bears the times at which it came: {shift:.1f} ms off at most", shift=shift),
-            shift < MOST_SHIFT_MS,
-        ),
-    ]
+    text = "the disk has room for {hours:.1f} h of this stream"
+    verdicts.append(Verdict(phrase(text, hours=free_s / 3600), free_s > 3600))
+    if found.stalls:
+        text = "what was kept bears the times at which it came: {shift:.1f} ms off at most"
+        shift = max(abs(stall.shift_ms) for stall in found.stalls)
+        verdicts.append(Verdict(phrase(text, shift=shift), shift < MOST_SHIFT_MS))
     if found.lost_in_peace:
         text = "{lost} datagrams were lost while nothing was held up: look at cable and load"
         verdicts.append(Verdict(phrase(text, lost=found.lost_in_peace), good=False))
@@ -208,6 +222,10 @@ def _judge(found: Buffers, what: What) -> Verdict:
     loss = found.first_loss(what)
     kept = found.longest_kept(what)
     if loss is None or loss.held_s is None or loss.held_bytes is None:
+        lost = sum(stall.lost_datagrams for stall in found.stalls if stall.what == what)
+        if lost:
+            text = "{held}: {kept:.1f} s cost nothing, longer ones {lost} datagrams; the index does not show when"
+            return Verdict(phrase(text, held=HELD[what], kept=kept, lost=lost), good=False)
         text = "{held}: {kept:.1f} s cost nothing, the longest that was tried"
         return Verdict(phrase(text, held=HELD[what], kept=kept), good=True)
     return Verdict(
@@ -232,8 +250,9 @@ def _judge_library(item: Fifo) -> Verdict:
         if item.has_ended or item.missing:
             text = "{reader}: {said}, before it was held up"
             return Verdict(phrase(text, reader=item.reader, said=said(item)), good=False)
-        text = "{reader}: nothing was lost, {late:.1f} s late at most"
-        return Verdict(phrase(text, reader=item.reader, late=item.most_late_s), good=True)
+        text = "{reader}: pauses of up to {pause:.1f} s cost nothing, {late:.1f} s late at most"
+        values = {"reader": item.reader, "pause": item.longest_pause_s, "late": item.most_late_s}
+        return Verdict(phrase(text, **values), good=True)
     return Verdict(
         phrase(
             "{reader}: up to {late:.1f} s late; after a pause of {pause:.1f} s it had kept {kept:.1f} s and {said}",

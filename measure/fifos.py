@@ -146,6 +146,7 @@ class Fifo:
     reader: str
     pictures: int
     missing: int  # between the first and the last that it gave
+    longest_pause_s: float
     lost_after_s: float | None  # the shortest pause that cost pictures or the reader; None: none did
     held_s: Bar | None  # of the stream, from the begin of that pause to the first picture that is missing
     most_late_s: float
@@ -203,6 +204,7 @@ def judge(read: Read, period_s: float, end_s: float) -> Fifo:
         reader=read.reader,
         pictures=len(read.at_s),
         missing=missing,
+        longest_pause_s=max((pause.seconds for pause in read.pauses), default=0.0),
         lost_after_s=guilty[-1].seconds if guilty else None,
         held_s=held,
         most_late_s=float(late.max()) if len(late) else 0.0,

@@ -193,8 +193,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; 0 done, 1 something failed or the figures are not sane (with --exit), 130 interrupted."""
     parser = _parser()
     options = parser.parse_args(argv)
-    if options.seconds < SHORTEST_S:
-        parser.error(f"--seconds {options.seconds:g} is too short: the phone alone needs {SHORTEST_S:g}")
+    if not SHORTEST_S <= options.seconds < math.inf:
+        parser.error(f"--seconds {options.seconds:g} cannot be: the phone alone needs {SHORTEST_S:g}")
     if not 0 <= options.port <= MOST_PORT:
         parser.error(f"--port {options.port} is no TCP port")
     stream = sys.stderr if options.json else sys.stdout
@@ -223,14 +223,10 @@ def _terminable() -> Iterator[None]:
 
 def _run(options: argparse.Namespace, say: Say) -> int:
     output: Path = options.output.resolve()
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        print(f"demo: {output} cannot be written ({error.strerror}): name another --output", file=sys.stderr)
-        return 1
     log_path = output / "demo-server.log"
     scratch = Path(tempfile.mkdtemp(prefix="edencar-demo-"))
     try:
+        output.mkdir(parents=True, exist_ok=True)
         plan = Plan(
             seconds=options.seconds,
             output=output,
@@ -247,6 +243,10 @@ def _run(options: argparse.Namespace, say: Say) -> int:
     except (DemoError, VerdictError) as error:
         print(f"demo: {error}", file=sys.stderr)
         _show_log(log_path)
+        return 1
+    except OSError as error:
+        where = error.filename or output
+        print(f"demo: {where} cannot be written ({error.strerror}): name another --output", file=sys.stderr)
         return 1
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -6,9 +6,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from simulator.hero.exif import Shot, with_tags
+from rig.clock import iso_utc
+from simulator.hero.exif import APP1, ASCII, Entry, Shot, _directories, _segment, with_tags
 from simulator.hero.telemetry import Maker
 from simulator.phone import Phone, draw_modules
+from simulator.world import Pose
 
 WIDTH, HEIGHT = 640, 360
 SCREEN_PX = 8  # of a module
@@ -42,8 +44,12 @@ def album(
     rate_ppm: float = 0.0,
     coded: Sequence[int] = (),
     serial: str = "C3501324500702",
+    place: Pose | None = None,
 ) -> list[Path]:
-    """GoPro photos taken at these instants of UTC, by a clock that is ahead and runs fast; `coded` ones show a code."""
+    """GoPro photos taken at these instants of UTC, by a clock that is ahead and runs fast; `coded` ones show a code.
+
+    With a `place` they have the UTC of the camera's GPS, too.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for number, utc_ns in enumerate(instants_ns):
@@ -51,7 +57,7 @@ def album(
         shot = Shot(
             local_ns=utc_ns + clock_ahead_ns + drift_ns,
             utc_ns=utc_ns,
-            place=None,
+            place=place,
             path=f"100GOPRO/GOPR{number:04d}.JPG",
             width=WIDTH,
             height=HEIGHT,
@@ -61,3 +67,18 @@ def album(
         paths.append(folder / f"GOPR{number:04d}.JPG")
         paths[-1].write_bytes(data)
     return paths
+
+
+def phone_photo(path: Path, utc_ns: int, zone_h: int) -> Path:
+    """A photo of a phone, which says in which zone its clock is."""
+    local = iso_utc(utc_ns + zone_h * 3600 * 10**9)
+    exposure: list[Entry] = [
+        (0x9003, ASCII, f"{local[:10].replace('-', ':')} {local[11:19]}"),
+        (0x9011, ASCII, f"{zone_h:+03d}:00"),
+        (0x9291, ASCII, local[20:23]),
+    ]
+    jpeg = picture(utc_ns % 1000)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tiff = _directories([(0x0110, ASCII, "Phone")], exposure, [])
+    path.write_bytes(jpeg[:2] + _segment(APP1, b"Exif\0\0" + tiff) + jpeg[2:])
+    return path

@@ -7,20 +7,24 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 import parsePhotos
+from configs import Settings
 from rig.clock import NS_PER_MS, NS_PER_S, iso_utc, parse_utc
 from rig.errors import NoSpaceError
 from rig.photo import album, exif, photos, tagging
 from rig.photo.exif import read_block
+from simulator.world import Street
 from tests.albums import album as make_album
-from tests.albums import payload_at, picture
+from tests.albums import payload_at, phone_photo, picture
 from tests.test_parse_photos import BEGIN_NS, log_positions, metres
 
 HOUR_NS = 3600 * NS_PER_S
 INSTANTS = [BEGIN_NS + 731_000_000 * number for number in range(1, 61)]
+HERE = Street(start_utc_ns=BEGIN_NS).at(BEGIN_NS)
 FAR_INSTANTS = [BEGIN_NS + 23_700_000_000 * number for number in range(1, 61)]
 
 
@@ -248,6 +252,57 @@ def test_a_clock_in_another_zone_is_hinted_at(tmp_path: Path, log: Path, capsys:
     make_album(tmp_path / "card", INSTANTS, clock_ahead_ns=2 * HOUR_NS)
     assert run(tmp_path / "card", "--positions", log, "--output", tmp_path / "out") == 5
     assert "-2 h" in capsys.readouterr().err
+
+
+def test_the_zone_of_a_clock_is_told_by_the_photos_own_gps(
+    tmp_path: Path, log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_album(tmp_path / "card", INSTANTS, clock_ahead_ns=2 * HOUR_NS + 1_200_000_000, place=HERE)
+    assert run(tmp_path / "card", "--positions", log, "--output", tmp_path / "out", "--json") == 0
+    assert any("zone by its own GPS" in text for text in json.loads(capsys.readouterr().out)["warnings"])
+    rows = photos.read_table(tmp_path / "out")
+    assert errors_ms(rows, INSTANTS) == pytest.approx([1200.0] * len(INSTANTS))
+    assert all((row.time_error_ms or 0) > 1200 for row in rows)
+
+
+def test_a_clock_that_no_zone_puts_right_is_taken_as_it_is(tmp_path: Path) -> None:
+    make_album(tmp_path, INSTANTS[:3], clock_ahead_ns=2 * HOUR_NS + 420 * NS_PER_S, place=HERE)
+    snaps, _ = album.with_subseconds([album.read(path, tmp_path) for path in album.find(tmp_path)])
+    offsets, warnings = album.find_offsets(snaps, Settings(), lambda _share: None)
+    assert [offset.offset_ns for offset in offsets.values()] == [0.0]
+    assert "taken as UTC as EXIF names no zone" in warnings[0]
+
+
+def test_a_phone_says_its_zone_also_when_its_photos_are_done_again(tmp_path: Path, log: Path) -> None:
+    paths = [phone_photo(tmp_path / "phone" / f"{n}.jpg", utc_ns, 2) for n, utc_ns in enumerate(INSTANTS[:3])]
+    for _ in range(2):
+        assert run(tmp_path / "phone", "--positions", log, "--in-place") == 0
+        assert errors_ms(photos.read_table(tmp_path / "phone"), INSTANTS[:3]) == [0.0] * 3
+    assert read_block(paths[0].read_bytes()).camera_time.endswith("+02:00")
+
+
+def test_a_code_in_a_photo_of_twelve_megapixels_is_read(tmp_path: Path, log: Path) -> None:
+    paths = make_album(tmp_path / "card", INSTANTS[:3], clock_ahead_ns=HOUR_NS, coded=(1,))
+    pixels = cv2.imread(str(paths[1]))
+    assert pixels is not None
+    body = cv2.imencode(".jpg", cv2.resize(pixels, (4480, 2520)))[1].tobytes()
+    data = paths[1].read_bytes()
+    paths[1].write_bytes(data[: data.index(b"\xff\xdb")] + body[body.index(b"\xff\xdb") :])
+    assert run(tmp_path / "card", "--positions", log, "--output", tmp_path / "out") == 0
+    assert max(map(abs, errors_ms(photos.read_table(tmp_path / "out"), INSTANTS[:3]))) < 40
+
+
+def test_a_photo_that_was_torn_when_the_card_came_out_is_told(
+    tmp_path: Path, log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = make_album(tmp_path / "card", INSTANTS[:4])
+    data = paths[1].read_bytes()
+    paths[1].write_bytes(data[: data.index(b"\xff\xdb")])
+    paths[2].write_bytes(data[: data.index(b"\xff\xda") + 2])
+    assert run(tmp_path / "card", "--positions", log, "--output", tmp_path / "out") == 3
+    assert "GOPR0001.JPG: it is cut off before its picture" in capsys.readouterr().err
+    names = [Path(row.photo).name for row in photos.read_table(tmp_path / "out")]
+    assert names == ["GOPR0000.JPG", "GOPR0003.JPG"]
 
 
 def test_two_receivers_do_not_take_turns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

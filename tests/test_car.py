@@ -18,6 +18,7 @@ from car import Car, Devices
 from configs import Settings
 from gopro import LEDGER, CameraStatus, FoundCamera, GoPro, camera_worker, discover
 from rig.clock import UtcClock
+from rig.drive.fetching import Fetches
 from rig.errors import ConflictError, DeviceError, DeviceNotFoundError, NoSpaceError, UsageError
 from rig.recordings import FETCHING, FINISHED, INTERRUPTED, RECORDING, Recordings
 from rig.status import CarStatus, StorageNow, TimeNow, other_problems
@@ -339,6 +340,29 @@ def test_while_a_recording_is_stopped_no_other_starts(tmp_path: Path) -> None:
         assert len(stopped) == 1
 
 
+def test_a_calibration_that_cannot_be_says_why(tmp_path: Path) -> None:
+    with a_car(tmp_path, "C1") as (car, _):
+        car.start("camera")
+        with pytest.raises(ConflictError, match="on their cards, there is no stream"):
+            car.calibrate(60.0)
+        car.stop()
+        car.start("video")
+        refused: list[ConflictError] = []
+
+        def calibrate() -> None:
+            try:
+                car.calibrate(60.0)
+            except ConflictError as error:
+                refused.append(error)
+
+        calibrating = threading.Thread(target=calibrate)
+        calibrating.start()
+        wait_for(lambda: car.status().calibrating)
+        assert car.stop() is not None
+        calibrating.join()
+        assert [error.message for error in refused] == ["the recording was stopped meanwhile"]
+
+
 def test_a_photographer_that_dies_at_the_end_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rig.live.photographer.RESTART_S", 1e9)
     with a_car(tmp_path, "C1") as (car, _):
@@ -423,6 +447,21 @@ def test_files_on_the_card_are_waited_for_then_followed(tmp_path: Path) -> None:
         (car.recordings.folder(stopped.id) / "videos" / "C4" / LEDGER).unlink()
         wait_for(lambda: car.recordings.get(stopped.id).state == FINISHED)
         wait_for(lambda: "fetching" not in codes(car.status()))
+
+
+def test_a_recording_whose_files_came_while_the_disk_failed_is_finished_later(tmp_path: Path) -> None:
+    recordings, on_cards = Recordings(tmp_path), {"C1"}
+    waiting = recordings.create(0, "camera").id
+    recordings.update(waiting, state=FETCHING)
+    fetches = Fetches(recordings, lambda _folder: on_cards)
+    fetches.add(waiting)
+    on_cards.clear()
+    with pytest.MonkeyPatch.context() as broken:
+        broken.setattr("rig.recordings.write_atomically", fail)
+        fetches.follow(set())
+        assert fetches.ids == [waiting]
+    fetches.follow(set())
+    assert (fetches.ids, recordings.get(waiting).state) == ([], FINISHED)
 
 
 def test_files_that_no_server_waited_for_are_found_again(tmp_path: Path) -> None:

@@ -10,15 +10,23 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
-from simulator import demo
+from configs import Settings
+from jobs import Task
+from rig.errors import NoPositionError
+from rig.workers import Link
+from simulator import demo, stage
 from simulator.demo import choose_port
-from simulator.stage import DemoError
+from simulator.stage import Api, Child, DemoError
+from simulator.verdict import Figures
+from tests.browser.site import a_site, add_recording
+from tests.machine import free_port
 
 pytestmark = pytest.mark.timeout(240)
 SHORT = ["--seconds", "12", "--size", "720", "--port", "0"]
@@ -132,7 +140,13 @@ def test_a_taken_port_is_replaced_and_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [(["--seconds", "3"], "too short"), (["--port", "99999"], "no TCP port")]
+    ("arguments", "message"),
+    [
+        (["--seconds", "3"], "the phone alone needs 10"),
+        (["--seconds", "nan"], "--seconds nan cannot be"),
+        (["--seconds", "inf"], "--seconds inf cannot be"),
+        (["--port", "99999"], "no TCP port"),
+    ],
 )
 def test_options_that_cannot_be_are_refused(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
@@ -146,6 +160,90 @@ def test_options_that_cannot_be_are_refused(
 def test_a_folder_that_cannot_be_written_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert demo.main(["--output", "/proc/nowhere"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_log_that_cannot_be_written_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "demo-server.log").mkdir()
+    assert demo.main(["--output", str(tmp_path), "--size", "720"]) == 1
+    assert capsys.readouterr().err == (
+        f"demo: {tmp_path / 'demo-server.log'} cannot be written (Is a directory): name another --output\n"
+    )
+
+
+@pytest.mark.parametrize(("most_load", "height", "is_slow"), [(1e9, 1080, False), (0.0, 720, True)])
+def test_pictures_are_as_large_as_this_machine_can_draw(
+    most_load: float, height: int, is_slow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "MEASURING_S", 0.01)
+    monkeypatch.setattr(demo, "MOST_LOAD", most_load)
+    said: list[str] = []
+    assert demo.choose_height(2, said.append) == height
+    assert said[0].startswith(f"pictures of {height} rows")
+    assert ("this machine is slow" in said[0]) is is_slow
+
+
+def test_figures_that_are_not_sane_are_told() -> None:
+    none = Figures(0, *[None] * 10)
+    good = Figures(100, 0.1, 2.0, 5.0, 6.0, 1.0, 0.5, 1.0, 0.02, 0.05, 1.0)
+    assert demo._doubts(none) == ["no photo could be compared with the truth"]
+    assert demo._doubts(good) == []
+    assert "of the times are within 25.0 ms" in demo._doubts(replace(good, time_p95_ms=25.0))[0]
+    assert len(demo._doubts(replace(good, interpolated_p95_m=2.0))) == 2, "far, and no better than the nearest fix"
+    assert len(demo._doubts(replace(good, interpolated_p95_m=None, nearest_p95_m=None))) == 2
+
+
+def fail(_link: Link, _task: Task, _settings: Settings) -> None:
+    raise NoPositionError("no photo has a position", cure="look for the log")
+
+
+def test_a_server_that_refuses_or_fails_is_told_in_its_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recording = add_recording(tmp_path, seconds=2)
+    with (
+        (tmp_path / "log").open("w") as log,
+        a_site(tmp_path, work=fail) as site,
+        Child("server", [sys.executable, "-c", "input()"], log, {}) as child,
+        Api(site.url().rstrip("/"), child) as api,
+    ):
+        with pytest.raises(DemoError, match="processing failed: no photo has a position"):
+            demo._process(api, recording, print)
+        with pytest.raises(DemoError, match=r"GET /api/jobs/none is answered 404: "):
+            api.call("GET", "/api/jobs/none")
+        with pytest.raises(DemoError, match=r"GET / : |JSONDecodeError"):
+            api.call("GET", "/")
+        with pytest.raises(
+            DemoError, match=r'the fix did not come within 0 s; /api/status last said \{"state": "idle"'
+        ):
+            api.wait("/api/status", lambda _: False, 0.01, "the fix")
+        assert child.process.stdin
+        child.process.stdin.close()
+        child.process.wait()
+        with pytest.raises(DemoError, match="the server ended by itself with exit code"):
+            api.call("GET", "/api/status")
+
+
+def test_a_program_that_does_not_end_when_asked_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "STOP_S", 0.1)
+    deaf = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(99)"
+    )
+    with (tmp_path / "log").open("w") as log, Child("deaf", [sys.executable, "-c", deaf], log) as child:
+        assert child.read_line(60) == "deaf\n"
+    assert child.process.returncode == -signal.SIGKILL
+
+
+def test_a_program_that_says_nothing_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "input()"]
+    with (
+        (tmp_path / "log").open("w") as log,
+        Child("mute", command, log) as child,
+        pytest.raises(DemoError, match="the mute was not ready within 0 s"),
+    ):
+        child.read_line(0.1)
+
+
+def test_a_car_that_is_gone_is_told() -> None:
+    with pytest.raises(DemoError, match="the simulated car does not answer"):
+        stage.show_phone(f"http://127.0.0.1:{free_port()}", None)
 
 
 def test_a_port_that_is_lost_at_the_last_moment_is_no_failure(

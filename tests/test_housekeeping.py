@@ -1,5 +1,6 @@
 """The trash gives way by age and by need, oldest first; nothing else ever does."""
 
+import errno
 import time
 from pathlib import Path
 
@@ -73,6 +74,21 @@ def test_a_recording_that_runs_short_gets_one_after_the_other(
     newest, _oldest = trashed(store, 2)
     monkeypatch.setattr("rig.drive.room.free_bytes", lambda _path: 1000)
     keeper.empty_trash(system_clock(), 1)
+    assert [*store.list_trash()] == [newest]
+
+
+def test_the_trash_gives_way_on_a_disk_too_full_to_note_its_age(
+    store: Recordings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = Housekeeping(store, Room(tmp_path, Settings(output=tmp_path, reserve_bytes=0)), trash_days=7)
+    newest, _oldest = trashed(store, 2)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("rig.drive.room.free_bytes", lambda _path: 0)
+    monkeypatch.setattr("rig.recordings.write_atomically", full)
+    keeper.empty_trash(at_day(0), 1)
     assert [*store.list_trash()] == [newest]
 
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,8 +19,8 @@ import psutil
 import pytest
 
 from configs import Settings
-from measure import buffer, stalls
-from measure.buffer import measure_buffers
+from measure import buffer, fifos, stalls
+from measure.buffer import Buffers, Stall, measure_buffers
 from measure.fifos import Pause, Piece, Read, Reader, by_pyav, judge, replay, said
 from measure.stalls import Hold, What, loss_of, positions_of
 from rig.errors import DeviceError
@@ -178,6 +178,45 @@ def test_a_camera_that_sends_nothing_is_told(tmp_path: Path, monkeypatch: pytest
         measure_buffers(opening, tmp_path, Settings(), {"program": 200_000})
 
 
+def test_of_stalls_that_were_not_tried_nothing_is_said() -> None:
+    verdicts = buffer._verdicts(Buffers(1e6, 100, (), (), lost_in_peace=3), free_s=7200.0)
+    assert [str(verdict.text) for verdict in verdicts] == [
+        "the disk has room for 2.0 h of this stream",
+        "3 datagrams were lost while nothing was held up: look at cable and load",
+    ]
+
+
+def test_datagrams_that_vanished_unseen_are_no_good_buffer() -> None:
+    kept = Stall("disk", 20.0, 0, None, None, 0.0, 0.1, 0.5)
+    unseen = replace(kept, seconds=40.0, lost_datagrams=7)
+    longest, beyond = (
+        buffer._verdicts(Buffers(1e6, 100, stalls, (), lost_in_peace=0), free_s=7200.0)[0]
+        for stalls in ((kept,), (kept, unseen))
+    )
+    assert (str(longest.text), longest.good) == (
+        "the disk does not answer: 20.0 s cost nothing, the longest that was tried",
+        True,
+    )
+    assert "20.0 s cost nothing, longer ones 7 datagrams" in str(beyond.text)
+    assert not beyond.good
+
+
+def test_libraries_get_a_film_that_is_long_enough_also_without_any_stall(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--parts libraries`: a shorter film ends before the pauses that would have cost something."""
+    monkeypatch.setattr(buffer, "FIRST_S", 1.0)
+    monkeypatch.setattr(fifos, "FIFO_BYTES", 200_000)
+    monkeypatch.setattr(fifos, "CALM_S", 0.1)
+    monkeypatch.setattr(fifos, "LATE_S", 0.5)
+    with Sender() as sender:
+        opening = partial(open_port, sender.port, 1 << 24, 1 << 24)
+        found, lines = measure_buffers(opening, tmp_path, Settings(), {}, in_peace_s=buffer.film_s)
+    needed_s = buffer.film_s(found.bytes_per_s)
+    film = fifos.film_of(lines, needed_s)
+    assert film[-1].second > 0.7 * needed_s > 2.0, "from the first key picture on"
+
+
 def refuse(_folder: Path, _settings: Settings) -> AbstractContextManager[Counted]:
     raise DeviceError("the camera is busy", cure="end the server")
 
@@ -263,6 +302,9 @@ def test_a_library_that_gives_up_is_told_from_one_that_keeps_all() -> None:
     kept = judge(read_of(seconds, late, (pause,)), 1 / 30, 30.0)
     assert (str(said(kept)), kept.lost_after_s, kept.missing) == ("kept all", None, 0)
     assert kept.most_late_s == pytest.approx(5, abs=0.1)
+    verdict = buffer._judge_library(kept)
+    assert verdict.good
+    assert "pauses of up to 5.0 s cost nothing" in str(verdict.text)
     ended = judge(read_of(seconds[:390], late[:390], (pause,)), 1 / 30, 30.0)
     assert (str(said(ended)), ended.has_ended, ended.lost_after_s) == ("gave up", True, 5.0)
     assert ended.held_s

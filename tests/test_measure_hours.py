@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -20,8 +22,10 @@ from simulator.car import CarPlan
 from simulator.film import Film
 from simulator.hours import BEGAN_APART_S, write_recording
 from simulator.lamp import BLINKS, Lamp, blinks
+from simulator.stage import DemoError
 from simulator.world import Street, World
 from tests.films import BEGIN_NS, steady, write_film
+from tests.machine import free_port
 
 ROOT = Path(__file__).parent.parent
 SKEW_MS = BEGAN_APART_S * 1000
@@ -76,8 +80,17 @@ def check_lamp(folder: Path, seed: int, hours: float, crystals_ppm: tuple[float,
 
 
 @pytest.mark.timeout(300)
-def test_a_lamp_tells_the_drift_within_its_bar(tmp_path: Path) -> None:
+def test_a_lamp_tells_the_drift_within_its_bar_and_the_command_says_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     check_lamp(tmp_path, 1, 0.5, (60.0, -40.0), 50.0)
+    assert drift.main([str(tmp_path), "--light", "--output", str(tmp_path / "report"), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    (pair,) = result["pairs"]
+    assert abs(pair["drift_ppm"]["value"] + 100.0) <= pair["drift_ppm"]["error"]
+    (verdict,) = result["verdicts"]
+    assert verdict.startswith("the clock of right gains -")
+    assert "left, right</td>" in Path(result["report"]).read_text(encoding="utf-8")
     for item in videos_of(tmp_path):
         jumps = light.find_jumps(item)
         assert [jump.is_on for jump in jumps] == [True, False] * 3 * BLINKS
@@ -90,6 +103,24 @@ def test_a_lamp_tells_the_drift_within_its_bar_in_20_of_20_drives(tmp_path: Path
     for seed in range(20):
         left_ppm, right_ppm = np.random.default_rng(seed).uniform(-50, 50, 2).tolist()
         check_lamp(tmp_path / str(seed), seed, 2.0, (left_ppm, right_ppm), 15.0)
+
+
+def test_recordings_that_tell_nothing_end_with_a_line_that_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two seconds of one camera, then of two, in which neither the code nor a lamp is seen."""
+    for main, label, code, words in (
+        (delay.main, "left", 3, "holds no stream of two minutes or more: record longer, in mode video"),
+        (drift.main, "left", 3, "has one camera only: record with two or more"),
+        (drift.main, "right", 4, "--start-utc"),
+        (lambda argv: drift.main([*argv, "--light"]), "right", 4, "saw the lamp at 0 places"),
+    ):
+        (tmp_path / "videos" / label).mkdir(parents=True, exist_ok=True)
+        write_film(tmp_path / "videos" / label / "GX010001.MP4", steady(30))
+        assert main([str(tmp_path), "--output", str(tmp_path / "report")]) == code
+        said = capsys.readouterr().err
+        assert words in said
+        assert said.count("\n") == 1
 
 
 def test_a_lamp_that_both_saw_once_tells_no_drift(tmp_path: Path) -> None:
@@ -188,6 +219,17 @@ def test_a_car_that_does_not_start_is_one_clear_line(tmp_path: Path, capsys: pyt
         f"measure: the simulated car ended by itself with exit code 2; the log is {tmp_path / measure.LOG}"
     )
     assert "invalid choice: 7" in (tmp_path / measure.LOG).read_text()
+
+
+def test_a_simulated_measurement_ends_as_the_command_does_and_with_its_car() -> None:
+    def run(code: str) -> int:
+        command = [sys.executable, "-c", f"import sys, time; {code}"]
+        return measure._measure(command, cast(Any, SimpleNamespace(url="")), f"http://127.0.0.1:{free_port()}")
+
+    assert run("sys.exit(4)") == 4
+    for asked in (measure.ASKED_CODE, measure.ASKED_LAMP):
+        with pytest.raises(DemoError, match="the simulated car does not answer"):
+            run(f"print({asked!r}, file=sys.stderr, flush=True); time.sleep(999)")
 
 
 def test_the_command_hurries(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import pytest
 import configs
 import parseVideo
 from rig.clock import parse_utc
-from rig.errors import ConflictError, NoSpaceError
+from rig.errors import ConflictError, NoPositionError, NoSpaceError
 from rig.footage import video
 from rig.gnss import positions
+from rig.gnss.positionlog import CSV_HEADER
 from rig.photo import exif, extraction, journal, photos
 from rig.photo.photos import Photo
 from rig.photo.spacing import Every
@@ -31,6 +32,7 @@ from tests.films import (
     write_film,
     write_index,
 )
+from tests.test_calibration import record
 
 FRAMES = 150
 START = "2026-11-22T14:03:12.000Z"
@@ -213,6 +215,48 @@ def test_a_stream_that_was_started_anew_is_dated_by_its_arrival(film: Path, tmp_
     assert calibration["left/stream-002.ts"]["source"] == "qr+arrival"
 
 
+def test_what_was_learnt_and_cannot_be_kept_costs_no_photo(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another user's output folder, say, beside recordings that one may read."""
+    folder = tmp_path / "drive" / "videos" / "left"
+    folder.mkdir(parents=True)
+    record(tmp_path / "drive")
+    (folder / "stream-001.ts").write_bytes(film.read_bytes())
+    write_index(folder / "stream-001.ts", 230_000_000)
+    (tmp_path / "output" / "delays.json.tmp").mkdir(parents=True)  # nobody writes over a folder
+    monkeypatch.chdir(tmp_path)
+    assert run(tmp_path / "drive", "--output", tmp_path / "photos", "--json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert any("what was learnt of the cameras is not kept" in text for text in summary["warnings"])
+    assert len(photos.read_table(tmp_path / "photos")) == summary["photos"] >= 9
+
+
+def test_videos_of_one_camera_that_overlap_give_no_instant_twice(
+    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one.ts", "two.ts"):
+        (tmp_path / "videos" / "left").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "videos" / "left" / name).write_bytes(film.read_bytes())
+    assert run(tmp_path, "--output", tmp_path / "out") == 0
+    said = capsys.readouterr().out
+    times = [row.utc for row in photos.read_table(tmp_path / "out")]
+    assert len(set(times)) == len(times)
+    assert "photos lie before the end of its other video" in said
+
+
+def test_a_log_without_a_fix_is_none_unless_metres_are_asked(
+    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of a receiver under a roof: the recording has a table of positions with nothing in it."""
+    (tmp_path / "positions.csv").write_text(CSV_HEADER)
+    named = (film, "--output", tmp_path / "out", "--positions", tmp_path / "positions.csv")
+    assert run(*named, "--every", "5m") == NoPositionError.exit_code
+    assert capsys.readouterr().err.count("\n") == 1
+    assert run(*named) == 0
+    assert all(row.latitude is None for row in photos.read_table(tmp_path / "out"))
+
+
 def test_a_damaged_picture_is_taken_only_at_need_and_then_flagged(film: Path, tmp_path: Path) -> None:
     folder = tmp_path / "videos" / "left"
     folder.mkdir(parents=True)
@@ -300,6 +344,7 @@ def test_a_threshold_drops_photos_and_says_how_many(
         (["film.ts", "--calibration", "text.mp4"], 3),
         (["film.ts", "--every", "5m", "--positions", "text.mp4"], 3),
         (["film.ts", "--every", "5m"], 2),
+        (["empty", "film.ts"], 2),
     ],
 )
 def test_bad_input_is_told_in_one_line(

@@ -26,6 +26,7 @@ from simulator.cameraprocess import CarError
 from simulator.car import PhoneClock, main, measure
 from simulator.film import read_number
 from simulator.lamp import BLINKS
+from simulator.stage import DemoError, show_phone
 from simulator.world import World
 
 COMMAND = [sys.executable, "-m", "simulator", "car", "--until-eof"]
@@ -232,6 +233,11 @@ def test_control_answers_nonsense_with_an_error(car: dict[str, Any]) -> None:
     answer = requests.post(f"{control}/phone", json=dead, timeout=5)
     assert answer.status_code == 502
     assert "does not tell the time" in answer.json()["error"]
+
+
+def test_a_phone_that_gets_no_time_is_told(car: dict[str, Any]) -> None:
+    with pytest.raises(DemoError, match="the simulated phone failed: "):
+        show_phone(car["control"], "http://127.0.0.1:9/api/time")
 
 
 def test_the_phone_measures_its_clock_within_its_bound() -> None:

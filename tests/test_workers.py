@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -220,7 +221,12 @@ def notes() -> list[str]:
 
 @pytest.fixture
 def kept(notes: list[str]) -> Iterator[Kept]:
-    kept = Kept(Worker("camera C1", answer), notes.append)
+    with tended(Kept(Worker("camera C1", answer), notes.append)) as kept:
+        yield kept
+
+
+@contextmanager
+def tended(kept: Kept) -> Iterator[Kept]:
     ended = threading.Event()
 
     def tend() -> None:
@@ -280,6 +286,34 @@ def test_one_that_refuses_is_told_again(kept: Kept, tmp_path: Path, monkeypatch:
     kept.expect(StartCapture(tmp_path, "video"))
     wait_for(lambda: kept.told)
     assert kept.trouble == ""
+
+
+def test_one_that_keeps_nothing_of_what_comes_is_replaced_and_its_last_gap_is_named(
+    notes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lives and says that its device sends, but its log does not grow."""
+    monkeypatch.setattr("rig.supervision.PROGRESS_S", 0.5)
+    monkeypatch.setattr("rig.supervision.LAST_GAP_S", 0.0)
+    gaps: list[tuple[str, int, int]] = []
+    camera = Kept(Worker("camera C1", answer), notes.append, lambda *gap: gaps.append(gap), flows=lambda _status: True)
+    with tended(camera) as kept:
+        kept.begin(StartCapture(tmp_path, "video"))
+        arrival_ns = time.monotonic_ns()
+        (tmp_path / "stream-001.idx").write_text(f"pts_90khz,arrival_monotonic_ns,byte_offset\n0,{arrival_ns},0\n")
+        wait_for(lambda: kept.starts == 2 and kept.told)
+        assert notes[:2] == ["camera C1 ended (it was killed)", "camera C1 records again"]
+        kept.end(PROMPT_S)
+    (gap,) = gaps
+    assert gap[:2] == ("camera C1", arrival_ns)
+
+
+def test_a_stop_that_nobody_hears_any_more_is_told(notes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rig.supervision.REVIVAL_S", 0.1)
+    kept = Kept(Worker("camera C1", answer), notes.append)
+    wait_for(lambda: kept.status)
+    kept.close()
+    with pytest.raises(DeviceError, match="camera C1 is not running"):
+        kept.end(PROMPT_S)
 
 
 def test_a_worker_for_which_there_was_no_room_comes_later(notes: list[str]) -> None:

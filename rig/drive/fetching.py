@@ -38,6 +38,8 @@ class Fetches:
                 self._follow(recording_id, coming)
             except UnknownError:  # in the trash
                 del self._since[recording_id]
+            except (EdencarError, OSError):  # the disk is full, say: it is tried again
+                continue
 
     def close(self) -> None:
         """Tell in the manifests what is still missing."""

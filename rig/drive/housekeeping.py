@@ -35,9 +35,11 @@ class Housekeeping:
 
     def empty_trash(self, clock: UtcClock, recording_cameras: int | None) -> None:
         """Remove what has lain in the trash for long, or what takes the room that a recording needs soon."""
-        with suppress(OSError):
+        with suppress(OSError):  # each for itself: a full disk takes no stamp and needs the room all the more
             self._recordings.stamp_trash(clock)
+        with suppress(OSError):
             self._recordings.empty_trash(clock, self._trash_s)
+        with suppress(OSError):
             cameras = recording_cameras
             if cameras is not None and self._room.left(cameras).seconds_left < VERY_LITTLE_ROOM_S:
                 self._recordings.drop_oldest_trash()
