@@ -137,7 +137,7 @@ def _read(item: Video, context: Context, settings: Settings) -> CodeFilm:
     elif film.observations:
         offset_ns = round(float(np.median([o.offset_ns for o in film.observations])))
         windows = _open_windows(item, context.logs, offset_ns, LOG_MARGIN_NS, margin_ns)
-        film.extend(codefilm.read_windows(item, _without(windows, ends)))
+        film.extend(codefilm.read_windows(item, windows, done=ends))
     return film
 
 
@@ -161,19 +161,6 @@ def _open_windows(
         elif last > first:
             windows.append((first, last))
     return windows
-
-
-def _without(windows: Iterable[Window], done: Sequence[Window]) -> list[Window]:
-    """The windows less what was searched already: a picture read twice would count twice."""
-    left = list(windows)
-    for begin, end in done:
-        left = [
-            part
-            for low, high in left
-            for part in ((low, min(high, begin - 1)), (max(low, end + 1), high))
-            if part[0] < part[1]
-        ]
-    return left
 
 
 def _near(item: Video, context: Context) -> Near | None:

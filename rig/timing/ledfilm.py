@@ -207,17 +207,9 @@ def _page(codes: CodeFilm, logs: Sequence[CodeLog]) -> CodeLog | None:
 
 
 def _lights(item: Video, window: tuple[int, int]) -> Lights:
-    found = list(_each_picture(item, window))
+    found = [(clock_ns, block_light(luma)) for _, clock_ns, luma in codefilm.pictures(item, [window])]
     pts = np.array([pts_ns for pts_ns, _ in found], dtype=np.int64)
     return Lights(pts, np.array([blocks for _, blocks in found], dtype=np.float32))
-
-
-def _each_picture(item: Video, window: tuple[int, int]) -> Iterator[tuple[int, Float32]]:
-    for clip in item.clips:
-        clock_ns = clip.clock_ns
-        wanted = np.flatnonzero((clock_ns >= window[0]) & (clock_ns <= window[1])).tolist()
-        for number, picture in video.pictures(clip, wanted):
-            yield int(clock_ns[number]), block_light(video.luma(picture))
 
 
 def block_light(luma: Luma) -> Float32:
