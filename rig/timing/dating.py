@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -104,6 +104,6 @@ def check_drives(clocks: Sequence[Dated], table: Mapping[str, Any], track: Track
     for key, (item, clock) in zip(table, clocks, strict=True):
         check = check_video(item, track, clock.utc_ns) if track is not None else None
         if check is not None:
-            table[key]["drive_check"] = check.to_json()
+            table[key]["drive_check"] = asdict(check)
             alarms += [f"{key}: {check.why}"] if check.verdict == "alarm" else []
     return alarms
