@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -103,13 +104,8 @@ def terms(settings: Settings, context: Context) -> Terms:
 
 
 def _with_read_out(usual: Terms, item: Video) -> Terms:
-    """The read-out time that the file itself tells; streams and most cameras tell none."""
-    if item.clips[0].path.suffix.lower() == STREAM_SUFFIX:
-        return usual
-    try:
-        read_out_ms = gpmf.read_camera(item.clips[0].path).read_out_ms
-    except UnreadableError:
-        return usual
+    """The read-out time that the file itself tells; streams and most cameras' files tell none."""
+    read_out_ms = gpmf.read_camera(item.clips[0].path).read_out_ms
     if read_out_ms is None:
         return usual
     read_out_ns = round(read_out_ms * NS_PER_MS)
@@ -198,7 +194,7 @@ def _doubted(clock: CameraClock, item: Video, film: CodeFilm, context: Context) 
     if context.manifest is None or any(holder(context.logs, o.code.utc_ns) for o in film.observations):
         return clock
     near = _by_recording(item, context, context.manifest)
-    offset_ns = int(clock.utc_ns(np.array([item.first_ns], dtype=np.int64))[0]) - item.first_ns
+    offset_ns = int(clock.utc_ns(item.first_ns)) - item.first_ns
     away_ns = max(near.low_ns - offset_ns, offset_ns - near.high_ns, 0)
     if not away_ns:
         return clock
@@ -230,15 +226,15 @@ def _with_rate(clock: CameraClock, item: Video, context: Context, settings: Sett
     bent = arrival.bent(clock, item, _receiver_clock(context, settings), settings.monotonic_rate_error_ppm)
     if bent is not clock:
         return bent
+    candidates = [(clock.rate_error_ppm, clock.rate_ppm)]
     known_ppm = rates.load(settings.output).get(context.serial(item.camera) or "")
-    candidates = [] if known_ppm is None else [(known_ppm, settings.stored_rate_error_ppm)]
+    if known_ppm is not None:
+        candidates.append((settings.stored_rate_error_ppm, known_ppm))
     line = gps_line(item)
     if line is not None:
-        candidates.append((line.rate_ppm, SIGMAS_IN_99_PERCENT * line.rate_sigma_ppm))
-    for rate_ppm, error_ppm in sorted(candidates, key=lambda candidate: candidate[1])[:1]:
-        if error_ppm < clock.rate_error_ppm:
-            return replace(clock, rate_ppm=rate_ppm, rate_error_ppm=error_ppm)
-    return clock
+        candidates.append((SIGMAS_IN_99_PERCENT * line.rate_sigma_ppm, line.rate_ppm))
+    error_ppm, rate_ppm = min(candidates, key=itemgetter(0))
+    return replace(clock, rate_ppm=rate_ppm, rate_error_ppm=error_ppm)
 
 
 def _receiver_clock(context: Context, settings: Settings) -> ClockCurve | None:

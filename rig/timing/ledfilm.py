@@ -82,7 +82,7 @@ def estimate(path: Path, edges: LedLog, settings: Settings, logs: Sequence[CodeL
     window = max(item.first_ns, item.last_ns - LONGEST_FILM_NS), item.last_ns
     codes = codefilm.read_windows(item, [window])
     rough = _code_clock(codes, edges, settings, logs, 0.5, vernier=False)
-    offset = int(rough.utc_ns(np.zeros(1, dtype=np.int64))[0])
+    offset = int(rough.utc_ns(0))
     led_window = edges.edges[0][0] - offset - LATEST_NS, edges.edges[-1][0] - offset - EARLIEST_NS
     lights = _lights(item, (max(window[0], led_window[0] - MARGIN_NS), min(window[1], led_window[1] + MARGIN_NS)))
     led = find(lights, edges, offset)

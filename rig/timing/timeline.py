@@ -78,12 +78,8 @@ class Terms:
     @property
     def constants(self) -> tuple[tuple[str, int], ...]:
         """The half-widths of what is the same in every frame, by name."""
-        values = {
-            "display_latency": self.display_latency_error_ns,
-            "clock": self.clock_error_ns,
-            "page": self.page_bound_ns,
-        }
-        return tuple((name, value) for name, value in values.items() if value)
+        display, clock, page = self.display_latency_error_ns, self.clock_error_ns, self.page_bound_ns
+        return tuple(one for one in (("display_latency", display), ("clock", clock), ("page", page)) if one[1])
 
 
 def calibrate(
