@@ -5,7 +5,7 @@ And `calibration.json`, which says so for each camera.
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from operator import itemgetter
@@ -368,10 +368,10 @@ def stored(item: Video, file: Path) -> CameraClock:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UnreadableError(f"{file} cannot be read ({error})", cure="leave out --calibration") from error
-    for key in (key_with_file(item), item.camera):
-        if isinstance(values, dict) and key in values:
-            return cameraclock.from_json(values[key])
-    raise NoCalibrationError(f"{file} says nothing of {item.camera}", cure="leave out --calibration")
+    entry = entry_of(item, values) if isinstance(values, dict) else None
+    if entry is None:
+        raise NoCalibrationError(f"{file} says nothing of {item.camera}", cure="leave out --calibration")
+    return cameraclock.from_json(entry)
 
 
 def table(clocks: Sequence[tuple[Video, CameraClock]], logs: Sequence[CodeLog]) -> dict[str, Any]:
@@ -382,11 +382,15 @@ def table(clocks: Sequence[tuple[Video, CameraClock]], logs: Sequence[CodeLog]) 
     ]
     values: dict[str, Any] = {}
     for item, clock in clocks:
-        key = item.camera if item.camera not in values else key_with_file(item)
+        key = item.camera if item.camera not in values else _key_with_file(item)
         values[key] = {"video": item.name, **cameraclock.to_json(clock, item.first_ns, item.last_ns), "pages": pages}
     return values
 
 
-def key_with_file(item: Video) -> str:
-    """What a further video of a camera is called in `calibration.json`."""
+def entry_of(item: Video, values: Mapping[str, Any]) -> Any:
+    """What the object in a `calibration.json` says of a video; None when nothing."""
+    return values.get(_key_with_file(item), values.get(item.camera))
+
+
+def _key_with_file(item: Video) -> str:
     return f"{item.camera}/{item.name}"

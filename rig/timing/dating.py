@@ -89,10 +89,9 @@ def _each(do: Callable[[Any], Any], items: Sequence[Any], jobs: int) -> Iterator
 def known_clocks(videos: Sequence[Video], table: Mapping[str, Any]) -> Iterator[Dated]:
     """The clocks that an interrupted run had found."""
     for item in videos:
-        with_file = calibration.key_with_file(item)
-        key = with_file if with_file in table else item.camera
-        if key in table and table[key]["video"] == item.name:
-            yield item, cameraclock.from_json(table[key])
+        entry = calibration.entry_of(item, table)
+        if entry is not None and entry["video"] == item.name:
+            yield item, cameraclock.from_json(entry)
 
 
 def check_drives(clocks: Sequence[Dated], table: Mapping[str, Any], track: Track | None) -> list[str]:
