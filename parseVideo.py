@@ -271,7 +271,7 @@ def _own_track(item: Video, clock: CameraClock) -> Track | None:
         track = Track.of_logs([gpmf.Telemetry(clip.path).fixes() for clip in item.clips])
     except (NoPositionError, UnreadableError):
         return None
-    shift_ns = int(clock.utc_ns(np.array([line.pts_ns]))[0]) - line.utc_ns
+    shift_ns = int(clock.utc_ns(line.pts_ns)) - line.utc_ns
     return replace(track, utc_ns=track.utc_ns + shift_ns)
 
 

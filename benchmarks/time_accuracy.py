@@ -178,7 +178,7 @@ def _with_arrivals() -> list[Row]:
         heard = _monotonic(epochs + 4e6 + rng.exponential(3e6, len(epochs)))
         utc = fit_clock(heard, epochs.astype(np.int64))
         assert utc is not None
-        edge = arrival.envelope(pts, utc.utc_ns(came) - pts, arrival.FASTEST_PICTURES)
+        edge = arrival.envelope(pts, utc.utc_ns(came) - pts)
         assert edge is not None
         readings = film(rng, fps=25.0, rate_ppm=rate_ppm)
         clock = arrival.along(timeline.calibrate(readings, KNOWN), edge, 20.0, (int(pts[0]), int(pts[-1])))

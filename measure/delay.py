@@ -91,7 +91,7 @@ def measure_recording(folder: Path, settings: Settings) -> list[tuple[Delay, Ser
     found = []
     for item in videos_of(folder):
         pts, came = arrival.arrivals(item)
-        edge = arrival.edges(pts, (utc.utc_ns(came) if utc else came) - pts, FASTEST_PICTURES) if len(pts) else None
+        edge = arrival.edges(pts, (utc.utc_ns(came) if utc else came) - pts)
         if edge is not None:
             found.append(measure_stream(item.camera, pts, came, utc, _clock(item, context, settings), _lost_ns(item)))
     if not found:
@@ -113,7 +113,7 @@ def measure_stream(
     """
     came = utc.utc_ns(came_ns) if utc else came_ns
     delay = came - pts_ns
-    edge = arrival.edges(pts_ns, delay, FASTEST_PICTURES)
+    edge = arrival.edges(pts_ns, delay)
     if edge is None:
         raise UnreadableError(f"the stream of {camera} is shorter than two minutes", cure="record longer")
     noise_ns = float(np.hypot(_scatter(edge), 0.0 if utc is None else utc.sigma_ns))

@@ -4,14 +4,18 @@ Also where there is no Linux: `parseVideo.py` and `parsePhotos.py` run on any la
 """
 
 import errno
+import json
+import logging
 import os
 import shutil
 import sys
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 UNSYNCED_SUFFIX = ".tmp"  # of a file that is being written
 MOST_COPIED = 1 << 30  # bytes at once
+
+log = logging.getLogger(__name__)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -27,6 +31,19 @@ def write_atomically(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def read_entries(path: Path) -> dict[str, dict[str, Any]]:
+    """The objects that a JSON file holds by name; none when there is no such file. A damaged one counts as empty."""
+    try:
+        values = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        log.warning("%s is not used: %s", path, error)
+        return {}
+    entries = values.items() if isinstance(values, dict) else ()
+    return {name: entry for name, entry in entries if isinstance(entry, dict)}
 
 
 def sync_folder(folder: Path) -> None:

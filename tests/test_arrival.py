@@ -22,7 +22,7 @@ def test_the_drift_of_a_warming_crystal_is_followed(rate_ppm: float) -> None:
     pts = np.arange(0, 3600 * NS_PER_S, NS_PER_S // 25, dtype=np.int64)
     gained = pts * rate_ppm * 1e-6 + 2e-6 * 600e9 * (1 - np.exp(-pts / 600e9))
     came = np.asarray(pts + gained + 230e6 + rng.exponential(5e6, len(pts)), dtype=np.int64)
-    edge = arrival.envelope(pts, came - pts, arrival.FASTEST_PICTURES)
+    edge = arrival.envelope(pts, came - pts)
     assert edge is not None
     clock = arrival.along(clock_at(int(pts[75])), edge, 20.0, (0, int(pts[-1])))
     errors = clock.utc_ns(pts) - pts - (gained - gained[75])
@@ -33,7 +33,7 @@ def test_the_drift_of_a_warming_crystal_is_followed(rate_ppm: float) -> None:
 
 def test_too_short_a_stream_tells_no_drift() -> None:
     pts = np.arange(0, 60 * NS_PER_S, NS_PER_S // 25, dtype=np.int64)
-    assert arrival.envelope(pts, pts * 0, arrival.FASTEST_PICTURES) is None
+    assert arrival.envelope(pts, pts * 0) is None
 
 
 def test_a_stream_without_an_index_keeps_its_clock(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from rig.clock import NS_PER_MS, NS_PER_S
 from rig.errors import UnreadableError
-from rig.gnss.gpmf import Telemetry, clock_line, read_camera
+from rig.gnss.gpmf import Camera, Telemetry, clock_line, read_camera
 from rig.gnss.gpmftree import items
 from rig.gnss.positions import Track
 
@@ -234,6 +234,16 @@ def test_a_folder_or_nothing_is_refused(tmp_path: Path) -> None:
     for reader in (Telemetry, read_camera):
         with pytest.raises(UnreadableError):
             reader(tmp_path / "none.mp4")
+
+
+@pytest.mark.parametrize("key", [b"free", b"moov"])
+@pytest.mark.parametrize("size", [0, 5, 1 << 31, 1 << 62, (1 << 64) - 1])
+def test_a_box_of_any_size_says_nothing_of_the_camera(tmp_path: Path, key: bytes, size: int) -> None:
+    path = tmp_path / "film.mp4"
+    path.write_bytes(struct.pack(">I4sQ", 1, key, size) + bytes(100))
+    assert read_camera(path) == Camera()
+    path.write_bytes(struct.pack(">I4s", size % (1 << 32), key) + bytes(100))
+    assert read_camera(path) == Camera()
 
 
 def test_a_cut_payload_keeps_its_good_part(tmp_path: Path) -> None:

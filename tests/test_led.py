@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from configs import Settings
-from rig.clock import NS_PER_MS, NS_PER_S, UtcClock
+from rig.clock import NS_PER_MS, NS_PER_S, UtcClock, system_clock
 from rig.errors import DeviceNotFoundError, NoCalibrationError, UnreadableError
 from rig.footage import video
 from rig.timing import led, ledfilm
@@ -60,7 +60,7 @@ def test_a_pattern_is_known_by_its_seed() -> None:
 
 def test_the_log_holds_when_the_pin_was_switched() -> None:
     wire, clock = Wire(), UtcClock(BEGIN_NS, 0, 0, "gnss")
-    log = led.blink(wire, clock, 0.5, 3, lambda _: True, clock_error_ns=1000)
+    log = led.blink(wire, clock, 0.5, 3, lambda: True, clock_error_ns=1000)
     assert wire.switched.pop()[1] is False  # whatever happened, the LED ends dark
     assert [on for _, on in log.edges] == [on for _, on in wire.switched]
     assert [on for _, on in log.edges[:3]] == [True, False, True]
@@ -72,8 +72,8 @@ def test_the_log_holds_when_the_pin_was_switched() -> None:
 
 def test_blinking_that_is_stopped_ends_dark() -> None:
     wire = Wire()
-    log = led.blink(wire, UtcClock(BEGIN_NS, 0, 0, "gnss"), 10.0, 3, lambda share: share < 0.02)
-    assert 2 <= len(log.edges) < 10
+    log = led.blink(wire, UtcClock(BEGIN_NS, 0, 0, "gnss"), 10.0, 3, lambda: len(wire.switched) < 3)
+    assert 4 <= len(log.edges) < 10
     assert log.edges[-1][1] is False
     assert wire.switched[-1][1] is False
 
@@ -110,7 +110,7 @@ def test_what_is_no_log_is_refused(tmp_path: Path, text: str) -> None:
 def test_off_the_pi_there_is_no_pin(tmp_path: Path) -> None:
     with pytest.raises(DeviceNotFoundError, match="Raspberry Pi"), opened("17"):
         pass
-    worker = Worker("led", led.blink_worker, tmp_path, 0.5, Settings())
+    worker = Worker("led", led.blink_worker, tmp_path, 0.5, Settings(), system_clock())
     worker.start()
     worker.join(30)
     assert isinstance(worker.error, DeviceNotFoundError)

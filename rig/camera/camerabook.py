@@ -10,7 +10,6 @@ picture (`arrival_monotonic_ns` of the index, as UTC) minus `delay_ms`.
 """
 
 import json
-import logging
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,11 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from rig.errors import ConflictError
-from rig.files import write_atomically
+from rig.files import read_entries, write_atomically
 
 LABELS, DELAYS = "cameras.json", "delays.json"
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +38,7 @@ class CameraBook:
     def __init__(self, output: Path) -> None:
         self._output = output
         self._writing = threading.Lock()
-        labels = _read(output / LABELS)
+        labels = read_entries(output / LABELS)
         self._labels = {serial: str(entry["label"]) for serial, entry in labels.items() if entry.get("label")}
         self._delays: dict[str, Delay] = {}
         self._delays_changed_ns = 0
@@ -76,7 +73,9 @@ class CameraBook:
 
 def load_delays(output: Path) -> dict[str, Delay]:
     """The delays that were measured, by serial number of the camera."""
-    return {serial: delay for serial, entry in _read(output / DELAYS).items() if (delay := _delay(entry)) is not None}
+    return {
+        serial: delay for serial, entry in read_entries(output / DELAYS).items() if (delay := _delay(entry)) is not None
+    }
 
 
 def store_delays(output: Path, news: Mapping[str, Delay]) -> None:
@@ -94,18 +93,6 @@ def _changed_ns(path: Path) -> int:
 
 def _write(path: Path, values: dict[str, Any]) -> None:
     write_atomically(path, json.dumps(values, ensure_ascii=False, indent=2).encode() + b"\n")
-
-
-def _read(path: Path) -> dict[str, dict[str, Any]]:
-    try:
-        values = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        log.warning("%s is not used: %s", path, error)
-        return {}
-    entries = values.items() if isinstance(values, dict) else ()
-    return {serial: entry for serial, entry in entries if isinstance(entry, dict)}
 
 
 def _delay(entry: dict[str, Any]) -> Delay | None:

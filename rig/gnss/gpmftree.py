@@ -150,11 +150,12 @@ def read_box(file: BinaryIO, names: Sequence[str]) -> bytes:
             size, kind = struct.unpack(">I4s", header)
             if size == 1:
                 size = int.from_bytes(file.read(8))
-            if kind == name.encode():
-                end = start + size if size else end
-                break
-            if size < 8:
+            size = size or end - start  # the last one may leave it open
+            if size < 8 or (size > end - start and kind != name.encode()):
                 return b""
+            if kind == name.encode():
+                end = min(end, start + size)
+                break
             file.seek(start + size)
     return file.read(end - file.tell())
 

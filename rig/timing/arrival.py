@@ -26,14 +26,14 @@ class Envelope:
     delay_ns: Float64
 
 
-def envelope(at_ns: Int64, delay_ns: Int64, share: float) -> Envelope | None:
-    """The share-quantile of each 15 s, smoothed by local lines; None when it spans too little."""
-    edge = edges(at_ns, delay_ns, share)
+def envelope(at_ns: Int64, delay_ns: Int64) -> Envelope | None:
+    """The delay of the fastest pictures of each 15 s, smoothed by local lines; None when it spans too little."""
+    edge = edges(at_ns, delay_ns)
     return None if edge is None else Envelope(edge.at_ns, _smoothed(edge.at_ns, edge.delay_ns))
 
 
-def edges(at_ns: Int64, delay_ns: Int64, share: float) -> Envelope | None:
-    """The share-quantile of each 15 s as it is; None when it spans too little."""
+def edges(at_ns: Int64, delay_ns: Int64) -> Envelope | None:
+    """The delay of the fastest pictures of each 15 s as it is; None when it spans too little."""
     if len(at_ns) < 2 or int(at_ns[-1]) - int(at_ns[0]) < MIN_SPAN_NS:
         return None
     base = int(np.median(delay_ns))
@@ -48,7 +48,7 @@ def edges(at_ns: Int64, delay_ns: Int64, share: float) -> Envelope | None:
         middle = (int(at_ns[group[0]]) + int(at_ns[group[-1]])) // 2
         flat = (delay_ns[group] - base) - slope * (at_ns[group] - middle)
         places.append(middle)
-        lows.append(float(np.quantile(flat, share)))
+        lows.append(float(np.quantile(flat, FASTEST_PICTURES)))
     return Envelope(np.array(places, dtype=np.int64), np.array(lows))
 
 
@@ -75,36 +75,23 @@ def _smoothed(at: Int64, lows: Float64) -> Float64:
 
 def arrivals(item: Video) -> tuple[Int64, Int64]:
     """PTS on the video's clock and CLOCK_MONOTONIC of arrival of all pictures, from the indexes beside a stream."""
-    pts: list[Int64] = []
-    came: list[Int64] = []
-    for clip in item.clips:
-        index = index_of(clip)
-        if index is not None:
-            pts.append(index.pts * NS_PER_S // PTS_HZ + clip.clock_offset_ns)
-            came.append(index.arrival_ns)
-    if not pts:
-        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    order = np.argsort(np.concatenate(came), kind="stable")
-    return np.concatenate(pts)[order], np.concatenate(came)[order]
-
-
-def epochs(positions: Path) -> tuple[Int64, Int64]:
-    """CLOCK_MONOTONIC of arrival and UTC of the receiver's epochs in a `positions.csv`; empty when there are none."""
-    import pandas as pd  # loaded only where there is a log to read: it takes half a second
-
-    try:
-        table = pd.read_csv(positions, usecols=["utc_ns", "arrival_monotonic_ns"], on_bad_lines="skip").dropna()
-        arrived = table["arrival_monotonic_ns"].to_numpy(np.int64)
-        utc = table["utc_ns"].to_numpy(np.int64)
-    except (OSError, ValueError):
-        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    order = np.argsort(arrived, kind="stable")
-    return arrived[order], utc[order]
+    indexes = [(clip, index) for clip in item.clips if (index := index_of(clip)) is not None]
+    told = [(index.pts * NS_PER_S // PTS_HZ + clip.clock_offset_ns, index.arrival_ns) for clip, index in indexes]
+    pts, came = np.concatenate([np.zeros((2, 0), dtype=np.int64), *told], axis=1)
+    order = np.argsort(came, kind="stable")
+    return pts[order], came[order]
 
 
 def receiver_clock(positions: Path, latency_ns: int, latency_error_ns: int) -> ClockCurve | None:
     """UTC over CLOCK_MONOTONIC of a recording, by all epochs of its `positions.csv`; None without enough."""
-    return fit_clock(*epochs(positions), latency_ns, latency_error_ns)
+    import pandas as pd  # loaded only where there is a log to read: it takes half a second
+
+    try:
+        table = pd.read_csv(positions, usecols=["utc_ns", "arrival_monotonic_ns"], on_bad_lines="skip").dropna()
+        arrived, utc = (table[name].to_numpy(np.int64) for name in ("arrival_monotonic_ns", "utc_ns"))
+    except (OSError, ValueError):
+        return None
+    return fit_clock(arrived, utc, latency_ns, latency_error_ns)
 
 
 def bent(clock: CameraClock, item: Video, utc: ClockCurve | None, monotonic_error_ppm: float) -> CameraClock:
@@ -113,7 +100,7 @@ def bent(clock: CameraClock, item: Video, utc: ClockCurve | None, monotonic_erro
     Without a receiver (`utc` None) CLOCK_MONOTONIC is taken for UTC's rate, which it is within `monotonic_error_ppm`.
     """
     pts, came = arrivals(item)
-    edge = envelope(pts, (utc.utc_ns(came) if utc else came) - pts, FASTEST_PICTURES) if len(pts) else None
+    edge = envelope(pts, (utc.utc_ns(came) if utc else came) - pts)
     if edge is None:
         return clock
     return along(clock, edge, monotonic_error_ppm, None if utc is None else (int(pts[0]), int(pts[-1])))

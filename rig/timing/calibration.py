@@ -5,9 +5,10 @@ And `calibration.json`, which says so for each camera.
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -103,13 +104,8 @@ def terms(settings: Settings, context: Context) -> Terms:
 
 
 def _with_read_out(usual: Terms, item: Video) -> Terms:
-    """The read-out time that the file itself tells; streams and most cameras tell none."""
-    if item.clips[0].path.suffix.lower() == STREAM_SUFFIX:
-        return usual
-    try:
-        read_out_ms = gpmf.read_camera(item.clips[0].path).read_out_ms
-    except UnreadableError:
-        return usual
+    """The read-out time that the file itself tells; streams and most cameras' files tell none."""
+    read_out_ms = gpmf.read_camera(item.clips[0].path).read_out_ms
     if read_out_ms is None:
         return usual
     read_out_ns = round(read_out_ms * NS_PER_MS)
@@ -137,7 +133,7 @@ def _read(item: Video, context: Context, settings: Settings) -> CodeFilm:
     elif film.observations:
         offset_ns = round(float(np.median([o.offset_ns for o in film.observations])))
         windows = _open_windows(item, context.logs, offset_ns, LOG_MARGIN_NS, margin_ns)
-        film.extend(codefilm.read_windows(item, _without(windows, ends)))
+        film.extend(codefilm.read_windows(item, windows, done=ends))
     return film
 
 
@@ -161,19 +157,6 @@ def _open_windows(
         elif last > first:
             windows.append((first, last))
     return windows
-
-
-def _without(windows: Iterable[Window], done: Sequence[Window]) -> list[Window]:
-    """The windows less what was searched already: a picture read twice would count twice."""
-    left = list(windows)
-    for begin, end in done:
-        left = [
-            part
-            for low, high in left
-            for part in ((low, min(high, begin - 1)), (max(low, end + 1), high))
-            if part[0] < part[1]
-        ]
-    return left
 
 
 def _near(item: Video, context: Context) -> Near | None:
@@ -211,7 +194,7 @@ def _doubted(clock: CameraClock, item: Video, film: CodeFilm, context: Context) 
     if context.manifest is None or any(holder(context.logs, o.code.utc_ns) for o in film.observations):
         return clock
     near = _by_recording(item, context, context.manifest)
-    offset_ns = int(clock.utc_ns(np.array([item.first_ns], dtype=np.int64))[0]) - item.first_ns
+    offset_ns = int(clock.utc_ns(item.first_ns)) - item.first_ns
     away_ns = max(near.low_ns - offset_ns, offset_ns - near.high_ns, 0)
     if not away_ns:
         return clock
@@ -243,15 +226,15 @@ def _with_rate(clock: CameraClock, item: Video, context: Context, settings: Sett
     bent = arrival.bent(clock, item, _receiver_clock(context, settings), settings.monotonic_rate_error_ppm)
     if bent is not clock:
         return bent
+    candidates = [(clock.rate_error_ppm, clock.rate_ppm)]
     known_ppm = rates.load(settings.output).get(context.serial(item.camera) or "")
-    candidates = [] if known_ppm is None else [(known_ppm, settings.stored_rate_error_ppm)]
+    if known_ppm is not None:
+        candidates.append((settings.stored_rate_error_ppm, known_ppm))
     line = gps_line(item)
     if line is not None:
-        candidates.append((line.rate_ppm, SIGMAS_IN_99_PERCENT * line.rate_sigma_ppm))
-    for rate_ppm, error_ppm in sorted(candidates, key=lambda candidate: candidate[1])[:1]:
-        if error_ppm < clock.rate_error_ppm:
-            return replace(clock, rate_ppm=rate_ppm, rate_error_ppm=error_ppm)
-    return clock
+        candidates.append((SIGMAS_IN_99_PERCENT * line.rate_sigma_ppm, line.rate_ppm))
+    error_ppm, rate_ppm = min(candidates, key=itemgetter(0))
+    return replace(clock, rate_ppm=rate_ppm, rate_error_ppm=error_ppm)
 
 
 def _receiver_clock(context: Context, settings: Settings) -> ClockCurve | None:
@@ -385,10 +368,10 @@ def stored(item: Video, file: Path) -> CameraClock:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UnreadableError(f"{file} cannot be read ({error})", cure="leave out --calibration") from error
-    for key in (key_with_file(item), item.camera):
-        if isinstance(values, dict) and key in values:
-            return cameraclock.from_json(values[key])
-    raise NoCalibrationError(f"{file} says nothing of {item.camera}", cure="leave out --calibration")
+    entry = entry_of(item, values) if isinstance(values, dict) else None
+    if entry is None:
+        raise NoCalibrationError(f"{file} says nothing of {item.camera}", cure="leave out --calibration")
+    return cameraclock.from_json(entry)
 
 
 def table(clocks: Sequence[tuple[Video, CameraClock]], logs: Sequence[CodeLog]) -> dict[str, Any]:
@@ -399,11 +382,15 @@ def table(clocks: Sequence[tuple[Video, CameraClock]], logs: Sequence[CodeLog]) 
     ]
     values: dict[str, Any] = {}
     for item, clock in clocks:
-        key = item.camera if item.camera not in values else key_with_file(item)
+        key = item.camera if item.camera not in values else _key_with_file(item)
         values[key] = {"video": item.name, **cameraclock.to_json(clock, item.first_ns, item.last_ns), "pages": pages}
     return values
 
 
-def key_with_file(item: Video) -> str:
-    """What a further video of a camera is called in `calibration.json`."""
+def entry_of(item: Video, values: Mapping[str, Any]) -> Any:
+    """What the object in a `calibration.json` says of a video; None when nothing."""
+    return values.get(_key_with_file(item), values.get(item.camera))
+
+
+def _key_with_file(item: Video) -> str:
     return f"{item.camera}/{item.name}"

@@ -54,8 +54,8 @@ class CameraClock:
     curve: tuple[tuple[int, int], ...] = ()
     curve_span: tuple[int, int] | None = None  # PTS between which arrivals tell the rate
 
-    def utc_ns(self, pts_ns: Int64) -> Int64:
-        """UTC of frames, from their PTS."""
+    def utc_ns(self, pts_ns: Int64 | int) -> Int64:
+        """UTC of frames, or of one, from their PTS."""
         reference = self.anchors[0].pts_ns
         stretch = np.rint((pts_ns - reference) * (self.rate_ppm * 1e-6)).astype(np.int64)
         if self.curve:
@@ -141,10 +141,10 @@ def from_json(values: dict[str, Any]) -> CameraClock:
             anchors=tuple(Anchor(**anchor) for anchor in values["anchors"]),
             warnings=tuple(values["warnings"]),
             curve=tuple((int(x), int(y)) for x, y in values["curve_ns"]),
-            curve_span=None if values["curve_span_ns"] is None else _pair(*values["curve_span_ns"]),
+            curve_span=None if (span := values["curve_span_ns"]) is None else (int(span[0]), int(span[1])),
         )
         _check(clock)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UnreadableError(
             f"the calibration is not one of ours ({error!r})", cure="leave out --calibration"
         ) from error
@@ -162,10 +162,6 @@ def _check(clock: CameraClock) -> None:
         raise ValueError("an impossible rate")
     if not all(abs(instant) < LARGEST_NS for instant in instants) or not all(0 <= one < LARGEST_NS for one in widths):
         raise ValueError("an impossible time")
-
-
-def _pair(low: int, high: int) -> tuple[int, int]:
-    return int(low), int(high)
 
 
 def _residuals_ns(clock: CameraClock) -> Float64:

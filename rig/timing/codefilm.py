@@ -1,6 +1,6 @@
 """The pictures of a video that show the time code: what they say, and how the code's modules look in them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -35,16 +35,26 @@ class CodeFilm:
         self.sightings += other.sightings
 
 
-def read_windows(item: Video, windows: Sequence[Window]) -> CodeFilm:
-    """All time codes in some parts of a video; every picture of them is looked at while a code is in sight."""
+def read_windows(item: Video, windows: Sequence[Window], done: Sequence[Window] = ()) -> CodeFilm:
+    """All time codes in some parts of a video; every picture of them is looked at while a code is in sight.
+
+    What lies in the parts that are `done` was read before: a picture read twice would count twice.
+    """
     film = CodeFilm()
     follower = _Follower(film)
-    for clip in item.clips:
-        numbers = np.flatnonzero(_inside(clip.clock_ns, windows)).tolist()
-        for number, picture in video.pictures(clip, numbers):
-            if follower.following or number % SEARCH_EVERY == 0:
-                follower.look(int(clip.clock_ns[number]), video.luma(picture))
+    for number, clock_ns, luma in pictures(item, windows, done):
+        if follower.following or number % SEARCH_EVERY == 0:
+            follower.look(clock_ns, luma)
     return film
+
+
+def pictures(item: Video, windows: Sequence[Window], done: Sequence[Window] = ()) -> Iterator[tuple[int, int, Luma]]:
+    """The pictures in some parts of a video, less those that are done: number in the clip, the video's clock, light."""
+    for clip in item.clips:
+        clock_ns = clip.clock_ns
+        numbers = np.flatnonzero(_inside(clock_ns, windows) & ~_inside(clock_ns, done)).tolist()
+        for number, picture in video.pictures(clip, numbers):
+            yield number, int(clock_ns[number]), video.luma(picture)
 
 
 def read_key_frames(item: Video) -> list[Window]:
@@ -66,7 +76,7 @@ def _key_frames(clip: Clip) -> list[int]:
     return [int(number) for number in numbers[first]]
 
 
-def _inside(clock_ns: Int64, windows: Iterable[Window]) -> Mask:
+def _inside(clock_ns: Int64, windows: Sequence[Window]) -> Mask:
     inside = np.zeros(len(clock_ns), dtype=np.bool_)
     for begin, end in windows:
         inside |= (clock_ns >= begin) & (clock_ns <= end)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -89,10 +89,9 @@ def _each(do: Callable[[Any], Any], items: Sequence[Any], jobs: int) -> Iterator
 def known_clocks(videos: Sequence[Video], table: Mapping[str, Any]) -> Iterator[Dated]:
     """The clocks that an interrupted run had found."""
     for item in videos:
-        with_file = calibration.key_with_file(item)
-        key = with_file if with_file in table else item.camera
-        if key in table and table[key]["video"] == item.name:
-            yield item, cameraclock.from_json(table[key])
+        entry = calibration.entry_of(item, table)
+        if entry is not None and entry["video"] == item.name:
+            yield item, cameraclock.from_json(entry)
 
 
 def check_drives(clocks: Sequence[Dated], table: Mapping[str, Any], track: Track | None) -> list[str]:
@@ -104,6 +103,6 @@ def check_drives(clocks: Sequence[Dated], table: Mapping[str, Any], track: Track
     for key, (item, clock) in zip(table, clocks, strict=True):
         check = check_video(item, track, clock.utc_ns) if track is not None else None
         if check is not None:
-            table[key]["drive_check"] = check.to_json()
+            table[key]["drive_check"] = asdict(check)
             alarms += [f"{key}: {check.why}"] if check.verdict == "alarm" else []
     return alarms

@@ -7,7 +7,6 @@ latency, from the frame's time stamp to the light in the row of the code's centr
 
 import argparse
 import json
-import logging
 import random
 import time
 import urllib.error
@@ -15,16 +14,16 @@ import urllib.request
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import configs
 from configs import Settings
 from rig import cli
-from rig.clock import NS_PER_MS, NS_PER_S, UtcClock, system_clock
+from rig.clock import NS_PER_MS, NS_PER_S, UtcClock
 from rig.errors import DeviceNotFoundError, NoCalibrationError, UnreadableError
-from rig.files import write_atomically
+from rig.files import read_entries, write_atomically
 from rig.timing.gpio import Switch, opened
 from rig.workers import Link
 
@@ -42,8 +41,6 @@ START_DELAY_NS = 100 * NS_PER_MS
 SERVER_ASKED = 20  # times: the fastest answer bounds the clock best
 SERVER_TIMEOUT_S = 3.0
 
-log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True, slots=True)
 class LedLog:
@@ -52,14 +49,6 @@ class LedLog:
     seed: int
     edges: tuple[tuple[int, bool], ...]
     clock_error_ns: int  # half-width of these instants against the clock that the page asks for
-
-
-@dataclass(frozen=True, slots=True)
-class BlinkStatus:
-    """How far the blinking is: what the worker reports, 1 when its log is written."""
-
-    share: float
-    log: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,52 +73,44 @@ def pattern(seed: int, seconds: float) -> tuple[int, ...]:
 
 
 def blink(
-    switch: Switch,
-    clock: UtcClock,
-    seconds: float,
-    seed: int,
-    keep_on: Callable[[float], bool],
-    clock_error_ns: int = 0,
+    switch: Switch, clock: UtcClock, seconds: float, seed: int, keep_on: Callable[[], bool], clock_error_ns: int = 0
 ) -> LedLog:
     """Switch an LED by the pattern of `seed`; the log holds when it really happened.
 
-    `keep_on` is asked in the pauses with the share that is done; when it says no, the log ends there.
+    `keep_on` is asked in the pauses; when it says no, the log ends there.
     """
-    plan = pattern(seed, seconds)
     begin_ns = time.monotonic_ns() + START_DELAY_NS
-    edges: list[tuple[int, bool]] = []
-    brackets: list[int] = []
+    edges: list[tuple[int, int]] = []  # before and after each, by CLOCK_MONOTONIC
     try:
-        for number, instant in enumerate(plan):
-            if not _wait(begin_ns + instant, lambda: keep_on(instant / plan[-1])):  # noqa: B023 - called at once
+        for instant in pattern(seed, seconds):
+            if not _wait(begin_ns + instant, keep_on):
                 break
-            edges.append(_switch(switch, number % 2 == 0, clock, brackets))
+            edges.append(_turn(switch, len(edges) % 2 == 0))
     finally:
         if len(edges) % 2:
-            edges.append(_switch(switch, False, clock, brackets))
+            edges.append(_turn(switch, False))
         switch(False)
-    brackets.sort()
+    took = sorted(after - before for before, after in edges)
     # One edge during which the process was held up must not widen all: the fit bears single wrong edges.
-    doubt_ns = brackets[len(brackets) * 95 // 100] // 2 if brackets else 0
-    return LedLog(seed, tuple(edges), clock_error_ns + doubt_ns)
+    doubt_ns = took[len(took) * 95 // 100] // 2 if took else 0
+    middles_ns = (clock.utc_ns((before + after) // 2) for before, after in edges)
+    return LedLog(seed, tuple(zip(middles_ns, cycle((True, False)))), clock_error_ns + doubt_ns)
 
 
-def blink_worker(link: Link, folder: Path, seconds: float, settings: Settings, clock: UtcClock | None = None) -> None:
-    """Blink the LED of `settings.led_pin` and write `led.json` into a recording's folder; a worker's target.
+def blink_worker(link: Link, folder: Path, seconds: float, settings: Settings, clock: UtcClock) -> None:
+    """Blink the LED of `settings.led_pin`, write `led.json` into a recording's folder and report it; a worker's target.
 
     `clock` is the one that `/api/time` tells, `Car.clock()`. Raises DeviceNotFoundError off the Pi.
     """
 
-    def keep_on(share: float) -> bool:
+    def keep_on() -> bool:
         link.check()
-        link.report(BlinkStatus(share))
         return not link.stopping
 
     with opened(settings.led_pin) as switch:
-        edges = blink(switch, clock or system_clock(), seconds, random.randrange(1 << 32), keep_on)
-    path = folder / LOG_NAME
-    write_log(path, edges)
-    link.report(BlinkStatus(1.0, path))
+        edges = blink(switch, clock, seconds, random.randrange(1 << 32), keep_on)
+    write_log(folder / LOG_NAME, edges)
+    link.report(edges)
 
 
 def write_log(path: Path, edges: LedLog) -> None:
@@ -194,10 +175,9 @@ def measure(film: Path, edges: LedLog, user_agent: str, logs: "Sequence[CodeLog]
 
 def stored_latency(output: Path, user_agent: str) -> tuple[float, float] | None:
     """(latency in ms, its half-width in ms) that was measured for this phone and browser; None when it never was."""
-    entry = _stored(output).get(user_agent)
+    entry = read_entries(output / STORE_NAME).get(user_agent, {})
     with suppress(TypeError, ValueError, KeyError):
-        if entry is not None:
-            return float(entry["latency_ms"]), float(entry["error_ms"])
+        return float(entry["latency_ms"]), float(entry["error_ms"])
     return None
 
 
@@ -213,43 +193,27 @@ def display_latency(settings: Settings, user_agents: Iterable[str]) -> tuple[flo
 def store(output: Path, result: LatencyResult) -> None:
     """Keep a result for later films of this phone and browser."""
     values = asdict(result)
-    entries = _stored(output) | {str(values.pop("user_agent")): values}
+    entries = read_entries(output / STORE_NAME) | {str(values.pop("user_agent")): values}
     output.mkdir(parents=True, exist_ok=True)
     write_atomically(output / STORE_NAME, json.dumps(entries, indent=1, ensure_ascii=False).encode())
 
 
-def _stored(output: Path) -> dict[str, Any]:
-    """All that was measured. A damaged file counts as empty: the latencies can be measured again."""
-    path = output / STORE_NAME
-    try:
-        entries = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        log.warning("%s cannot be read (%s): measure the display latency again", path, error)
-        return {}
-    return entries if isinstance(entries, dict) else {}
-
-
-def _switch(switch: Switch, on: bool, clock: UtcClock, brackets: list[int]) -> tuple[int, bool]:
+def _turn(switch: Switch, on: bool) -> tuple[int, int]:
+    """Before and after it was done."""
     before = time.monotonic_ns()
     switch(on)
-    after = time.monotonic_ns()
-    brackets.append(after - before)
-    return clock.utc_ns((before + after) // 2), on
+    return before, time.monotonic_ns()
 
 
 def _wait(until_ns: int, keep_on: Callable[[], bool]) -> bool:
     """Sleep, then spin until an instant of CLOCK_MONOTONIC; False when told to end."""
-    asked = True
     while (left := until_ns - time.monotonic_ns()) > SPIN_NS:
-        asked = keep_on()
-        if not asked:
+        if not keep_on():
             return False
-        time.sleep(min(NAP_S, max(0.0, (left - SPIN_NS) / NS_PER_S)))
+        time.sleep(min(NAP_S, (left - SPIN_NS) / NS_PER_S))
     while time.monotonic_ns() < until_ns:
         pass
-    return asked
+    return True
 
 
 def server_clock(url: str) -> tuple[UtcClock, int]:
@@ -308,7 +272,7 @@ def _blink_now(options: argparse.Namespace) -> LedLog:
     seed = random.randrange(1 << 32) if options.seed is None else options.seed
     with opened(options.pin) as switch:
         clock, error_ns = server_clock(options.server)
-        edges = blink(switch, clock, options.seconds, seed, lambda _: True, error_ns)
+        edges = blink(switch, clock, options.seconds, seed, lambda: True, error_ns)
     options.output.mkdir(parents=True, exist_ok=True)
     write_log(options.output / LOG_NAME, edges)
     return edges

@@ -82,7 +82,7 @@ def estimate(path: Path, edges: LedLog, settings: Settings, logs: Sequence[CodeL
     window = max(item.first_ns, item.last_ns - LONGEST_FILM_NS), item.last_ns
     codes = codefilm.read_windows(item, [window])
     rough = _code_clock(codes, edges, settings, logs, 0.5, vernier=False)
-    offset = int(rough.utc_ns(np.zeros(1, dtype=np.int64))[0])
+    offset = int(rough.utc_ns(0))
     led_window = edges.edges[0][0] - offset - LATEST_NS, edges.edges[-1][0] - offset - EARLIEST_NS
     lights = _lights(item, (max(window[0], led_window[0] - MARGIN_NS), min(window[1], led_window[1] + MARGIN_NS)))
     led = find(lights, edges, offset)
@@ -207,17 +207,9 @@ def _page(codes: CodeFilm, logs: Sequence[CodeLog]) -> CodeLog | None:
 
 
 def _lights(item: Video, window: tuple[int, int]) -> Lights:
-    found = list(_each_picture(item, window))
+    found = [(clock_ns, block_light(luma)) for _, clock_ns, luma in codefilm.pictures(item, [window])]
     pts = np.array([pts_ns for pts_ns, _ in found], dtype=np.int64)
     return Lights(pts, np.array([blocks for _, blocks in found], dtype=np.float32))
-
-
-def _each_picture(item: Video, window: tuple[int, int]) -> Iterator[tuple[int, Float32]]:
-    for clip in item.clips:
-        clock_ns = clip.clock_ns
-        wanted = np.flatnonzero((clock_ns >= window[0]) & (clock_ns <= window[1])).tolist()
-        for number, picture in video.pictures(clip, wanted):
-            yield int(clock_ns[number]), block_light(video.luma(picture))
 
 
 def block_light(luma: Luma) -> Float32:

@@ -4,9 +4,10 @@ A frame that shows the code drawn at q was exposed after q's light and before th
 the camera's offset from both sides; a film of some seconds gives an interval, two films a rate.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from operator import attrgetter
 
 import numpy as np
 
@@ -78,12 +79,8 @@ class Terms:
     @property
     def constants(self) -> tuple[tuple[str, int], ...]:
         """The half-widths of what is the same in every frame, by name."""
-        values = {
-            "display_latency": self.display_latency_error_ns,
-            "clock": self.clock_error_ns,
-            "page": self.page_bound_ns,
-        }
-        return tuple((name, value) for name, value in values.items() if value)
+        display, clock, page = self.display_latency_error_ns, self.clock_error_ns, self.page_bound_ns
+        return tuple(one for one in (("display_latency", display), ("clock", clock), ("page", page)) if one[1])
 
 
 def calibrate(
@@ -100,7 +97,7 @@ def calibrate(
     vernier. Raises NoCalibrationError when too few codes agree, or two clocks were filmed.
     """
     plausible = [o for o in observations if near is None or near.holds(o, logs)]
-    films = _split(sorted(plausible, key=lambda o: o.pts_ns))
+    films = _parts(plausible, attrgetter("pts_ns"), FILM_GAP_NS)
     anchors, warnings = _film_anchors(films, terms, logs, sightings)
     if not anchors:
         raise NoCalibrationError(
@@ -111,13 +108,16 @@ def calibrate(
     return line(agreeing, terms, (*warnings, *more))
 
 
-def _split(observations: Sequence[Observation]) -> list[list[Observation]]:
-    films: list[list[Observation]] = []
-    for observation in observations:
-        if not films or observation.pts_ns - films[-1][-1].pts_ns > FILM_GAP_NS:
-            films.append([])
-        films[-1].append(observation)
-    return films
+def _parts(
+    readings: Sequence[Observation], place: Callable[[Observation], int], gap_ns: int
+) -> list[list[Observation]]:
+    """The readings in the order of their places, parted where two are further apart than a gap."""
+    parts: list[list[Observation]] = []
+    for reading in sorted(readings, key=place):
+        if not parts or place(reading) - place(parts[-1][-1]) > gap_ns:
+            parts.append([])
+        parts[-1].append(reading)
+    return parts
 
 
 def _film_anchors(
@@ -178,7 +178,10 @@ def _clocks_in(film: Sequence[Observation]) -> list[list[Observation]]:
     """The readings by screen and offset: one group for each clock that was filmed, single wrong readings left out."""
     groups: list[list[Observation]] = []
     for screen in dict.fromkeys(o.screen for o in film):
-        for part in _dense([o for o in film if o.screen == screen]):
+        for part in _parts([o for o in film if o.screen == screen], attrgetter("offset_ns"), SAME_CLOCK_NS):
+            if len(part) < MIN_READINGS:
+                continue
+            part.sort(key=attrgetter("pts_ns"))
             # A screen that was lost and found again counts as new; it is the old one when the old one is gone.
             match = next((group for group in groups if _continues(group, part)), None)
             if match is None:
@@ -186,16 +189,6 @@ def _clocks_in(film: Sequence[Observation]) -> list[list[Observation]]:
             else:
                 match.extend(part)
     return groups
-
-
-def _dense(film: Sequence[Observation]) -> list[list[Observation]]:
-    ordered = sorted(film, key=lambda o: o.offset_ns)
-    parts = [[ordered[0]]]
-    for before, after in pairwise(ordered):
-        if after.offset_ns - before.offset_ns > SAME_CLOCK_NS:
-            parts.append([])
-        parts[-1].append(after)
-    return [sorted(part, key=lambda o: o.pts_ns) for part in parts if len(part) >= MIN_READINGS]
 
 
 def _continues(group: Sequence[Observation], part: Sequence[Observation]) -> bool:

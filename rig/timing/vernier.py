@@ -192,9 +192,9 @@ def _from_log(sighting: Sighting, log: CodeLog, offset_ns: int) -> tuple[list[in
         number = int(np.searchsorted(log.utc_ns, sighting.pts_ns + offset_ns)) - 1
     if number is None or not 0 < number < len(log.utc_ns) - 1:
         return None
-    times = [int(log.utc_ns[index]) for index in (number - 1, number, number + 1)]
-    payloads = [encode(int(log.utc_ns[index]), int(log.sequence[index])) for index in (number - 1, number, number + 1)]
-    return times, _bright(payloads, sighting.mask)
+    around = slice(number - 1, number + 2)
+    times, sequence = log.utc_ns[around].tolist(), log.sequence[around].tolist()
+    return times, _bright([encode(*drawn) for drawn in zip(times, sequence, strict=True)], sighting.mask)
 
 
 def _inferred(sighting: Sighting, refresh_ns: float) -> tuple[list[int], Float32] | None:
@@ -281,19 +281,9 @@ def _searched(film: _Film, low: float, high: float) -> Float64:
         for offset in np.linspace(low, high, steps)
         for exposure in EXPOSURES_MS
     ]
-    few = _every(film, max(1, len(film.pts_ns) // 40))
+    step = max(1, len(film.pts_ns) // 40)
+    few = _Film(film.base_ns, *(getattr(film, name)[::step] for name in _Film.__slots__[1:]))
     return min(starts, key=lambda start: _cost(few, start))
-
-
-def _every(film: _Film, step: int) -> _Film:
-    return _Film(
-        film.base_ns,
-        film.pts_ns[::step],
-        film.row_delay_ns[::step],
-        film.codes_ns[::step],
-        film.bright[::step],
-        film.seen[::step],
-    )
 
 
 def _slopes(film: _Film, found: Float64) -> tuple[Float32, Float32]:

@@ -7,17 +7,16 @@ slipping in bends. All three are fitted by least squares on the angle. It is a c
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from rig.arrays import Float64, Int64, Numbers
 from rig.clock import NS_PER_S
 from rig.errors import UnreadableError
-from rig.footage.video import STREAM_SUFFIX, Video
-from rig.gnss.gpmf import NO_GPMF, Telemetry
+from rig.footage.video import STREAM_SUFFIX, Clip, Video
+from rig.gnss.gpmf import Telemetry
 from rig.gnss.positions import Track, moves
 
 RTK_FIXED = 4
@@ -71,40 +70,34 @@ class DriveCheck:
     turned_deg: float = 0.0
     rtk_share: float = 0.0
 
-    def to_json(self) -> dict[str, Any]:
-        """As `calibration.json` has it under `drive_check`."""
-        return asdict(self)
 
-
-def read_turning(files: Sequence[tuple[Path, int]]) -> Turning:
-    """The turning of a video from its files, each with what its clock adds to their PTS (ns).
-
-    Gravity tells which way is up, however the camera is mounted. Raises UnreadableError when no file has it.
-    """
-    parts = [part for path, offset_ns in files if (part := _read(path, offset_ns)) is not None]
+def read_turning(item: Video) -> Turning | None:
+    """The turning of a video; None for a stream and for films without a gyro."""
+    parts = [part for clip in item.clips if (part := _turning(clip)) is not None]
     if not parts:
-        raise UnreadableError(f"{files[0][0] if files else 'nothing'} holds no gyro", cure=NO_GPMF)
+        return None
     return Turning(np.concatenate([part.pts_ns for part in parts]), np.concatenate([part.rate_rad_s for part in parts]))
 
 
-def _read(path: Path, offset_ns: int) -> Turning | None:
-    telemetry = Telemetry(path)
+def _turning(clip: Clip) -> Turning | None:
+    """Gravity tells which way is up, however the camera is mounted."""
+    if clip.path.suffix.lower() == STREAM_SUFFIX:
+        return None
+    try:
+        telemetry = Telemetry(clip.path)
+    except UnreadableError:
+        return None
     gyro, forces = telemetry.gyro(), telemetry.series("ACCL")
     if gyro is None or forces is None:
         return None
     up = forces.values.mean(axis=0)
-    return Turning(gyro.pts_ns + offset_ns, gyro.values @ (up / max(float(np.linalg.norm(up)), 1e-9)))
+    return Turning(gyro.pts_ns + clip.clock_offset_ns, gyro.values @ (up / max(float(np.linalg.norm(up)), 1e-9)))
 
 
 def check_video(item: Video, track: Track, clock: Callable[[Int64], Int64]) -> DriveCheck | None:
-    """`check_drive` of a video's files; None for a stream and for films without telemetry."""
-    if any(clip.path.suffix.lower() == STREAM_SUFFIX for clip in item.clips):
-        return None
-    try:
-        turning = read_turning([(clip.path, clip.clock_offset_ns) for clip in item.clips])
-    except UnreadableError:
-        return None
-    return check_drive(turning, track, clock)
+    """`check_drive` of a video; None for a stream and for films without a gyro."""
+    turning = read_turning(item)
+    return None if turning is None else check_drive(turning, track, clock)
 
 
 def check_drive(gyro: Turning, track: Track, clock: Callable[[Int64], Int64]) -> DriveCheck:
