@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 import requests
 
+import configs
 import gopro
 from configs import Settings
 from gopro import GoPro, discover
@@ -353,9 +354,11 @@ def test_webcam_that_does_not_start_is_told() -> None:
         camera.start_webcam(5555, "1080", "linear", lambda: None)
 
 
-def test_webcam_knows_no_other_lens() -> None:
-    with odd() as (camera, _), pytest.raises(UsageError, match="linear"):
-        camera.start_webcam(5555, "1080", "fisheye", lambda: None)
+def test_webcam_knows_what_the_settings_allow_and_they_allow_nothing_else(tmp_path: Path) -> None:
+    known = {"webcam_resolution": (*opengopro.RESOLUTIONS,), "webcam_lens": (*camerasettings.LENSES,)}
+    assert known == configs.CHOICES
+    with pytest.raises(configs.SettingError, match="linear"):
+        configs.load({"EDENCAR_WEBCAM_LENS": "fisheye"}, tmp_path / "none")
 
 
 # Media
