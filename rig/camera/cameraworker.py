@@ -69,17 +69,13 @@ class _CardCapture:
 
     def __init__(self, camera: GoPro, serial: str, folder: Path, settings: Settings) -> None:
         self.folder = folder
+        self.problems: list[str] = []
         self._camera = camera
         self._serial = serial
         self._settings = settings
         self._ledger = Ledger.load(folder)
         self._seen: CameraState | None = None
         self._still = 0
-        self._problem = ""
-
-    @property
-    def problems(self) -> list[str]:
-        return [self._problem] * bool(self._problem)
 
     def start(self) -> None:
         """Returns when the camera records. Raises DeviceError when it does not."""
@@ -102,7 +98,7 @@ class _CardCapture:
         try:
             return tuple(media.path for media in self._camera.media())
         except RefusedError as refusal:
-            self._problem = str(refusal)
+            self.problems = [str(refusal)]
             return None
 
     def watch(self, state: CameraState | None) -> None:
@@ -113,13 +109,12 @@ class _CardCapture:
         self._still = 0 if state.encoding else self._still + 1
         if self._still < STILL_POLLS:
             return
-        self._problem = "the camera stopped recording by itself and was started again"
-        self._still = 0
+        self._still, end = 0, "was started again"
         try:
             self._camera.start_recording()
         except TROUBLE as error:
-            self._problem = f"the camera stopped recording by itself and does not start again: {error}"
-            self._still = -STILL_PAUSE_POLLS
+            self._still, end = -STILL_PAUSE_POLLS, f"does not start again: {error}"
+        self.problems = [f"the camera stopped recording by itself and {end}"]
 
     def finish(self) -> Ledger:
         """Stop it, wait until its file is closed, and note what is to be fetched."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs import Settings
-from rig.clock import DAY_NS, NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, UtcClock
+from rig.clock import DAY_NS, EARLY_SHARE, NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, UtcClock
 from rig.errors import EdencarError, NoCalibrationError
 from rig.footage.decoding import Decoder, PtsClock
 from rig.footage.tail import Line, Tail
@@ -40,7 +40,6 @@ GLIMPSE_S = 1.0  # between two looks at why there is none
 GLIMPSES = 3  # of which the most frequent is told: facades hold things that look like codes
 MAX_OBSERVATIONS = 600
 MAX_ARRIVALS = 1800
-EARLY_SHARE = 0.1  # of arrivals: as in rig.clock
 DONE_CODES, DONE_SPAN_NS = 30, 3 * NS_PER_S  # what a film has by then, more seconds hardly better
 EXACT_CODES, EXACT_NS, EXACT_SPAN_NS = 20, 2 * NS_PER_MS, NS_PER_S
 ENOUGH_SPAN_NS = 10 * NS_PER_S  # after that it rests until the next film
