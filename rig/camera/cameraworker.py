@@ -101,9 +101,9 @@ class _CardCapture:
             self.problems = [str(refusal)]
             return None
 
-    def watch(self, state: CameraState | None) -> None:
+    def watch(self, state: CameraState) -> None:
         """Start a camera again that stopped by itself: some do, after half an hour or when they are hot."""
-        if state is None or state is self._seen:
+        if state is self._seen:
             return
         self._seen = state
         self._still = 0 if state.encoding else self._still + 1
@@ -136,8 +136,7 @@ class _Worker:
         self._camera = GoPro(address)
         self._serial: str | None = None
         self._model = UNKNOWN_MODEL
-        self._state: CameraState | None = None
-        self._answering = False
+        self._state: CameraState | None = None  # while it answers
         self._problem = ""
         self._capture: StreamCapture | _CardCapture | None = None
         self._ledgers: list[Ledger] = []
@@ -191,13 +190,12 @@ class _Worker:
             return self._finish_orphans()
 
     def _report(self) -> CameraStatus:
-        capture, fetch = self._capture, self._fetch
-        known = self._state if self._answering else None
+        capture, fetch, known = self._capture, self._fetch, self._state
         return CameraStatus(
             serial=self._serial or self._address,
             model=self._model,
             address=self._address,
-            state=self._name_state(capture),
+            state=self._name_state(capture, known),
             battery_percent=known.battery_percent if known else None,
             card_seconds_left=known.card_seconds_left if known else None,
             card_problem=known.card_problem if known else None,
@@ -205,26 +203,25 @@ class _Worker:
             lost_datagrams=capture.lost_datagrams if capture else 0,
             fetched_bytes=fetch.done_bytes if fetch and not capture else 0,
             fetch_total_bytes=fetch.total_bytes if fetch and not capture else 0,
-            problems=self._name_problems(capture),
+            problems=self._name_problems(capture, known),
         )
 
-    def _name_state(self, capture: StreamCapture | _CardCapture | None) -> str:
-        if not self._answering and not (isinstance(capture, StreamCapture) and capture.silent_s < QUIET_S):
+    def _name_state(self, capture: StreamCapture | _CardCapture | None, known: CameraState | None) -> str:
+        if known is None and not (isinstance(capture, StreamCapture) and capture.silent_s < QUIET_S):
             return "lost"
         if capture is not None:
             return capture.state
-        if self._orphans() and self._state is not None and self._state.encoding:
+        if known is not None and known.encoding and self._orphans():
             return _CardCapture.state
         return "fetching" if self._ready() else "idle"
 
-    def _name_problems(self, capture: StreamCapture | _CardCapture | None) -> tuple[str, ...]:
-        problems = capture.problems if capture else []
-        if not self._answering:
-            problems = [str(missing(self._address)), *problems]
-        elif self._state is not None and self._state.hot:
-            problems = ["the camera is too hot: give it shade and air", *problems]
-        more = [self._problem, self._fetch.problem if self._fetch else ""]
-        return tuple(dict.fromkeys(problem for problem in [*problems, *more] if problem))
+    def _name_problems(
+        self, capture: StreamCapture | _CardCapture | None, known: CameraState | None
+    ) -> tuple[str, ...]:
+        hot = "the camera is too hot: give it shade and air" if known and known.hot else ""
+        problems = [hot if known else str(missing(self._address)), *(capture.problems if capture else ())]
+        problems += [self._problem, self._fetch.problem if self._fetch else ""]
+        return tuple(dict.fromkeys(filter(None, problems)))
 
     # What it does by itself
 
@@ -234,9 +231,9 @@ class _Worker:
             try:
                 if time.monotonic() >= poll_due_s:
                     self._poll()
-                    poll_due_s = time.monotonic() + (WATCH_S if self._answering else LOST_WATCH_S)
+                    poll_due_s = time.monotonic() + (WATCH_S if self._state else LOST_WATCH_S)
                 self._look_after()
-                if self._answering and time.monotonic() >= keep_due_s:
+                if self._state and time.monotonic() >= keep_due_s:
                     keep_due_s = time.monotonic() + KEEP_ALIVE_S
                     self._camera.keep_alive()
             except TROUBLE as error:
@@ -248,20 +245,16 @@ class _Worker:
 
     def _poll(self) -> None:
         try:
-            self._state = self._camera.state()
-            if not self._answering:
-                self._welcome()
-            self._answering = True
+            state = self._camera.state()
+            if self._state is None:  # it is new, or back
+                with self._control:
+                    self._know()
+                    self._welcome_at_s = time.monotonic() + WELCOME_S
+            self._state = state
         except TROUBLE as error:
-            if self._answering:
+            if self._state:
                 log.warning("%s", error)
-            self._answering = False
-
-    def _welcome(self) -> None:
-        """A camera that is new, or back."""
-        with self._control:
-            self._know()
-            self._welcome_at_s = time.monotonic() + WELCOME_S
+            self._state = None
 
     def _know(self) -> None:
         """Learn which camera this is, and what an earlier worker left to be done with it."""
@@ -283,7 +276,7 @@ class _Worker:
             self._ledgers = Ledger.find(output, self._serial)
 
     def _look_after(self) -> None:
-        if not self._answering or not self._control.acquire(blocking=False):
+        if not self._state or not self._control.acquire(blocking=False):
             return
         try:
             if self._capture is not None:

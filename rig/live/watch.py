@@ -93,7 +93,6 @@ class Sight:
     hint_text: str = ""
     pictures: int = 0
     skipped: int = 0
-    picture_monotonic_ns: int | None = None
 
 
 def watch_worker(link: Link, folder: Path, settings: Settings, asked: Look) -> None:
@@ -214,8 +213,7 @@ class _Watcher:
             return
         self._judge_due_s = time.monotonic() + JUDGE_S
         known = {} if self._film is None else self._film.judge(self._asked)
-        picture_ns = self._newest_ns
-        self.sight = Sight(pictures=self._pictures, skipped=self._skipped, picture_monotonic_ns=picture_ns, **known)
+        self.sight = Sight(pictures=self._pictures, skipped=self._skipped, **known)
 
 
 class _Film:
