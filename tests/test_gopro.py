@@ -21,10 +21,11 @@ import requests
 import configs
 import gopro
 from configs import Settings
-from gopro import GoPro, discover
 from rig.camera import camerasettings, cardfiles, finding, opengopro, streamcapture
 from rig.camera.cardfiles import download, download_all
+from rig.camera.finding import discover
 from rig.camera.goproanswers import Media, RefusedError, added, limits, newest
+from rig.camera.opengopro import GoPro
 from rig.camera.streamcapture import StreamCapture
 from rig.errors import ConflictError, DeviceError, DeviceNotFoundError, UsageError
 from rig.recordings import INTERRUPTED, Recordings

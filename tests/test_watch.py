@@ -22,9 +22,9 @@ from flask.testing import FlaskClient
 import server
 from car import SCRATCH, Car, Devices
 from configs import Settings
-from gopro import camera_worker
 from jobs import Jobs
 from rig.camera.camerabook import load_delays
+from rig.camera.cameraworker import camera_worker
 from rig.clock import system_clock
 from rig.footage.tail import Tail, read_unit
 from rig.live.glimpse import BLURRED, NONE_SEEN, TOO_DARK, TOO_SMALL, WRONG_SCREEN, why_unread

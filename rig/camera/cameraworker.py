@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from configs import Settings
@@ -15,6 +15,7 @@ from rig.camera.opengopro import TROUBLE, GoPro, missing
 from rig.camera.streamcapture import QUIET_S, StreamCapture
 from rig.errors import ConflictError, DeviceError, EdencarError, UsageError
 from rig.recordings import TRASH
+from rig.status import CameraNow
 from rig.workers import Link, StartCapture, StopCapture
 
 STILL_POLLS = 2  # a recording camera that says so often that it does not is started again
@@ -31,31 +32,11 @@ LOCK_S = 5.0
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CameraStatus:
-    """What a camera worker reports; None where nothing is known.
-
-    `state` is one of idle, streaming, recording, fetching, lost, `problems` one sentence each.
-    """
-
-    serial: str
-    model: str
-    address: str
-    state: str
-    battery_percent: int | None = None
-    card_seconds_left: int | None = None
-    card_problem: str | None = None
-    fps: float | None = None
-    lost_datagrams: int = 0
-    fetched_bytes: int = 0
-    fetch_total_bytes: int = 0
-    problems: tuple[str, ...] = ()
-
-
 def camera_worker(link: Link, address: str, settings: Settings) -> None:
     """Watch and drive the camera at `address` until the server says stop; answers StartCapture and StopCapture.
 
-    StopCapture is answered with the names of the files, in mode `camera` before they are fetched.
+    It reports what it knows of CameraNow. StopCapture is answered with the names of the files, in mode `camera` before
+    they are fetched.
     """
     _Worker(address, settings).run(link)
 
@@ -189,9 +170,9 @@ class _Worker:
             self._look_for_ledgers()
             return self._finish_orphans()
 
-    def _report(self) -> CameraStatus:
+    def _report(self) -> CameraNow:
         capture, fetch, known = self._capture, self._fetch, self._state
-        return CameraStatus(
+        return CameraNow(
             serial=self._serial or self._address,
             model=self._model,
             address=self._address,
