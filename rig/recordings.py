@@ -128,9 +128,8 @@ class Manifest:
         """
         try:
             values = _known(cls, json.loads(data))
-            cameras = values.get("cameras", ())
-            values["cameras"] = tuple(RecordedCamera(**_known(RecordedCamera, camera)) for camera in cameras)
-            values["gaps"] = tuple(Gap(**_known(Gap, gap)) for gap in values.get("gaps", ()))
+            for name, each in (("cameras", RecordedCamera), ("gaps", Gap)):
+                values[name] = tuple(each(**_known(each, item)) for item in values.get(name, ()))
             for name in ("warnings", "chosen"):
                 values[name] = tuple(map(str, values.get(name, ())))
             values["settings"] = dict(values.get("settings", {}))
