@@ -4,14 +4,19 @@ Also where there is no Linux: `parseVideo.py` and `parsePhotos.py` run on any la
 """
 
 import errno
+import json
+import logging
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 UNSYNCED_SUFFIX = ".tmp"  # of a file that is being written
 MOST_COPIED = 1 << 30  # bytes at once
+
+log = logging.getLogger(__name__)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -27,6 +32,24 @@ def write_atomically(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def write_entries(path: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
+    """Have a JSON file remember something by name. Raises OSError."""
+    write_atomically(path, json.dumps(dict(sorted(entries.items())), ensure_ascii=False, indent=2).encode() + b"\n")
+
+
+def read_entries(path: Path) -> dict[str, dict[str, Any]]:
+    """What a JSON file remembers by name; nothing when it is damaged, for all of that can be learnt again."""
+    try:
+        values = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        log.warning("%s is not used: %s", path, error)
+        return {}
+    entries = values.items() if isinstance(values, dict) else ()
+    return {name: entry for name, entry in entries if isinstance(entry, dict)}
 
 
 def sync_folder(folder: Path) -> None:

@@ -7,7 +7,6 @@ latency, from the frame's time stamp to the light in the row of the code's centr
 
 import argparse
 import json
-import logging
 import random
 import time
 import urllib.error
@@ -17,14 +16,14 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import configs
 from configs import Settings
 from rig import cli
 from rig.clock import NS_PER_MS, NS_PER_S, UtcClock, system_clock
 from rig.errors import DeviceNotFoundError, NoCalibrationError, UnreadableError
-from rig.files import write_atomically
+from rig.files import read_entries, write_atomically, write_entries
 from rig.timing.gpio import Switch, opened
 from rig.workers import Link
 
@@ -41,8 +40,6 @@ NAP_S = 0.05  # at most, so that a stop is heard
 START_DELAY_NS = 100 * NS_PER_MS
 SERVER_ASKED = 20  # times: the fastest answer bounds the clock best
 SERVER_TIMEOUT_S = 3.0
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +191,7 @@ def measure(film: Path, edges: LedLog, user_agent: str, logs: "Sequence[CodeLog]
 
 def stored_latency(output: Path, user_agent: str) -> tuple[float, float] | None:
     """(latency in ms, its half-width in ms) that was measured for this phone and browser; None when it never was."""
-    entry = _stored(output).get(user_agent)
+    entry = read_entries(output / STORE_NAME).get(user_agent)
     with suppress(TypeError, ValueError, KeyError):
         if entry is not None:
             return float(entry["latency_ms"]), float(entry["error_ms"])
@@ -213,22 +210,9 @@ def display_latency(settings: Settings, user_agents: Iterable[str]) -> tuple[flo
 def store(output: Path, result: LatencyResult) -> None:
     """Keep a result for later films of this phone and browser."""
     values = asdict(result)
-    entries = _stored(output) | {str(values.pop("user_agent")): values}
+    entries = read_entries(output / STORE_NAME) | {str(values.pop("user_agent")): values}
     output.mkdir(parents=True, exist_ok=True)
-    write_atomically(output / STORE_NAME, json.dumps(entries, indent=1, ensure_ascii=False).encode())
-
-
-def _stored(output: Path) -> dict[str, Any]:
-    """All that was measured. A damaged file counts as empty: the latencies can be measured again."""
-    path = output / STORE_NAME
-    try:
-        entries = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        log.warning("%s cannot be read (%s): measure the display latency again", path, error)
-        return {}
-    return entries if isinstance(entries, dict) else {}
+    write_entries(output / STORE_NAME, entries)
 
 
 def _switch(switch: Switch, on: bool, clock: UtcClock, brackets: list[int]) -> tuple[int, bool]:

@@ -1,26 +1,20 @@
 """What earlier recordings taught of each camera's crystal: its rate, UTC's against PTS, minus one; in `rates.json`."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from rig.files import write_atomically
+from rig.files import read_entries, write_entries
 
 NAME = "rates.json"
 
 
 def load(folder: Path) -> dict[str, float]:
     """ppm by the cameras' serial numbers; empty when nothing readable is there."""
-    try:
-        values = json.loads((folder / NAME).read_text(encoding="utf-8"))
-        rates = {str(serial): entry.get("rate_ppm") for serial, entry in values.items()}
-        return {serial: float(rate) for serial, rate in rates.items() if isinstance(rate, int | float)}
-    except (OSError, ValueError, AttributeError):
-        return {}
+    rates = {serial: entry.get("rate_ppm") for serial, entry in read_entries(folder / NAME).items()}
+    return {serial: float(rate) for serial, rate in rates.items() if isinstance(rate, int | float)}
 
 
 def learn(folder: Path, news: Mapping[str, float]) -> None:
     """Keep what was measured now, and of other cameras what was known before."""
     if news and folder.is_dir():
-        known = {serial: {"rate_ppm": rate} for serial, rate in sorted({**load(folder), **news}.items())}
-        write_atomically(folder / NAME, json.dumps(known, indent=1).encode())
+        write_entries(folder / NAME, {serial: {"rate_ppm": rate} for serial, rate in {**load(folder), **news}.items()})
