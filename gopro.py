@@ -116,7 +116,6 @@ def _change_settings(camera: GoPro, options: Options, settings: Settings) -> Res
     pairs = [camerasettings.parse(text, model) for text in options.items if text != camerasettings.RECOMMENDED]
     refused = []
     if options.items:
-        camera.leave_webcam()  # stabilisation can only be changed then
         camera.take_control(settings.camera_settings)  # most settings need Pro mode
         if camerasettings.RECOMMENDED in options.items:
             refused = camera.apply([camerasettings.RECOMMENDED], camera.state())
@@ -143,7 +142,6 @@ def _take_photo(camera: GoPro, _options: Options, settings: Settings) -> Result:
 
 
 def _capture_on_card(camera: GoPro, settings: Settings, capture: Callable[[], None]) -> Result:
-    camera.leave_webcam()
     camera.take_control(settings.camera_settings)
     before = [media.path for media in camera.media()]
     capture()

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from html import escape
 
 import numpy as np
-import numpy.typing as npt
 
-Float64 = npt.NDArray[np.float64]
+from rig.arrays import Float64
+
 Range = tuple[float, float]  # lowest and highest value
 
 WIDTH, HEIGHT = 720, 260  # of the view box; the page scales it

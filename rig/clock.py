@@ -9,11 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import numpy as np  # the server imports this module and needs no arrays: loaded where they are made
-    import numpy.typing as npt
-
-    Integers = npt.NDArray[np.int64]
-    Floats = npt.NDArray[np.float64]
+    from rig.arrays import Float64, Int64  # the server imports this module and needs none: loaded where they are made
 
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
@@ -109,11 +105,11 @@ class ClockCurve:
     base_monotonic_ns: int
     base_utc_ns: int
     rate: float  # UTC gained by each ns of CLOCK_MONOTONIC, less one
-    knots_ns: "Floats"  # from base_monotonic_ns
-    rest_ns: "Floats"
+    knots_ns: "Float64"  # from base_monotonic_ns
+    rest_ns: "Float64"
     sigma_ns: int
 
-    def utc_ns(self, monotonic_ns: "Integers") -> "Integers":
+    def utc_ns(self, monotonic_ns: "Int64") -> "Int64":
         """UTC of instants of CLOCK_MONOTONIC; before and after the recording the line goes on."""
         import numpy as np
 
@@ -123,7 +119,7 @@ class ClockCurve:
 
 
 def fit_clock(
-    arrival_monotonic_ns: "Integers", utc_ns: "Integers", latency_ns: int = 0, latency_error_ns: int = 0
+    arrival_monotonic_ns: "Int64", utc_ns: "Int64", latency_ns: int = 0, latency_error_ns: int = 0
 ) -> ClockCurve | None:
     """The clock from all epochs of a recording: arrivals of first bytes and their UTC, in any order.
 

@@ -63,7 +63,6 @@ class _CardCapture:
         fresh = self._ledger is None
         if self._ledger and self._ledger.wanted is None and self._camera.state().encoding:
             return  # a worker before us began it, or its network was away for long
-        self._camera.leave_webcam()
         self._camera.take_control(self._settings.camera_settings)
         self._ledger = self._ledger or Ledger(self.folder, self._serial, self._list())
         self._ledger = replace(self._ledger, wanted=None).save()
@@ -275,7 +274,6 @@ class _Worker:
             self._finish_orphans()
         if self._welcome_at_s is not None and now_s >= self._welcome_at_s and not self._orphans():
             self._welcome_at_s = None
-            self._camera.leave_webcam()
             self._camera.take_control(self._settings.camera_settings)
         ready = self._ready()
         if ready and (self._fetch is None or not self._fetch.is_alive()) and not self._ending.is_set():

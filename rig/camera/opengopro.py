@@ -131,7 +131,11 @@ class GoPro:
     # How it is set
 
     def take_control(self, wanted: Sequence[str] = ()) -> None:
-        """Make it listen to us, set its clock and, as far as it agrees, the settings `wanted` (see camerasettings)."""
+        """Make it a camera that listens to us, set its clock and, as far as it agrees, what is `wanted`.
+
+        `wanted` are settings as rig.camera.camerasettings has them.
+        """
+        self.leave_webcam()  # as one it neither records nor takes photos; stabilisation can only be changed then
         self.version()
         state = self.state()
         if state.has_battery:  # without one it switches itself off then (gopro/labs issue 1321)
@@ -296,7 +300,7 @@ class GoPro:
         time.sleep(RESTART_PAUSE_S)
 
     def leave_webcam(self) -> None:
-        """Make it a camera again: as a webcam it neither records nor takes photos."""
+        """Make it a camera again."""
         if self.webcam_status() not in (None, 0):
             self._hint("/gopro/webcam/exit")
             time.sleep(RESTART_PAUSE_S)
