@@ -18,7 +18,7 @@ from rig.camera.cameraworker import KEEP_ALIVE_S, TICK_S
 from rig.camera.cardfiles import Progress, download_all
 from rig.camera.finding import FoundCamera, discover, usb_serial_at
 from rig.camera.goproanswers import Media, added, limits
-from rig.camera.opengopro import TROUBLE, GoPro
+from rig.camera.opengopro import STREAMING, TROUBLE, GoPro
 from rig.camera.streamcapture import StreamCapture
 from rig.errors import DeviceNotFoundError, UnknownError, UnreadableError, UsageError
 
@@ -101,11 +101,12 @@ def _find(options: Options, settings: Settings) -> list[FoundCamera]:
 def _show_status(camera: GoPro, _options: Options, _settings: Settings) -> Result:
     serial, model = camera.identify()
     state = camera.state()
+    does = "streaming" if camera.webcam_status() in STREAMING else "busy" if state.busy else "idle"
     return {
         "serial": serial or usb_serial_at(camera.host) or camera.address,
         "model": model,
         "address": camera.address,
-        "state": camera.doing(),
+        "state": "recording" if state.encoding else does,
         **{name: getattr(state, name) for name in FIGURES},
         "limits": limits(model),
     }

@@ -103,13 +103,6 @@ class GoPro:
         """State and settings."""
         return read_state(self.address, self._ask("/gopro/camera/state"))
 
-    def doing(self) -> str:
-        """What it does now: recording, streaming, busy or idle."""
-        state = self.state()
-        if state.encoding:
-            return "recording"
-        return "streaming" if self.webcam_status() in STREAMING else "busy" if state.busy else "idle"
-
     def keep_alive(self) -> None:
         """Keep it from sleeping; every 3 s is GoPro's advice."""
         self._ask("/gopro/camera/keep_alive", tries=1)

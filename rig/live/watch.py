@@ -176,7 +176,7 @@ class _Watcher:
             if self._pending and self._newest_ns != self._pending[0].arrival_monotonic_ns:
                 self._decode(self._pending[0])
             return
-        if _age_ns(self._pending[0]) > LATE_NS:
+        if time.monotonic_ns() - self._pending[0].arrival_monotonic_ns > LATE_NS:
             dropped = self._go_to_newest_key()
             self._skipped += dropped if self._pictures else 0
         pending, self._pending = self._pending, []
@@ -328,10 +328,6 @@ class _Film:
 
         hint = Counter(self._glimpses).most_common(1)[0][0]
         return {"hint": hint, "hint_text": HINTS[hint]}
-
-
-def _age_ns(line: Line) -> int:
-    return time.monotonic_ns() - line.arrival_monotonic_ns
 
 
 def _jpeg(frame: Any) -> bytes:
