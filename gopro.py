@@ -1,7 +1,4 @@
-"""One GoPro on USB: find it, set it, record its stream or on its card, list, fetch and delete its files.
-
-What others need of a camera is named here, too: `discover`, `camera_worker` and what they answer.
-"""
+"""One GoPro on USB: find it, set it, record its stream or on its card, list, fetch and delete its files."""
 
 import argparse
 import math
@@ -17,15 +14,13 @@ import configs
 from configs import Settings
 from rig import cli
 from rig.camera import camerasettings
-from rig.camera.cameraworker import KEEP_ALIVE_S, TICK_S, CameraStatus, camera_worker
-from rig.camera.cardfiles import LEDGER, Progress, download_all
+from rig.camera.cameraworker import KEEP_ALIVE_S, TICK_S
+from rig.camera.cardfiles import Progress, download_all
 from rig.camera.finding import FoundCamera, discover, usb_serial_at
 from rig.camera.goproanswers import Media, added, limits
-from rig.camera.opengopro import TROUBLE, GoPro
+from rig.camera.opengopro import STREAMING, TROUBLE, GoPro
 from rig.camera.streamcapture import StreamCapture
 from rig.errors import DeviceNotFoundError, UnknownError, UnreadableError, UsageError
-
-__all__ = ["LEDGER", "CameraStatus", "FoundCamera", "GoPro", "camera_worker", "discover", "main"]
 
 NO_CAMERA_CURE = "switch it on, choose USB Connection: GoPro Connect in its menu, look at its cable"
 FIGURES = ("battery_percent", "card_seconds_left", "card_problem", "card_errors", "temperature", "busy")
@@ -43,7 +38,7 @@ def _build_parser() -> argparse.ArgumentParser:
     common = cli.verb_options()
     common.add_argument("--address", metavar="HOST[:PORT]", help="the camera, when it is not found by itself")
     common.add_argument("--serial", help="which one, when several are found")
-    parser = argparse.ArgumentParser(prog="gopro.py", description=str(__doc__).partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="gopro.py", description=__doc__)
     add = parser.add_subparsers(dest="verb", required=True, metavar="VERB").add_parser
     verbs = {name: add(name, parents=[common], help=text, description=text) for name, (_, text) in VERBS.items()}
     for name in ("record", "stream"):
@@ -106,11 +101,12 @@ def _find(options: Options, settings: Settings) -> list[FoundCamera]:
 def _show_status(camera: GoPro, _options: Options, _settings: Settings) -> Result:
     serial, model = camera.identify()
     state = camera.state()
+    does = "streaming" if camera.webcam_status() in STREAMING else "busy" if state.busy else "idle"
     return {
         "serial": serial or usb_serial_at(camera.host) or camera.address,
         "model": model,
         "address": camera.address,
-        "state": camera.doing(),
+        "state": "recording" if state.encoding else does,
         **{name: getattr(state, name) for name in FIGURES},
         "limits": limits(model),
     }
@@ -121,7 +117,6 @@ def _change_settings(camera: GoPro, options: Options, settings: Settings) -> Res
     pairs = [camerasettings.parse(text, model) for text in options.items if text != camerasettings.RECOMMENDED]
     refused = []
     if options.items:
-        camera.leave_webcam()  # stabilisation can only be changed then
         camera.take_control(settings.camera_settings)  # most settings need Pro mode
         if camerasettings.RECOMMENDED in options.items:
             refused = camera.apply([camerasettings.RECOMMENDED], camera.state())
@@ -148,7 +143,6 @@ def _take_photo(camera: GoPro, _options: Options, settings: Settings) -> Result:
 
 
 def _capture_on_card(camera: GoPro, settings: Settings, capture: Callable[[], None]) -> Result:
-    camera.leave_webcam()
     camera.take_control(settings.camera_settings)
     before = [media.path for media in camera.media()]
     capture()

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from html import escape
 
 import numpy as np
-import numpy.typing as npt
 
-Float64 = npt.NDArray[np.float64]
+from rig.arrays import Float64
+
+Range = tuple[float, float]  # lowest and highest value
 
 WIDTH, HEIGHT = 720, 260  # of the view box; the page scales it
 LEFT, RIGHT, TOP, BOTTOM = 64, 12, 10, 44
+X_SPAN, Y_SPAN = (LEFT, WIDTH - RIGHT), (HEIGHT - BOTTOM, TOP)
 TICKS_X, TICKS_Y = 7, 5
 MOST_POINTS = 2000  # of a series: a screen shows no more
 HEAD = 40  # of a file: room for the title and the legend
@@ -77,25 +79,13 @@ def _colour(index: int) -> str:
 
 
 def _drawing(kept: Sequence[Series], x_label: str, y_label: str) -> str:
-    low_x, high_x = _range([item.x for item in kept], margin=0.0)
-    low_y, high_y = _range([item.y for item in kept], margin=0.06)
-    scale = _Scale(low_x, high_x, low_y, high_y)
-    curves = (_curve(scale, item, _colour(index)) for index, item in enumerate(kept))
-    return "".join((*_axes(scale, x_label, y_label), *curves))
-
-
-@dataclass(frozen=True, slots=True)
-class _Scale:
-    low_x: float
-    high_x: float
-    low_y: float
-    high_y: float
-
-    def x(self, value: float) -> float:
-        return LEFT + (value - self.low_x) / (self.high_x - self.low_x) * (WIDTH - LEFT - RIGHT)
-
-    def y(self, value: float) -> float:
-        return HEIGHT - BOTTOM - (value - self.low_y) / (self.high_y - self.low_y) * (HEIGHT - TOP - BOTTOM)
+    x_range = _range([item.x for item in kept], margin=0.0)
+    y_range = _range([item.y for item in kept], margin=0.06)
+    parts = [*_axes(x_range, y_range, x_label, y_label)]
+    for index, item in enumerate(kept):
+        places = zip(np.interp(item.x, x_range, X_SPAN), np.interp(item.y, y_range, Y_SPAN), strict=True)
+        parts.append(_curve(list(places), item.points, _colour(index)))
+    return "".join(parts)
 
 
 def ticks(low: float, high: float, most: int) -> list[float]:
@@ -120,31 +110,29 @@ def _thinned(item: Series) -> Series:
     return Series(item.name, item.x[kept], item.y[kept], item.points)
 
 
-def _range(values: Sequence[Float64], margin: float) -> tuple[float, float]:
+def _range(values: Sequence[Float64], margin: float) -> Range:
     low, high = min(float(v.min()) for v in values), max(float(v.max()) for v in values)
-    spread = (high - low) or max(abs(low), 1.0) * 0.1
-    if high == low:
-        return low - spread, high + spread
-    return low - margin * spread, high + margin * spread
+    beyond = margin * (high - low) if high > low else max(abs(low), 1.0) * 0.1
+    return low - beyond, high + beyond
 
 
-def _axes(scale: _Scale, x_label: str, y_label: str) -> Iterator[str]:
+def _axes(x_range: Range, y_range: Range, x_label: str, y_label: str) -> Iterator[str]:
     bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
-    for value in ticks(scale.low_y, scale.high_y, TICKS_Y):
-        at = scale.y(value)
+    for value in ticks(*y_range, TICKS_Y):
+        at = np.interp(value, y_range, Y_SPAN)
         yield f'<path class="grid" d="M{LEFT} {at:.1f}H{right}"/>'
         yield f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{value:g}</text>'
-    for value in ticks(scale.low_x, scale.high_x, TICKS_X):
-        yield f'<text x="{scale.x(value):.1f}" y="{bottom + 16}" text-anchor="middle">{value:g}</text>'
+    for value in ticks(*x_range, TICKS_X):
+        at = np.interp(value, x_range, X_SPAN)
+        yield f'<text x="{at:.1f}" y="{bottom + 16}" text-anchor="middle">{value:g}</text>'
     yield f'<path class="axis" d="M{LEFT} {TOP}V{bottom}H{right}"/>'
     yield f'<text x="{(LEFT + right) / 2}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>'
     turned = f"translate(14 {(TOP + bottom) / 2}) rotate(-90)"
     yield f'<text transform="{turned}" text-anchor="middle">{escape(y_label)}</text>'
 
 
-def _curve(scale: _Scale, item: Series, colour: str) -> str:
-    places = [(scale.x(float(x)), scale.y(float(y))) for x, y in zip(item.x, item.y, strict=True)]
-    if item.points:
+def _curve(places: Sequence[tuple[float, float]], points: bool, colour: str) -> str:
+    if points:
         dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in places)
         return f'<g fill="{colour}">{dots}</g>'
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)

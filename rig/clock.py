@@ -5,15 +5,11 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import numpy as np  # the server imports this module and needs no arrays: loaded where they are made
-    import numpy.typing as npt
-
-    Integers = npt.NDArray[np.int64]
-    Floats = npt.NDArray[np.float64]
+    from rig.arrays import Float64, Int64  # the server imports this module and needs none: loaded where they are made
 
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
@@ -27,13 +23,10 @@ CURVE_WINDOW_NS = 20 * NS_PER_S  # of a finished recording (measured: 0.23 ms be
 MAJORITY_NS = NS_PER_S  # half-width around what most epochs say: 100 ppm move 0.36 s in an hour
 STEP_NS = NS_PER_S // 2  # arrivals jitter by less; a receiver that sets its clock jumps by more
 STEP_EPOCHS = 5  # so many in a row are a new clock, fewer are damage
-EARLY_SHARE = (
-    0.1  # the 10th percentile: single early arrivals make the plain minimum worse (measured: 0.64 against 3.4 ms)
-)
+EARLY_SHARE = 0.1  # single early arrivals make the plain minimum worse (measured: 0.64 against 3.4 ms)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_ISO = re.compile(
-    r"(\d{4}-\d\d-\d\d)[T ](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9})\d*)?\s*(?:Z|([+-])(\d\d):?(\d\d))?", re.ASCII
-)
+_DAY, _MINUTE, _SECOND = r"(\d{4}-\d\d-\d\d)", r"((?:[01]\d|2[0-3]):[0-5]\d)", r"([0-5]\d|60)(?:[.,](\d{1,9})\d*)?"
+_ISO = re.compile(rf"{_DAY}[T ]{_MINUTE}:{_SECOND}\s*(Z|[+-]\d\d:?\d\d)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +105,11 @@ class ClockCurve:
     base_monotonic_ns: int
     base_utc_ns: int
     rate: float  # UTC gained by each ns of CLOCK_MONOTONIC, less one
-    knots_ns: "Floats"  # from base_monotonic_ns
-    rest_ns: "Floats"
+    knots_ns: "Float64"  # from base_monotonic_ns
+    rest_ns: "Float64"
     sigma_ns: int
 
-    def utc_ns(self, monotonic_ns: "Integers") -> "Integers":
+    def utc_ns(self, monotonic_ns: "Int64") -> "Int64":
         """UTC of instants of CLOCK_MONOTONIC; before and after the recording the line goes on."""
         import numpy as np
 
@@ -126,7 +119,7 @@ class ClockCurve:
 
 
 def fit_clock(
-    arrival_monotonic_ns: "Integers", utc_ns: "Integers", latency_ns: int = 0, latency_error_ns: int = 0
+    arrival_monotonic_ns: "Int64", utc_ns: "Int64", latency_ns: int = 0, latency_error_ns: int = 0
 ) -> ClockCurve | None:
     """The clock from all epochs of a recording: arrivals of first bytes and their UTC, in any order.
 
@@ -183,10 +176,7 @@ def parse_utc(text: str) -> int:
     match = _ISO.fullmatch(text.strip())
     if not match:
         raise ValueError(f"{text!r} is not a time such as 2026-11-22T14:03:12.345Z")
-    day, hours, minutes, seconds, fraction, sign, zone_hours, zone_minutes = match.groups()
-    if int(hours) > 23 or int(minutes) > 59 or int(seconds) > 60:
-        raise ValueError(f"{text!r} has an impossible time of day")
-    days = date.fromisoformat(day).toordinal() - EPOCH.toordinal()
-    zone_s = int(f"{sign}1") * (int(zone_hours) * 3600 + int(zone_minutes) * 60) if sign else 0
-    total_s = days * 86400 + int(hours) * 3600 + int(minutes) * 60 + int(seconds) - zone_s
+    day, minute, seconds, fraction, zone = match.groups()
+    begin = datetime.fromisoformat(f"{day}T{minute}{zone or 'Z'}")
+    total_s = (begin - EPOCH) // timedelta(seconds=1) + int(seconds)
     return total_s * NS_PER_S + int((fraction or "0").ljust(9, "0"))

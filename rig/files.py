@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,8 +34,13 @@ def write_atomically(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
+def write_entries(path: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
+    """Have a JSON file remember something by name. Raises OSError."""
+    write_atomically(path, json.dumps(dict(sorted(entries.items())), ensure_ascii=False, indent=2).encode() + b"\n")
+
+
 def read_entries(path: Path) -> dict[str, dict[str, Any]]:
-    """The objects that a JSON file holds by name; none when there is no such file. A damaged one counts as empty."""
+    """What a JSON file remembers by name; nothing when it is damaged, for all of that can be learnt again."""
     try:
         values = json.loads(path.read_bytes())
     except FileNotFoundError:

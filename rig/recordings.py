@@ -128,9 +128,8 @@ class Manifest:
         """
         try:
             values = _known(cls, json.loads(data))
-            cameras = values.get("cameras", ())
-            values["cameras"] = tuple(RecordedCamera(**_known(RecordedCamera, camera)) for camera in cameras)
-            values["gaps"] = tuple(Gap(**_known(Gap, gap)) for gap in values.get("gaps", ()))
+            for name, each in (("cameras", RecordedCamera), ("gaps", Gap)):
+                values[name] = tuple(each(**_known(each, item)) for item in values.get(name, ()))
             for name in ("warnings", "chosen"):
                 values[name] = tuple(map(str, values.get(name, ())))
             values["settings"] = dict(values.get("settings", {}))
@@ -231,17 +230,20 @@ class Recordings:
         with self._changing:
             shutil.rmtree(self.folder(recording_id))
 
-    def stamp_trash(self, clock: UtcClock) -> None:
-        """Note since when things lie in the trash, by the receiver's time only: another clock may jump by years."""
-        for name in self.list_trash() if clock.source == "gnss" else ():
-            stamp = self.output / TRASH / name / TRASHED
-            if not stamp.exists():
-                write_atomically(stamp, str(clock.utc_ns()).encode())
+    def empty_trash(self, clock: UtcClock, older_than_s: float) -> None:
+        """Remove for ever what lies in the trash for so long, and note of what is new there since when.
 
-    def empty_trash(self, clock: UtcClock, older_than_s: float) -> Sequence[str]:
-        """Remove for ever what lies in the trash for so long, by the receiver's time; returns what it was."""
-        old = [name for name in self.list_trash() if self._trashed_for_s(name, clock) > older_than_s]
-        return [name for name in old if self._remove(name)]
+        By the receiver's time only: another clock may jump by years. Raises OSError.
+        """
+        for name in reversed(self.list_trash()) if clock.source == "gnss" else ():
+            stamp = self.output / TRASH / name / TRASHED
+            try:
+                since_ns = int(stamp.read_bytes())
+            except (FileNotFoundError, ValueError):
+                write_atomically(stamp, str(clock.utc_ns()).encode())
+            else:
+                if clock.utc_ns() - since_ns > older_than_s * NS_PER_S:
+                    self._remove(name)
 
     def drop_oldest_trash(self) -> str | None:
         """Remove for ever what was recorded first of all that lies in the trash; None when it is empty."""
@@ -280,13 +282,6 @@ class Recordings:
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             raise UnknownError(f"recording {recording_id} has no file {path[:120]!r}") from error
         return at
-
-    def _trashed_for_s(self, name: str, clock: UtcClock) -> float:
-        try:
-            since_ns = int((self.output / TRASH / name / TRASHED).read_bytes())
-        except (OSError, ValueError):
-            return 0.0
-        return (clock.utc_ns() - since_ns) / NS_PER_S if clock.source == "gnss" else 0.0
 
     def _remove(self, name: str) -> bool:
         with self._changing:

@@ -75,13 +75,14 @@ class CalibrationNow:
 class CameraNow:
     """One camera; None is what nobody knows.
 
-    `state` is connecting, starting (told to record, has not yet), or one of gopro.CameraStatus. `records` says that it
-    is part of the recording that runs, `trouble` why it does not do it, `problems` what the camera itself complains of.
-    `delay_ms` is from the middle of the exposure until the picture's first bytes are here.
+    `state` is what its worker says (idle, streaming, recording, fetching or lost), connecting, or starting: told to
+    record, has not yet. `records` says that it is part of the recording that runs, `trouble` why it does not do it,
+    `problems` what the camera itself complains of. `delay_ms` is from the middle of the exposure until the picture's
+    first bytes are here.
     """
 
     serial: str
-    label: str | None
+    label: str | None = None
     model: str
     address: str
     state: str

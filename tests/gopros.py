@@ -18,7 +18,8 @@ import pytest
 from av.container import InputContainer
 
 from configs import Settings
-from gopro import CameraStatus, camera_worker
+from rig.camera.cameraworker import camera_worker
+from rig.status import CameraNow
 from rig.workers import Worker
 from simulator.camera import Camera
 from simulator.world import SECOND_NS, Crystal, Street, World
@@ -203,7 +204,7 @@ class Driver:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def wait(self, wanted: Callable[[CameraStatus], bool], timeout_s: float = 10.0) -> CameraStatus:
+    def wait(self, wanted: Callable[[CameraNow], bool], timeout_s: float = 10.0) -> CameraNow:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             status = self.worker.status

@@ -16,12 +16,15 @@ import pytest
 from capturePositions import ReceiverStatus
 from car import Car, Devices
 from configs import Settings
-from gopro import LEDGER, CameraStatus, FoundCamera, GoPro, camera_worker, discover
+from rig.camera.cameraworker import camera_worker
+from rig.camera.cardfiles import LEDGER
+from rig.camera.finding import FoundCamera, discover
+from rig.camera.opengopro import GoPro
 from rig.clock import UtcClock
 from rig.drive.fetching import Fetches
 from rig.errors import ConflictError, DeviceError, DeviceNotFoundError, NoSpaceError, UsageError
 from rig.recordings import FETCHING, FINISHED, INTERRUPTED, RECORDING, Recordings
-from rig.status import CarStatus, StorageNow, TimeNow, other_problems
+from rig.status import CameraNow, CarStatus, StorageNow, TimeNow, other_problems
 from rig.workers import Link, StartCapture, StopCapture, Worker
 from tests.gopros import make_camera
 from tests.machine import PATIENCE_S, wait_for
@@ -57,11 +60,11 @@ def run_camera(link: Link, address: str, _settings: Settings) -> None:
         capture.clear()
         return tuple(files)
 
-    def status() -> CameraStatus:
+    def status() -> CameraNow:
         state = "lost" if behaviour == "lost" else "streaming" if capture else "idle"
         if behaviour == "fetches" and not capture:
             state = "fetching"
-        return CameraStatus(serial=serial, model="HERO12 Black", address=address, state=state, battery_percent=80)
+        return CameraNow(serial=serial, model="HERO12 Black", address=address, state=state, battery_percent=80)
 
     link.serve({StartCapture: start, StopCapture: stop}, status, 0.1)
 

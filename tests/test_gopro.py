@@ -18,12 +18,14 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 import requests
 
+import configs
 import gopro
 from configs import Settings
-from gopro import GoPro, discover
 from rig.camera import camerasettings, cardfiles, finding, opengopro, streamcapture
 from rig.camera.cardfiles import download, download_all
+from rig.camera.finding import discover
 from rig.camera.goproanswers import Media, RefusedError, added, limits, newest
+from rig.camera.opengopro import GoPro
 from rig.camera.streamcapture import StreamCapture
 from rig.errors import ConflictError, DeviceError, DeviceNotFoundError, UsageError
 from rig.recordings import INTERRUPTED, Recordings
@@ -351,6 +353,13 @@ def test_webcam_that_does_not_start_is_told() -> None:
         pytest.raises(DeviceError, match="unavailable"),
     ):
         camera.start_webcam(5555, "1080", "linear", lambda: None)
+
+
+def test_webcam_knows_what_the_settings_allow_and_they_allow_nothing_else(tmp_path: Path) -> None:
+    known = {"webcam_resolution": (*opengopro.RESOLUTIONS,), "webcam_lens": (*camerasettings.LENSES,)}
+    assert known == configs.CHOICES
+    with pytest.raises(configs.SettingError, match="linear"):
+        configs.load({"EDENCAR_WEBCAM_LENS": "fisheye"}, tmp_path / "none")
 
 
 # Media

@@ -22,9 +22,9 @@ from flask.testing import FlaskClient
 import server
 from car import SCRATCH, Car, Devices
 from configs import Settings
-from gopro import camera_worker
 from jobs import Jobs
 from rig.camera.camerabook import load_delays
+from rig.camera.cameraworker import camera_worker
 from rig.clock import system_clock
 from rig.footage.tail import Tail, read_unit
 from rig.live.glimpse import BLURRED, NONE_SEEN, TOO_DARK, TOO_SMALL, WRONG_SCREEN, why_unread
@@ -238,7 +238,7 @@ def test_who_is_late_goes_on_from_the_newest_key_frame(a_film: tuple[Camera, Pat
         time.sleep(2.0)
         os.kill(worker.pid, signal.SIGCONT)
         wait_for(lambda: sight_of(worker).skipped > 0)
-        wait_for(lambda: time.monotonic_ns() - (sight_of(worker).picture_monotonic_ns or 0) < 1_500_000_000)
+        wait_for(lambda: time.monotonic_ns() - worker.ask(TakePicture(), 5.0).arrival_monotonic_ns < 1_500_000_000)
 
 
 def test_a_segment_that_cannot_be_read_ends_nothing(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ the display's unmeasured delay included. So a stream without any code can be dat
 picture (`arrival_monotonic_ns` of the index, as UTC) minus `delay_ms`.
 """
 
-import json
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rig.errors import ConflictError
-from rig.files import read_entries, write_atomically
+from rig.files import read_entries, write_entries
 
 LABELS, DELAYS = "cameras.json", "delays.json"
 
@@ -62,7 +61,7 @@ class CameraBook:
                 raise ConflictError(f"camera {others[label]} is called {label} already", cure="choose another name")
             labels = {key: name for key, name in self._labels.items() if key != serial}
             labels |= {serial: label} if label else {}
-            _write(self._output / LABELS, {key: {"label": name} for key, name in labels.items()})
+            write_entries(self._output / LABELS, {key: {"label": name} for key, name in labels.items()})
             self._labels = labels
 
     def set_delay(self, serial: str, delay: Delay) -> None:
@@ -73,15 +72,14 @@ class CameraBook:
 
 def load_delays(output: Path) -> dict[str, Delay]:
     """The delays that were measured, by serial number of the camera."""
-    return {
-        serial: delay for serial, entry in read_entries(output / DELAYS).items() if (delay := _delay(entry)) is not None
-    }
+    delays = {serial: _delay(entry) for serial, entry in read_entries(output / DELAYS).items()}
+    return {serial: delay for serial, delay in delays.items() if delay is not None}
 
 
 def store_delays(output: Path, news: Mapping[str, Delay]) -> None:
     """Keep the delays that were measured now, and of other cameras what was known before."""
     delays = {**load_delays(output), **news}
-    _write(output / DELAYS, {serial: asdict(delay) for serial, delay in sorted(delays.items())})
+    write_entries(output / DELAYS, {serial: asdict(delay) for serial, delay in delays.items()})
 
 
 def _changed_ns(path: Path) -> int:
@@ -89,10 +87,6 @@ def _changed_ns(path: Path) -> int:
         return path.stat().st_mtime_ns
     except OSError:
         return 0
-
-
-def _write(path: Path, values: dict[str, Any]) -> None:
-    write_atomically(path, json.dumps(values, ensure_ascii=False, indent=2).encode() + b"\n")
 
 
 def _delay(entry: dict[str, Any]) -> Delay | None:

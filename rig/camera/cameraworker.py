@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from configs import Settings
@@ -15,6 +15,7 @@ from rig.camera.opengopro import TROUBLE, GoPro, missing
 from rig.camera.streamcapture import QUIET_S, StreamCapture
 from rig.errors import ConflictError, DeviceError, EdencarError, UsageError
 from rig.recordings import TRASH
+from rig.status import CameraNow
 from rig.workers import Link, StartCapture, StopCapture
 
 STILL_POLLS = 2  # a recording camera that says so often that it does not is started again
@@ -31,31 +32,11 @@ LOCK_S = 5.0
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CameraStatus:
-    """What a camera worker reports; None where nothing is known.
-
-    `state` is one of idle, streaming, recording, fetching, lost, `problems` one sentence each.
-    """
-
-    serial: str
-    model: str
-    address: str
-    state: str
-    battery_percent: int | None = None
-    card_seconds_left: int | None = None
-    card_problem: str | None = None
-    fps: float | None = None
-    lost_datagrams: int = 0
-    fetched_bytes: int = 0
-    fetch_total_bytes: int = 0
-    problems: tuple[str, ...] = ()
-
-
 def camera_worker(link: Link, address: str, settings: Settings) -> None:
     """Watch and drive the camera at `address` until the server says stop; answers StartCapture and StopCapture.
 
-    StopCapture is answered with the names of the files, in mode `camera` before they are fetched.
+    It reports what it knows of CameraNow. StopCapture is answered with the names of the files, in mode `camera` before
+    they are fetched.
     """
     _Worker(address, settings).run(link)
 
@@ -69,24 +50,19 @@ class _CardCapture:
 
     def __init__(self, camera: GoPro, serial: str, folder: Path, settings: Settings) -> None:
         self.folder = folder
+        self.problems: list[str] = []
         self._camera = camera
         self._serial = serial
         self._settings = settings
         self._ledger = Ledger.load(folder)
         self._seen: CameraState | None = None
         self._still = 0
-        self._problem = ""
-
-    @property
-    def problems(self) -> list[str]:
-        return [self._problem] * bool(self._problem)
 
     def start(self) -> None:
         """Returns when the camera records. Raises DeviceError when it does not."""
         fresh = self._ledger is None
         if self._ledger and self._ledger.wanted is None and self._camera.state().encoding:
             return  # a worker before us began it, or its network was away for long
-        self._camera.leave_webcam()
         self._camera.take_control(self._settings.camera_settings)
         self._ledger = self._ledger or Ledger(self.folder, self._serial, self._list())
         self._ledger = replace(self._ledger, wanted=None).save()
@@ -102,24 +78,23 @@ class _CardCapture:
         try:
             return tuple(media.path for media in self._camera.media())
         except RefusedError as refusal:
-            self._problem = str(refusal)
+            self.problems = [str(refusal)]
             return None
 
-    def watch(self, state: CameraState | None) -> None:
+    def watch(self, state: CameraState) -> None:
         """Start a camera again that stopped by itself: some do, after half an hour or when they are hot."""
-        if state is None or state is self._seen:
+        if state is self._seen:
             return
         self._seen = state
         self._still = 0 if state.encoding else self._still + 1
         if self._still < STILL_POLLS:
             return
-        self._problem = "the camera stopped recording by itself and was started again"
-        self._still = 0
+        self._still, end = 0, "was started again"
         try:
             self._camera.start_recording()
         except TROUBLE as error:
-            self._problem = f"the camera stopped recording by itself and does not start again: {error}"
-            self._still = -STILL_PAUSE_POLLS
+            self._still, end = -STILL_PAUSE_POLLS, f"does not start again: {error}"
+        self.problems = [f"the camera stopped recording by itself and {end}"]
 
     def finish(self) -> Ledger:
         """Stop it, wait until its file is closed, and note what is to be fetched."""
@@ -141,8 +116,7 @@ class _Worker:
         self._camera = GoPro(address)
         self._serial: str | None = None
         self._model = UNKNOWN_MODEL
-        self._state: CameraState | None = None
-        self._answering = False
+        self._state: CameraState | None = None  # while it answers
         self._problem = ""
         self._capture: StreamCapture | _CardCapture | None = None
         self._ledgers: list[Ledger] = []
@@ -195,14 +169,13 @@ class _Worker:
             self._look_for_ledgers()
             return self._finish_orphans()
 
-    def _report(self) -> CameraStatus:
-        capture, fetch = self._capture, self._fetch
-        known = self._state if self._answering else None
-        return CameraStatus(
+    def _report(self) -> CameraNow:
+        capture, fetch, known = self._capture, self._fetch, self._state
+        return CameraNow(
             serial=self._serial or self._address,
             model=self._model,
             address=self._address,
-            state=self._name_state(capture),
+            state=self._name_state(capture, known),
             battery_percent=known.battery_percent if known else None,
             card_seconds_left=known.card_seconds_left if known else None,
             card_problem=known.card_problem if known else None,
@@ -210,26 +183,25 @@ class _Worker:
             lost_datagrams=capture.lost_datagrams if capture else 0,
             fetched_bytes=fetch.done_bytes if fetch and not capture else 0,
             fetch_total_bytes=fetch.total_bytes if fetch and not capture else 0,
-            problems=self._name_problems(capture),
+            problems=self._name_problems(capture, known),
         )
 
-    def _name_state(self, capture: StreamCapture | _CardCapture | None) -> str:
-        if not self._answering and not (isinstance(capture, StreamCapture) and capture.silent_s < QUIET_S):
+    def _name_state(self, capture: StreamCapture | _CardCapture | None, known: CameraState | None) -> str:
+        if known is None and not (isinstance(capture, StreamCapture) and capture.silent_s < QUIET_S):
             return "lost"
         if capture is not None:
             return capture.state
-        if self._orphans() and self._state is not None and self._state.encoding:
+        if known is not None and known.encoding and self._orphans():
             return _CardCapture.state
         return "fetching" if self._ready() else "idle"
 
-    def _name_problems(self, capture: StreamCapture | _CardCapture | None) -> tuple[str, ...]:
-        problems = capture.problems if capture else []
-        if not self._answering:
-            problems = [str(missing(self._address)), *problems]
-        elif self._state is not None and self._state.hot:
-            problems = ["the camera is too hot: give it shade and air", *problems]
-        more = [self._problem, self._fetch.problem if self._fetch else ""]
-        return tuple(dict.fromkeys(problem for problem in [*problems, *more] if problem))
+    def _name_problems(
+        self, capture: StreamCapture | _CardCapture | None, known: CameraState | None
+    ) -> tuple[str, ...]:
+        hot = "the camera is too hot: give it shade and air" if known and known.hot else ""
+        problems = [hot if known else str(missing(self._address)), *(capture.problems if capture else ())]
+        problems += [self._problem, self._fetch.problem if self._fetch else ""]
+        return tuple(dict.fromkeys(filter(None, problems)))
 
     # What it does by itself
 
@@ -239,9 +211,9 @@ class _Worker:
             try:
                 if time.monotonic() >= poll_due_s:
                     self._poll()
-                    poll_due_s = time.monotonic() + (WATCH_S if self._answering else LOST_WATCH_S)
+                    poll_due_s = time.monotonic() + (WATCH_S if self._state else LOST_WATCH_S)
                 self._look_after()
-                if self._answering and time.monotonic() >= keep_due_s:
+                if self._state and time.monotonic() >= keep_due_s:
                     keep_due_s = time.monotonic() + KEEP_ALIVE_S
                     self._camera.keep_alive()
             except TROUBLE as error:
@@ -253,20 +225,16 @@ class _Worker:
 
     def _poll(self) -> None:
         try:
-            self._state = self._camera.state()
-            if not self._answering:
-                self._welcome()
-            self._answering = True
+            state = self._camera.state()
+            if self._state is None:  # it is new, or back
+                with self._control:
+                    self._know()
+                    self._welcome_at_s = time.monotonic() + WELCOME_S
+            self._state = state
         except TROUBLE as error:
-            if self._answering:
+            if self._state:
                 log.warning("%s", error)
-            self._answering = False
-
-    def _welcome(self) -> None:
-        """A camera that is new, or back."""
-        with self._control:
-            self._know()
-            self._welcome_at_s = time.monotonic() + WELCOME_S
+            self._state = None
 
     def _know(self) -> None:
         """Learn which camera this is, and what an earlier worker left to be done with it."""
@@ -288,7 +256,7 @@ class _Worker:
             self._ledgers = Ledger.find(output, self._serial)
 
     def _look_after(self) -> None:
-        if not self._answering or not self._control.acquire(blocking=False):
+        if not self._state or not self._control.acquire(blocking=False):
             return
         try:
             if self._capture is not None:
@@ -306,7 +274,6 @@ class _Worker:
             self._finish_orphans()
         if self._welcome_at_s is not None and now_s >= self._welcome_at_s and not self._orphans():
             self._welcome_at_s = None
-            self._camera.leave_webcam()
             self._camera.take_control(self._settings.camera_settings)
         ready = self._ready()
         if ready and (self._fetch is None or not self._fetch.is_alive()) and not self._ending.is_set():

@@ -36,12 +36,12 @@ class Camera:
 
     @property
     def status(self) -> Any:
-        """What the worker reports, gopro.CameraStatus; None when nothing is known."""
+        """What the worker reports, a CameraNow; None when nothing is known."""
         return self.kept.status
 
     @property
     def state(self) -> str:
-        """As CameraStatus says, or connecting."""
+        """As the worker says, or connecting."""
         status = self.status
         if status is not None:
             return str(status.state)

@@ -103,13 +103,6 @@ class GoPro:
         """State and settings."""
         return read_state(self.address, self._ask("/gopro/camera/state"))
 
-    def doing(self) -> str:
-        """What it does now: recording, streaming, busy or idle."""
-        state = self.state()
-        if state.encoding:
-            return "recording"
-        return "streaming" if self.webcam_status() in STREAMING else "busy" if state.busy else "idle"
-
     def keep_alive(self) -> None:
         """Keep it from sleeping; every 3 s is GoPro's advice."""
         self._ask("/gopro/camera/keep_alive", tries=1)
@@ -131,7 +124,11 @@ class GoPro:
     # How it is set
 
     def take_control(self, wanted: Sequence[str] = ()) -> None:
-        """Make it listen to us, set its clock and, as far as it agrees, the settings `wanted` (see camerasettings)."""
+        """Make it a camera that listens to us, set its clock and, as far as it agrees, what is `wanted`.
+
+        `wanted` are settings as rig.camera.camerasettings has them.
+        """
+        self.leave_webcam()  # as one it neither records nor takes photos; stabilisation can only be changed then
         self.version()
         state = self.state()
         if state.has_battery:  # without one it switches itself off then (gopro/labs issue 1321)
@@ -296,7 +293,7 @@ class GoPro:
         time.sleep(RESTART_PAUSE_S)
 
     def leave_webcam(self) -> None:
-        """Make it a camera again: as a webcam it neither records nor takes photos."""
+        """Make it a camera again."""
         if self.webcam_status() not in (None, 0):
             self._hint("/gopro/webcam/exit")
             time.sleep(RESTART_PAUSE_S)

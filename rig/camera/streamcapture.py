@@ -36,7 +36,6 @@ class StreamCapture:
         self._recorders: list[StreamRecorder] = []
         self._ordered_ns = 0
         self._problem = ""
-        self._taken: DeviceError | None = None
         self._ended = False
         self._changing = threading.Lock()
 
@@ -45,8 +44,6 @@ class StreamCapture:
         try:
             if any(self._begin(port) for port in self._ports):
                 return
-            if self._taken is not None and not self._recorders:
-                raise self._taken
             cure = "let UDP through to this machine, plug the camera in again"
             raise DeviceError(f"{self._camera.address} says that it streams, but nothing arrives", cure=cure)
         except EdencarError:
@@ -111,11 +108,11 @@ class StreamCapture:
     def _begin(self, port: int) -> bool:
         try:
             self._listen(port)
-        except DeviceError as error:
-            self._taken = error
+        except DeviceError:  # another program has it
+            if port == self._ports[-1] and not self._recorders:
+                raise
             return False
         self._order()
-        self._taken = None
         deadline_s = time.monotonic() + FIRST_DATAGRAM_S
         while time.monotonic() < deadline_s:
             if (self._recorders[-1].last_arrival_monotonic_ns or 0) > self._ordered_ns:

@@ -17,6 +17,7 @@ from typing import Any
 
 from rig.clock import parse_utc
 from rig.files import write_atomically
+from rig.photo.spacing import METRES_PER_DEGREE
 from rig.recordings import OPEN_STATES, Manifest, Recordings
 
 VERSION = 1  # of what is kept
@@ -26,7 +27,6 @@ RTK_FIXED = 4
 TRACK_POINTS = 4000  # as many as a phone's screen can tell apart
 STEP_M = 2.0  # shorter steps are noise of a standing car
 BREAK_S = 5.0  # what lies between two fixes further apart was not driven under our eyes
-EARTH_M_PER_DEG = 111_195.0
 THUMBNAILS = 3
 NUMBERS = (
     "time_error_ms",
@@ -208,7 +208,7 @@ def _distance_m(fixes: Sequence[Row]) -> float:
 def _between_m(a: Row, b: Row) -> float:
     """Over some metres the Earth is flat."""
     east = (_at(b, "longitude") - _at(a, "longitude")) * math.cos(math.radians(_at(a, "latitude")))
-    return math.hypot(east, _at(b, "latitude") - _at(a, "latitude")) * EARTH_M_PER_DEG
+    return math.hypot(east, _at(b, "latitude") - _at(a, "latitude")) * METRES_PER_DEGREE
 
 
 def _at(row: Row, name: str) -> float:

@@ -1,12 +1,12 @@
 """The devices on the car: a worker for each that is kept going, the best clock, and how all of them are."""
 
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from configs import Settings
 from rig.camera.camerabook import CameraBook, Delay
-from rig.camera.cameraworker import CameraStatus, camera_worker
+from rig.camera.cameraworker import camera_worker
 from rig.camera.finding import FoundCamera, discover
 from rig.camera.fleet import LOST, Camera, Fleet, at_once
 from rig.clock import UtcClock, iso_utc, system_clock
@@ -20,7 +20,6 @@ from rig.workers import Target, Worker
 
 SLOWEST_RECEIVER_S = 1.0
 LISTENING = "listening"  # the state of a receiver that sends
-FIGURES = {item.name for item in fields(CameraNow)} & {item.name for item in fields(CameraStatus)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,22 +122,19 @@ class Gear:
             self.book.set_delay(serial, Delay(sight.delay_ms, sight.delay_sigma_ms, sight.codes, measured))
 
     def _camera_now(self, camera: Camera, records: bool) -> CameraNow:
-        found, status, kept = camera.found, camera.status, camera.kept
+        found, kept = camera.found, camera.kept
         waits = records and not kept.told and camera.state != LOST
         sight, stored = self.lookout.sight(camera.serial), self.book.delay(camera.serial)
         measured_ms = None if sight is None else sight.delay_ms
-        known = {} if status is None else {name: getattr(status, name) for name in FIGURES}
-        return CameraNow(
-            **known
-            | {
-                "serial": camera.serial,
-                "label": self.book.label(camera.serial),
-                "model": found.model,
-                "address": found.address,
-                "state": "starting" if waits else camera.state,
-                "delay_ms": stored.delay_ms if measured_ms is None and stored else measured_ms,
-                "calibration": calibration(sight),
-                "records": records,
-                "trouble": kept.trouble if waits or camera.state == LOST else "",
-            }
+        return replace(
+            camera.status or CameraNow(serial="", model="", address="", state=""),
+            serial=camera.serial,
+            label=self.book.label(camera.serial),
+            model=found.model,
+            address=found.address,
+            state="starting" if waits else camera.state,
+            delay_ms=stored.delay_ms if measured_ms is None and stored else measured_ms,
+            calibration=calibration(sight),
+            records=records,
+            trouble=kept.trouble if waits or camera.state == LOST else "",
         )

@@ -33,14 +33,11 @@ class Housekeeping:
             else:
                 return
 
-    def empty_trash(self, clock: UtcClock, recording_cameras: int | None) -> None:
-        """Remove what has lain in the trash for long, or what takes the room that a recording needs soon."""
-        with suppress(OSError):  # each for itself: a full disk takes no stamp and needs the room all the more
-            self._recordings.stamp_trash(clock)
-        with suppress(OSError):
+    def empty_trash(self, clock: UtcClock, cameras: int | None) -> None:
+        """Remove what has lain in the trash for long, or takes the room that a recording with so many cameras needs."""
+        with suppress(OSError):  # a full disk takes no note of what is new there, and needs the room all the more
             self._recordings.empty_trash(clock, self._trash_s)
         with suppress(OSError):
-            cameras = recording_cameras
             if cameras is not None and self._room.left(cameras).seconds_left < VERY_LITTLE_ROOM_S:
                 self._recordings.drop_oldest_trash()
 

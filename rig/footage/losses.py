@@ -8,13 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from rig.arrays import Int64, Mask, Uint8
 from rig.footage.transport import COUNTER_MASK, PACKET_BYTES, SYNC_BYTE
-
-Bytes = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
-Integers = npt.NDArray[np.int64]
 
 SLAB_PACKETS = 1 << 16
 SURE_PACKETS = 3  # so many sync bytes in step are no accident
@@ -25,11 +21,11 @@ SEARCH_BYTES = 1 << 20
 class Losses:
     """Byte positions of the first packets after something is missing, and whether a picture begins with them."""
 
-    position: Integers
+    position: Int64
     at_begin: Mask
 
 
-def hit_pictures(path: Path, pid: int, position: Integers) -> Mask:
+def hit_pictures(path: Path, pid: int, position: Int64) -> Mask:
     """Which pictures of an MPEG-TS file lack something; they begin at these byte positions."""
     hit = np.zeros(len(position), dtype=np.bool_)
     found = find(np.memmap(path, np.uint8, "r"), pid)
@@ -40,7 +36,7 @@ def hit_pictures(path: Path, pid: int, position: Integers) -> Mask:
     return hit
 
 
-def spoilt(pts: Integers, key: Mask, hit: Mask) -> Mask:
+def spoilt(pts: Int64, key: Mask, hit: Mask) -> Mask:
     """Which packets a loss spoils: from the one that it hit to the next key frame that came whole."""
     group, leading = group_of(pts, key)
     first_hit = np.full(group[-1] + 1, len(pts))
@@ -50,14 +46,14 @@ def spoilt(pts: Integers, key: Mask, hit: Mask) -> Mask:
     return np.asarray((np.arange(len(pts)) >= first_hit[group]) | (leading & before[group]))
 
 
-def group_of(pts: Integers, key: Mask) -> tuple[Integers, Mask]:
+def group_of(pts: Int64, key: Mask) -> tuple[Int64, Mask]:
     """Of each packet the number of its group (0: no key frame yet), and whether it is shown before its key frame."""
     group = np.cumsum(key, dtype=np.int64)
     key_pts = np.concatenate([[np.iinfo(np.int64).min], pts[key]])
     return group, np.asarray(pts < key_pts[group])
 
 
-def find(data: Bytes, pid: int) -> Losses:
+def find(data: Uint8, pid: int) -> Losses:
     """The losses in the stream of one PID; where a file's packets are out of step, something is missing too."""
     positions, begins = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.bool_)]
     last, out_of_step = -1, False
@@ -75,13 +71,13 @@ def find(data: Bytes, pid: int) -> Losses:
     return Losses(np.concatenate(positions), np.concatenate(begins))
 
 
-def _is_payload(packets: Bytes, pid: int) -> Mask:
+def _is_payload(packets: Uint8, pid: int) -> Mask:
     """Which packets carry payload of a PID: only these are counted."""
     is_own = (packets[:, 1] & 0x1F == pid >> 8) & (packets[:, 2] == pid & 0xFF)
     return np.asarray(is_own & (packets[:, 3] & 0x10 > 0))
 
 
-def _breaks(packets: Bytes, last: int) -> Mask:
+def _breaks(packets: Uint8, last: int) -> Mask:
     """Which packets do not follow the one before; `last` is the counter before the first, -1 for none."""
     counter = (packets[:, 3] & COUNTER_MASK).astype(np.int64)
     before = np.concatenate([[last], counter[:-1]])
@@ -92,7 +88,7 @@ def _breaks(packets: Bytes, last: int) -> Mask:
     return broken
 
 
-def _slabs(data: Bytes) -> Iterator[tuple[int, Bytes]]:
+def _slabs(data: Uint8) -> Iterator[tuple[int, Uint8]]:
     """Packets in step, rows of 188 bytes, with the position of the first; negative after bytes that are no packets."""
     at, sign = 0, 1
     while 0 <= at <= len(data) - PACKET_BYTES:
@@ -108,7 +104,7 @@ def _slabs(data: Bytes) -> Iterator[tuple[int, Bytes]]:
             at, sign = _next_packet(data, at + 1), -1
 
 
-def _next_packet(data: Bytes, at: int) -> int:
+def _next_packet(data: Uint8, at: int) -> int:
     """Where packets are in step again, -1 when nowhere."""
     reach = (SURE_PACKETS - 1) * PACKET_BYTES
     while at + reach < len(data):

@@ -18,18 +18,14 @@ import av.container
 import av.error
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from rig.arrays import Int64, Luma, Mask
 from rig.clock import NS_PER_S
 from rig.errors import UnreadableError
 from rig.footage import losses
 from rig.footage.tail import read_index
 from rig.footage.transport import PTS_HZ, PTS_WRAP
 from rig.gnss.gpmftree import read_box
-
-Int64 = npt.NDArray[np.int64]
-Luma = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
 
 PTS_WRAP_NS = PTS_WRAP * NS_PER_S // PTS_HZ  # 26.5 h
 SAME_CLOCK_NS = NS_PER_S  # PTS and arrival go on together within this as long as the camera's clock was not reset

@@ -4,12 +4,10 @@ from typing import Any, cast
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import zxingcpp
 
+from rig.arrays import Float64, Luma
 from rig.timing.qrtime import decode
-
-Luma = npt.NDArray[np.uint8]
 
 # The page with the code knows these names and says them in its own words.
 NONE_SEEN, TOO_SMALL, TOO_DARK, BLURRED, WRONG_SCREEN = "none_seen", "too_small", "too_dark", "blurred", "wrong_screen"
@@ -44,12 +42,12 @@ def why_unread(luma: Luma) -> str:
     return TOO_DARK if bright < DARK_LUMA else BLURRED
 
 
-def _corners(position: Any) -> npt.NDArray[np.float64]:
+def _corners(position: Any) -> Float64:
     points = (position.top_left, position.top_right, position.bottom_right, position.bottom_left)
     return np.array([(point.x, point.y) for point in points], dtype=np.float64)
 
 
-def _detect(luma: Luma) -> npt.NDArray[np.float64] | None:
+def _detect(luma: Luma) -> Float64 | None:
     """A second opinion on whether there is a code at all: OpenCV finds some that are too blurred for zxing."""
     sharpened = cv2.addWeighted(luma, 3, cv2.GaussianBlur(luma, (0, 0), 3), -2, 0)
     for picture in (luma, sharpened):

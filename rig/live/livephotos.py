@@ -22,7 +22,17 @@ import numpy as np
 
 from configs import Settings
 from rig.camera.camerabook import CameraBook
-from rig.clock import NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, GnssClock, UtcClock, iso_utc, parse_utc, system_clock
+from rig.clock import (
+    EARLY_SHARE,
+    NS_PER_MS,
+    NS_PER_S,
+    SIGMAS_IN_99_PERCENT,
+    GnssClock,
+    UtcClock,
+    iso_utc,
+    parse_utc,
+    system_clock,
+)
 from rig.errors import NoPositionError
 from rig.files import write_atomically
 from rig.footage import video
@@ -47,7 +57,6 @@ BACKLOG_NS = 10 * NS_PER_S  # later than this a photo is given up: the disk or t
 PATIENCE_NS = 2 * NS_PER_S  # how long a photo waits for the fix after it
 LINES = 400  # pictures of a stream that are remembered
 ARRIVALS = 300
-EARLY_SHARE = 0.1  # of arrivals: as in rig.live.watch, which measures the delay
 FIXES = 1200
 OFF_TARGET_NS = 100 * NS_PER_MS  # a frame further from the wanted instant lies beside a gap
 

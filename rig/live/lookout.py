@@ -1,10 +1,8 @@
 """The watchers of the streams that are being recorded: each runs only while somebody looks, and may die at any time."""
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,14 +66,13 @@ class Lookout:
         self._clock = clock
         self._note_delay = note_delay
         self._target = target
-        self._lock = threading.Lock()
         self._watched: dict[str, _Watched] = {}
         self._results: dict[str, _Result] = {}
         self._previews: dict[str, float] = {}  # until when
         self._codes_until_s = 0.0
         self._page_bound_ns = 0
         self._user_agent = ""
-        self._calibrations = 0
+        self._calibrating = False
 
     def want_codes(self, page_bound_ms: float | None, user_agent: str | None = None) -> None:
         """Somebody shows the code; `page_bound_ms` is how well that page knows the Pi's clock."""
@@ -84,16 +81,22 @@ class Lookout:
         self._user_agent = user_agent or ""
 
     def watch(self, serials: Sequence[str], seconds: float, wait: Callable[..., None]) -> dict[str, Sight]:
-        """Look for codes for so long, from the first pictures of these streams on; `wait` is that of the streams."""
-        with self._calibrating():
+        """Look for codes for so long, from the first pictures of these streams on; for one caller at a time.
+
+        `wait` is that of the streams.
+        """
+        self._calibrating = True
+        try:
             wait(FIRST_PICTURE_S, lambda: all(self._has_picture(serial) for serial in serials))
             wait(seconds)
             return {serial: sight for serial in serials if (sight := self.live(serial)) is not None}
+        finally:
+            self._calibrating = False
 
     @property
     def wants_codes(self) -> bool:
         """Whether codes are looked for."""
-        return self._calibrations > 0 or time.monotonic() < self._codes_until_s
+        return self._calibrating or time.monotonic() < self._codes_until_s
 
     def picture(self, serial: str) -> Picture | None:
         """The newest key frame of a camera's stream; None when there is none yet, then one is on its way."""
@@ -138,16 +141,6 @@ class Lookout:
 
     def _is_wanted(self, serial: str) -> bool:
         return self.wants_codes or time.monotonic() < self._previews.get(serial, 0.0)
-
-    @contextmanager
-    def _calibrating(self) -> Iterator[None]:
-        with self._lock:
-            self._calibrations += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._calibrations -= 1
 
     def _has_picture(self, serial: str) -> bool:
         sight = self.live(serial)

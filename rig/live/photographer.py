@@ -3,9 +3,11 @@
 The server imports this room; what decodes is imported in the process that decodes.
 """
 
+import logging
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,8 @@ NICENESS = 5  # after the recorders, before the watchers
 REPORT_S = 0.5
 RESTART_S = 2.0
 STOP_S = 20.0  # for what has arrived but is no photo yet
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,31 +43,22 @@ def photo_worker(link: Link, recording: Path, every: Every, settings: Settings) 
         os.nice(NICENESS)
     stopping = threading.Event()
     work = LivePhotos(recording, every, settings)
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            work.run(stopping)
-        except BaseException as error:
-            failures.append(error)
-            raise
-
-    thread = threading.Thread(target=run, name="photos", daemon=True)
-    thread.start()
+    making = ThreadPoolExecutor(1, thread_name_prefix="photos").submit(work.run, stopping)
 
     def report() -> PhotoStatus:
-        if failures:
-            raise EdencarError(f"making photos failed: {failures[0]}")
+        if making.done() and (error := making.exception()):
+            log.error("making photos failed", exc_info=error)
+            raise EdencarError(f"making photos failed: {error}")
         return work.status
 
     def stop(_request: StopCapture) -> PhotoStatus:
         stopping.set()
-        thread.join(STOP_S)
+        wait([making], STOP_S)
         return report()
 
     link.serve({StopCapture: stop}, report, REPORT_S)
     stopping.set()
-    thread.join(STOP_S)
+    wait([making], STOP_S)
 
 
 class Photographer:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs import Settings
-from rig.clock import DAY_NS, NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, UtcClock
+from rig.clock import DAY_NS, EARLY_SHARE, NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, UtcClock
 from rig.errors import EdencarError, NoCalibrationError
 from rig.footage.decoding import Decoder, PtsClock
 from rig.footage.tail import Line, Tail
@@ -40,7 +40,6 @@ GLIMPSE_S = 1.0  # between two looks at why there is none
 GLIMPSES = 3  # of which the most frequent is told: facades hold things that look like codes
 MAX_OBSERVATIONS = 600
 MAX_ARRIVALS = 1800
-EARLY_SHARE = 0.1  # of arrivals: as in rig.clock
 DONE_CODES, DONE_SPAN_NS = 30, 3 * NS_PER_S  # what a film has by then, more seconds hardly better
 EXACT_CODES, EXACT_NS, EXACT_SPAN_NS = 20, 2 * NS_PER_MS, NS_PER_S
 ENOUGH_SPAN_NS = 10 * NS_PER_S  # after that it rests until the next film
@@ -94,7 +93,6 @@ class Sight:
     hint_text: str = ""
     pictures: int = 0
     skipped: int = 0
-    picture_monotonic_ns: int | None = None
 
 
 def watch_worker(link: Link, folder: Path, settings: Settings, asked: Look) -> None:
@@ -178,7 +176,7 @@ class _Watcher:
             if self._pending and self._newest_ns != self._pending[0].arrival_monotonic_ns:
                 self._decode(self._pending[0])
             return
-        if _age_ns(self._pending[0]) > LATE_NS:
+        if time.monotonic_ns() - self._pending[0].arrival_monotonic_ns > LATE_NS:
             dropped = self._go_to_newest_key()
             self._skipped += dropped if self._pictures else 0
         pending, self._pending = self._pending, []
@@ -215,8 +213,7 @@ class _Watcher:
             return
         self._judge_due_s = time.monotonic() + JUDGE_S
         known = {} if self._film is None else self._film.judge(self._asked)
-        picture_ns = self._newest_ns
-        self.sight = Sight(pictures=self._pictures, skipped=self._skipped, picture_monotonic_ns=picture_ns, **known)
+        self.sight = Sight(pictures=self._pictures, skipped=self._skipped, **known)
 
 
 class _Film:
@@ -331,10 +328,6 @@ class _Film:
 
         hint = Counter(self._glimpses).most_common(1)[0][0]
         return {"hint": hint, "hint_text": HINTS[hint]}
-
-
-def _age_ns(line: Line) -> int:
-    return time.monotonic_ns() - line.arrival_monotonic_ns
 
 
 def _jpeg(frame: Any) -> bytes:

@@ -23,7 +23,7 @@ from configs import Settings
 from rig import cli
 from rig.clock import NS_PER_MS, NS_PER_S, UtcClock
 from rig.errors import DeviceNotFoundError, NoCalibrationError, UnreadableError
-from rig.files import read_entries, write_atomically
+from rig.files import read_entries, write_atomically, write_entries
 from rig.timing.gpio import Switch, opened
 from rig.workers import Link
 
@@ -195,7 +195,7 @@ def store(output: Path, result: LatencyResult) -> None:
     values = asdict(result)
     entries = read_entries(output / STORE_NAME) | {str(values.pop("user_agent")): values}
     output.mkdir(parents=True, exist_ok=True)
-    write_atomically(output / STORE_NAME, json.dumps(entries, indent=1, ensure_ascii=False).encode())
+    write_entries(output / STORE_NAME, entries)
 
 
 def _turn(switch: Switch, on: bool) -> tuple[int, int]:

@@ -1,10 +1,9 @@
 """What earlier recordings taught of each camera's crystal: its rate, UTC's against PTS, minus one; in `rates.json`."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from rig.files import read_entries, write_atomically
+from rig.files import read_entries, write_entries
 
 NAME = "rates.json"
 
@@ -18,5 +17,4 @@ def load(folder: Path) -> dict[str, float]:
 def learn(folder: Path, news: Mapping[str, float]) -> None:
     """Keep what was measured now, and of other cameras what was known before."""
     if news and folder.is_dir():
-        known = {serial: {"rate_ppm": rate} for serial, rate in sorted({**load(folder), **news}.items())}
-        write_atomically(folder / NAME, json.dumps(known, indent=1).encode())
+        write_entries(folder / NAME, {serial: {"rate_ppm": rate} for serial, rate in {**load(folder), **news}.items()})

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gopro import GoPro
+from rig.camera.opengopro import GoPro
 from rig.camera.streamcapture import SILENCE_S
 from rig.errors import DeviceError
 from rig.workers import StartCapture, StopCapture

@@ -16,8 +16,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from capturePositions import ReceiverStatus
 from car import Car, Devices
 from configs import Settings
-from gopro import CameraStatus, FoundCamera
+from rig.camera.finding import FoundCamera
 from rig.errors import ConflictError, UnknownError
+from rig.status import CameraNow
 from rig.workers import Link, StartCapture, StopCapture
 from tests.faults.rig import Server, wait_for
 
@@ -53,9 +54,9 @@ def run_camera(link: Link, _address: str, _settings: Settings) -> None:
     """A camera that does what it is told at once."""
     capture: list[StartCapture] = []
 
-    def status() -> CameraStatus:
+    def status() -> CameraNow:
         state = "streaming" if capture else "idle"
-        return CameraStatus(serial="C1", model="HERO12 Black", address="C1", state=state)
+        return CameraNow(serial="C1", model="HERO12 Black", address="C1", state=state)
 
     def start(request: StartCapture) -> None:
         (request.folder / "stream-001.ts").write_bytes(b"G" * 188)
