@@ -35,7 +35,7 @@ from rig.drive.archive import Archive
 from rig.drive.digest import Digests, photos_json
 from rig.errors import ConflictError, UnknownError, UsageError
 from rig.http.access import COOKIE, Gate, guard, read_pin, remember
-from rig.http.contract import BLINK_S, BODIES, CALIBRATE_S, DOWNLOADING, NOTES, PICTURE_WIDTHS, REQUIRED, UPLOADING
+from rig.http.contract import BLINK_S, BODIES, CALIBRATE_S, DOWNLOADING, PICTURE_WIDTHS, REQUIRED, UPLOADING
 from rig.http.front import BODY_BYTES, serve_from
 from rig.http.openapi import describe, markdown
 from rig.http.pages import WEB, assets_version, render, show_page
@@ -518,7 +518,7 @@ def _document(_options: argparse.Namespace) -> str:
 
 def _description(app: Flask) -> dict[str, Any]:
     title, _, version = software().partition(" ")
-    return describe(app, title, version, NOTES)
+    return describe(app, title, version)
 
 
 def _car() -> Car:
