@@ -350,10 +350,10 @@ class Car:
             if reason:
                 self._note(f"stopped: {reason}")
             self._end(running)
-            state = self._await_files(running, wait_s)
-            manifest = running.save(state=state)
-            self._fetches.add(running.id)
-            return manifest
+            deadline_s = time.monotonic() + wait_s
+            while on_cards(running.folder) and time.monotonic() < deadline_s:
+                self._closing.wait(0.1)
+            return self._save_stopped(running)
         except (EdencarError, OSError):
             self._unsaved.append(running)  # its manifest is closed as soon as that is possible
             raise
@@ -378,11 +378,10 @@ class Car:
             running.stopped_ns = time.monotonic_ns()
             return [self.gear.receiver, *(camera.kept for camera in running.cameras.values())]
 
-    def _await_files(self, running: Running, wait_s: float) -> str:
-        deadline_s = time.monotonic() + wait_s
-        while on_cards(running.folder) and time.monotonic() < deadline_s:
-            self._closing.wait(0.1)
-        return FETCHING if on_cards(running.folder) else FINISHED
+    def _save_stopped(self, running: Running) -> Manifest:
+        manifest = running.save(state=FETCHING if on_cards(running.folder) else FINISHED)
+        self._fetches.add(running.id)
+        return manifest
 
     def _stop_by_itself(self, reason: str, problem: Callable[[str], Problem]) -> None:
         running = self._running
@@ -460,8 +459,7 @@ class Car:
     def _save_closed(self) -> None:
         for running in [*self._unsaved] if time.monotonic() >= self._save_again_s else ():
             try:
-                running.save(state=FETCHING if on_cards(running.folder) else FINISHED)
-                self._fetches.add(running.id)
+                self._save_stopped(running)
                 self._unsaved.remove(running)
             except (EdencarError, OSError):
                 self._save_again_s = time.monotonic() + SAVE_AGAIN_S
