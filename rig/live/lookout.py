@@ -1,10 +1,8 @@
 """The watchers of the streams that are being recorded: each runs only while somebody looks, and may die at any time."""
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,14 +66,13 @@ class Lookout:
         self._clock = clock
         self._note_delay = note_delay
         self._target = target
-        self._lock = threading.Lock()
         self._watched: dict[str, _Watched] = {}
         self._results: dict[str, _Result] = {}
         self._previews: dict[str, float] = {}  # until when
         self._codes_until_s = 0.0
         self._page_bound_ns = 0
         self._user_agent = ""
-        self._calibrations = 0
+        self._calibrating = False
 
     def want_codes(self, page_bound_ms: float | None, user_agent: str | None = None) -> None:
         """Somebody shows the code; `page_bound_ms` is how well that page knows the Pi's clock."""
@@ -84,16 +81,22 @@ class Lookout:
         self._user_agent = user_agent or ""
 
     def watch(self, serials: Sequence[str], seconds: float, wait: Callable[..., None]) -> dict[str, Sight]:
-        """Look for codes for so long, from the first pictures of these streams on; `wait` is that of the streams."""
-        with self._calibrating():
+        """Look for codes for so long, from the first pictures of these streams on; one calibration at a time.
+
+        `wait` is that of the streams.
+        """
+        self._calibrating = True
+        try:
             wait(FIRST_PICTURE_S, lambda: all(self._has_picture(serial) for serial in serials))
             wait(seconds)
             return {serial: sight for serial in serials if (sight := self.live(serial)) is not None}
+        finally:
+            self._calibrating = False
 
     @property
     def wants_codes(self) -> bool:
         """Whether codes are looked for."""
-        return self._calibrations > 0 or time.monotonic() < self._codes_until_s
+        return self._calibrating or time.monotonic() < self._codes_until_s
 
     def picture(self, serial: str) -> Picture | None:
         """The newest key frame of a camera's stream; None when there is none yet, then one is on its way."""
@@ -110,14 +113,15 @@ class Lookout:
 
     def sight(self, serial: str) -> Sight | None:
         """What is known of the code in a camera's stream: what is seen now, else what was seen in this recording."""
-        live, result = self._live(serial), self._results.get(serial)
-        if live is None or live.state == OFF:
+        live, result = self.live(serial), self._results.get(serial)
+        if live is None:
             return None if result is None else result.sight
         return result.sight if result is not None and result.outweighs(live) else live
 
     def live(self, serial: str) -> Sight | None:
         """What is seen of the code now; None when nobody looks."""
-        sight = self._live(serial)
+        watched = self._watched.get(serial)
+        sight: Sight | None = watched.worker.status if watched and watched.worker.alive else None
         return None if sight is None or sight.state == OFF else sight
 
     def tend(self, streams: Mapping[str, Path]) -> None:
@@ -139,24 +143,9 @@ class Lookout:
     def _is_wanted(self, serial: str) -> bool:
         return self.wants_codes or time.monotonic() < self._previews.get(serial, 0.0)
 
-    @contextmanager
-    def _calibrating(self) -> Iterator[None]:
-        with self._lock:
-            self._calibrations += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._calibrations -= 1
-
     def _has_picture(self, serial: str) -> bool:
         sight = self.live(serial)
         return sight is not None and sight.pictures > 0
-
-    def _live(self, serial: str) -> Sight | None:
-        watched = self._watched.get(serial)
-        sight: Sight | None = watched.worker.status if watched and watched.worker.alive else None
-        return sight
 
     def _watch(self, serial: str, folder: Path) -> None:
         now_s = time.monotonic()
