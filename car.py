@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from configs import Settings
-from rig.camera.cardfiles import LEDGER
 from rig.camera.fleet import LOST, Camera, at_once
 from rig.clock import NS_PER_MS, UtcClock, iso_utc
-from rig.drive.fetching import Fetches
+from rig.drive.fetching import Fetches, on_cards
 from rig.drive.gear import LISTENING, Devices, Gear
 from rig.drive.housekeeping import Housekeeping
 from rig.drive.power import machine_problems
@@ -98,7 +97,7 @@ class Car:
         self._draw_logs = DrawLogs()
         self._room = Room(self.recordings.output, settings)
         self._housekeeping = Housekeeping(self.recordings, self._room, settings.trash_days)
-        self._fetches = Fetches(self.recordings, _on_cards)
+        self._fetches = Fetches(self.recordings)
         self._calibrating = threading.Lock()
         self._scratch: Mapping[str, Path] = {}  # streams that are only watched, by serial
         self._impatient = 0  # starts that wait for a calibration to give way
@@ -351,10 +350,10 @@ class Car:
             if reason:
                 self._note(f"stopped: {reason}")
             self._end(running)
-            state = self._await_files(running, wait_s)
-            manifest = running.save(state=state)
-            self._fetches.add(running.id)
-            return manifest
+            deadline_s = time.monotonic() + wait_s
+            while on_cards(running.folder) and time.monotonic() < deadline_s:
+                self._closing.wait(0.1)
+            return self._save_stopped(running)
         except (EdencarError, OSError):
             self._unsaved.append(running)  # its manifest is closed as soon as that is possible
             raise
@@ -379,11 +378,10 @@ class Car:
             running.stopped_ns = time.monotonic_ns()
             return [self.gear.receiver, *(camera.kept for camera in running.cameras.values())]
 
-    def _await_files(self, running: Running, wait_s: float) -> str:
-        deadline_s = time.monotonic() + wait_s
-        while _on_cards(running.folder) and time.monotonic() < deadline_s:
-            self._closing.wait(0.1)
-        return FETCHING if _on_cards(running.folder) else FINISHED
+    def _save_stopped(self, running: Running) -> Manifest:
+        manifest = running.save(state=FETCHING if on_cards(running.folder) else FINISHED)
+        self._fetches.add(running.id)
+        return manifest
 
     def _stop_by_itself(self, reason: str, problem: Callable[[str], Problem]) -> None:
         running = self._running
@@ -461,8 +459,7 @@ class Car:
     def _save_closed(self) -> None:
         for running in [*self._unsaved] if time.monotonic() >= self._save_again_s else ():
             try:
-                running.save(state=FETCHING if _on_cards(running.folder) else FINISHED)
-                self._fetches.add(running.id)
+                self._save_stopped(running)
                 self._unsaved.remove(running)
             except (EdencarError, OSError):
                 self._save_again_s = time.monotonic() + SAVE_AGAIN_S
@@ -587,8 +584,3 @@ def _take(output: Path) -> int:
         os.close(descriptor)
         raise ConflictError(f"another edenCar serves {output}", cure="stop it, or name another folder") from error
     return descriptor
-
-
-def _on_cards(folder: Path) -> set[str]:
-    """The cameras' folders of a recording for which files are still on the card."""
-    return {ledger.parent.name for ledger in folder.glob(f"videos/*/{LEDGER}")}

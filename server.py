@@ -1,7 +1,6 @@
 """The HTTP side of edenCar: the pages for the crew's phones and the API behind them; run it to serve the car."""
 
 import argparse
-import hashlib
 import json
 import logging
 import re
@@ -35,11 +34,11 @@ from rig.drive.archive import Archive
 from rig.drive.digest import Digests, photos_json
 from rig.errors import ConflictError, UnknownError, UsageError
 from rig.http.access import COOKIE, Gate, guard, read_pin, remember
-from rig.http.contract import BLINK_S, BODIES, CALIBRATE_S, DOWNLOADING, NOTES, PICTURE_WIDTHS, REQUIRED, UPLOADING
-from rig.http.front import BODY_BYTES, serve_from
+from rig.http.contract import BLINK_S, BODIES, CALIBRATE_S, DOWNLOADING, PICTURE_WIDTHS, REQUIRED, UPLOADING
+from rig.http.front import BODY_BYTES, listen, serve_from
 from rig.http.openapi import describe, markdown
 from rig.http.pages import WEB, assets_version, render, show_page
-from rig.http.sending import Places, send_resumable
+from rig.http.sending import Places, send_picture, send_resumable, send_stored
 from rig.http.tiles import Tiles
 from rig.http.uploads import UPLOAD_BYTES, UPLOAD_FILES, save_uploads
 from rig.http.web import POLICY, addresses, answer, install, problem, read_body
@@ -58,14 +57,8 @@ DOWNLOAD_RETRY_S, LISTEN_RETRY_S = 30, 10
 EVENT_S = 1.0
 
 CODE_POLICY = POLICY.replace("'self'", "'self' 'unsafe-inline'", 1)  # one file that also works without a server
-MIME_TYPES = {".ts": "video/mp2t", ".nmea": "text/plain", ".idx": "text/plain", ".log": "text/plain"}
 ASSETS = {".css": "text/css", ".js": "text/javascript"}
 FOREVER = "public, max-age=31536000, immutable"  # under an address that changes with the contents
-FILE_POLICY = (  # a report may draw itself, but is no page of ours: it has an origin of its own and asks nothing
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self' data:;"
-    " sandbox allow-scripts"
-)
-
 PREVIEW_WAIT_S, PREVIEW_POLL_S = 5.0, 0.1
 
 pages = Blueprint("pages", __name__)
@@ -414,19 +407,13 @@ def show_thumbnail(recording_id: str, path: str) -> Response:
     if width not in map(str, PICTURE_WIDTHS):
         raise UsageError("there is no picture of this width", cure=f"take {PICTURE_WIDTHS[0]} or {PICTURE_WIDTHS[1]}")
     jpeg = current_app.extensions["thumbnails"].get(_recordings().file(recording_id, path), int(width))
-    response = Response(jpeg, mimetype="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
-    response.set_etag(hashlib.sha256(jpeg).hexdigest()[:32])
-    return cast(Response, response.make_conditional(request))
+    return send_picture(jpeg)
 
 
 @api.get("/api/recordings/<recording_id>/files/<path:path>")
 def send_recorded_file(recording_id: str, path: str) -> Response:
     """One file of a recording, or a range of it; ?download makes browsers save it. Answers 200, 206, 304, 404, 416."""
-    file = _recordings().file(recording_id, path)
-    mimetype = MIME_TYPES.get(file.suffix)
-    response = send_file(file, mimetype, as_attachment="download" in request.args, conditional=True, max_age=0)
-    response.headers["Content-Security-Policy"] = FILE_POLICY
-    return response
+    return send_stored(_recordings().file(recording_id, path))
 
 
 @api.get("/api/recordings/<recording_id>/download")
@@ -518,7 +505,7 @@ def _document(_options: argparse.Namespace) -> str:
 
 def _description(app: Flask) -> dict[str, Any]:
     title, _, version = software().partition(" ")
-    return describe(app, title, version, NOTES)
+    return describe(app, title, version)
 
 
 def _car() -> Car:
@@ -594,7 +581,7 @@ def _serve(options: argparse.Namespace) -> dict[str, Any]:
     ending = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, partial(_leave, ending))
-    listener = _listen(settings.host, settings.port)
+    listener = listen(settings.host, settings.port)
     with Car(settings) as car, Jobs(settings, car.recordings, car.clock) as jobs:
         app = create_app(car, jobs, settings)
         app.extensions["ending"] = ending
@@ -623,16 +610,6 @@ def _leave(ending: threading.Event, _number: int, _frame: object) -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # the second Ctrl-C must not disturb the orderly end
     raise SystemExit(0)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OverflowError as error:
-        raise UsageError(f"{port} is no TCP port", cure="take one from 0 to 65535") from error
-    except OSError as error:
-        cure = f"stop what listens there, or name another --port ({error.strerror})"
-        raise ConflictError(f"port {port} of {host} cannot be used", cure=cure) from error
 
 
 if __name__ == "__main__":

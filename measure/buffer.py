@@ -1,7 +1,6 @@
 """How long the stream's buffers hold when a program or a disk is held up, and what is lost beyond."""
 
 import argparse
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ from configs import Settings
 from configs import load as load_settings
 from measure import fifos
 from measure.fifos import Fifo, Read, said
-from measure.report import Bar, Chart, Said, Table, Verdict, in_words, write_report
+from measure.report import Bar, Chart, Said, Table, Verdict, in_words, write_csv, write_report
 from measure.session import USUAL_OUTPUT, find_cameras, output_folder, tell
 from measure.stalls import Age, HeldRecorder, Hold, Loss, Opening, What, loss_of, open_camera, period_s, shift_ms
 from measure.words import phrase
@@ -305,14 +304,9 @@ def _charts(found: Buffers, reads: Sequence[Read]) -> list[Chart]:
 
 
 def _write_csv(output: Path, found: Buffers, reads: Sequence[Read]) -> None:
-    with (output / "recorder.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(("since_s", "newest_picture_age_s"))
-        begin_ns = found.ages[0].at_ns
-        table.writerows((round((age.at_ns - begin_ns) / NS_PER_S, 3), round(age.seconds, 3)) for age in found.ages)
-    with (output / "libraries.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(("reader", "picture_s", "late_s"))
-        for read in reads:
-            rows = zip(read.picture_s, read.late_s(), strict=True)
-            table.writerows((read.reader, round(float(at), 4), round(float(late), 4)) for at, late in rows)
+    begin_ns = found.ages[0].at_ns
+    ages = ((round((age.at_ns - begin_ns) / NS_PER_S, 3), round(age.seconds, 3)) for age in found.ages)
+    write_csv(output / "recorder.csv", ("since_s", "newest_picture_age_s"), ages)
+    seen = ((read.reader, *pair) for read in reads for pair in zip(read.picture_s, read.late_s(), strict=True))
+    rows = ((reader, round(float(at), 4), round(float(late), 4)) for reader, at, late in seen)
+    write_csv(output / "libraries.csv", ("reader", "picture_s", "late_s"), rows)

@@ -1,7 +1,6 @@
 """How late a stream comes, over hours: what the camera's clock drifts apart from what the delay grows."""
 
 import argparse
-import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy.typing as npt
 
 from configs import Settings
 from configs import load as load_settings
-from measure.report import Bar, Chart, Said, Table, Verdict, in_words, write_report
+from measure.report import Bar, Chart, Said, Table, Verdict, in_words, write_csv, write_report
 from measure.session import SAMPLES, add_session_options, read_usage, recorded, usage_content, usage_verdicts
 from measure.words import Phrase, phrase
 from rig import charts, cli
@@ -255,12 +254,12 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _write_series(path: Path, found: Sequence[Series]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(("camera", "since_s", "edge_ms", "lost"))
-        for item in found:
-            rows = zip(item.at_s.tolist(), item.edge_ms.tolist(), item.lost.tolist(), strict=True)
-            table.writerows((item.camera, round(at, 1), round(edge, 4), lost) for at, edge, lost in rows)
+    rows = (
+        (item.camera, round(at, 1), round(edge, 4), lost)
+        for item in found
+        for at, edge, lost in zip(item.at_s.tolist(), item.edge_ms.tolist(), item.lost.tolist(), strict=True)
+    )
+    write_csv(path, ("camera", "since_s", "edge_ms", "lost"), rows)
 
 
 COLUMNS: Mapping[str, Callable[[Delay], Said]] = {

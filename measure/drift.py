@@ -151,13 +151,11 @@ def compare(one: Run, other: Run) -> Drift:
 
 
 def _apart(one: Run, other: Run, begin_utc_ns: int, utc_ns: int) -> Bar:
-    (one_begin, one_now), (other_begin, other_now) = (
-        (_pts_ns(run.clock, begin_utc_ns), _pts_ns(run.clock, utc_ns)) for run in (one, other)
-    )
+    places = [(run, _pts_ns(run.clock, at_ns)) for run in (one, other) for at_ns in (begin_utc_ns, utc_ns)]
+    one_begin, one_now, other_begin, other_now = (pts_ns for _, pts_ns in places)
     value = ((other_now - other_begin) - (one_now - one_begin)) / NS_PER_MS
     if utc_ns == begin_utc_ns:
         return Bar(value, 0.0)  # by definition
-    places = ((one, one_begin), (one, one_now), (other, other_begin), (other, other_now))
     return Bar(value, _error_ms([_error_ns(run, pts_ns) for run, pts_ns in places]))
 
 

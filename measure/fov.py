@@ -33,6 +33,7 @@ Luma = npt.NDArray[np.uint8]
 Float64 = npt.NDArray[np.float64]
 
 QR = zxingcpp.BarcodeFormats(zxingcpp.BarcodeFormat.QRCode)
+CORNERS = ("top_left", "top_right", "bottom_right", "bottom_left")
 LENSES = CHOICES["webcam_lens"]
 RESOLUTIONS = ("1080", "720")
 FILM_S = 4.0
@@ -89,10 +90,8 @@ def look(picture: Luma) -> Seen:
     for found in zxingcpp.read_barcodes(picture, formats=QR):
         place = chart.read_place(found.text)
         if place is not None:
-            p = found.position
-            corners = [(p.top_left.x, p.top_left.y), (p.top_right.x, p.top_right.y)]
-            corners += [(p.bottom_right.x, p.bottom_right.y), (p.bottom_left.x, p.bottom_left.y)]
-            centres[place] = (sum(x for x, _ in corners) / 4, sum(y for _, y in corners) / 4)
+            corners = [getattr(found.position, name) for name in CORNERS]
+            centres[place] = (sum(corner.x for corner in corners) / 4, sum(corner.y for corner in corners) / 4)
     return Seen(picture.shape[1], centres)
 
 

@@ -1,5 +1,6 @@
 """One page for a measurement that a browser shows without any network: a verdict in words, figures, charts."""
 
+import csv
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -93,6 +94,12 @@ def write_report(
     path = folder / NAME
     write_atomically(path, page.encode())
     return path
+
+
+def write_csv(path: Path, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """The figures of a measurement, for those who draw their own charts."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([headings, *rows])
 
 
 def in_words(result: Mapping[str, Any]) -> str:

@@ -304,7 +304,6 @@ def recorded(options: argparse.Namespace, settings: Settings, name: str, show: S
         return recording, output
     if not SHORTEST_HOURS <= options.hours <= LONGEST_HOURS:
         raise UsageError(f"--hours {options.hours:g} is not between 0.05 and 24", cure="say for instance --hours 2")
-    output.mkdir(parents=True, exist_ok=True)
     server = Server(options.server, options.pin)
     session = Session(server, Path(options.recordings or settings.output), options.hours * 3600, show)
     return session.record(output), output

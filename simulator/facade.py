@@ -6,9 +6,9 @@ be read in a picture of 720 rows.
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -25,6 +25,7 @@ LAST_PLOT_M = 12.0
 HOUSES_IN_A_ROW = 5
 
 Dice = random.Random
+Texts = Mapping[Any, Iterator[Any]]  # for signs, by the list that they are of
 _Card = TypeVar("_Card")
 
 WHITE, BLACK, RED, BLUE = rgb("f7f7f5"), rgb("202020"), rgb("c8102e"), rgb("1f3f8f")
@@ -112,20 +113,8 @@ class Joints:
         return all(right < street.left or left > street.right for street in self.streets)
 
 
-class Texts:
-    """Names for signs: each is used once before any is used again."""
-
-    def __init__(self, dice: Dice) -> None:
-        self.streets = _deal(dice, STREETS)
-        self.shops = _deal(dice, SHOPS)
-        self.halls = _deal(dice, HALLS)
-        self.posters = _deal(dice, POSTERS)
-        self.directions = _deal(dice, DIRECTIONS)
-        self.towns = _deal(dice, TOWNS)
-        self.vans = _deal(dice, VANS)
-
-
 def _deal(dice: Dice, cards: Sequence[_Card]) -> Iterator[_Card]:
+    """Each is used once before any is used again."""
     while True:
         yield from dice.sample(cards, len(cards))
 
@@ -133,7 +122,7 @@ def _deal(dice: Dice, cards: Sequence[_Card]) -> Iterator[_Card]:
 def draw_street(height: int, seed: int) -> Planes:
     """The whole street, `height` pixels high; its right end fits its left one."""
     dice = random.Random(seed)
-    texts = Texts(dice)
+    texts: Texts = {cards: _deal(dice, cards) for cards in (STREETS, SHOPS, HALLS, POSTERS, DIRECTIONS, TOWNS, VANS)}
     length = 2 * round(STREET_LENGTH_M * height / VIEW_HEIGHT_M / 2)
     brush = Brush(_sky(dice, length, height), height / VIEW_HEIGHT_M, height * FOOT_SHARE)
     _horizon(brush)
@@ -252,7 +241,7 @@ def _house(brush: Brush, dice: Dice, plot: Plot, texts: Texts) -> None:
             else:
                 _window(brush, dice, x, 0.5 + STOREY_M * storey + 0.75, shutter)
     if plot.at_corner and storeys > 1:
-        brush.sign(next(texts.streets), plot.left + 1.15, 3.4, 1.9, 0.92, STREET_SIGN)
+        brush.sign(next(texts[STREETS]), plot.left + 1.15, 3.4, 1.9, 0.92, STREET_SIGN)
     beside = columns[door] + (1.02 if door + 1 < len(columns) else -1.02)
     brush.sign(str(plot.number), beside, 2.05, 0.72, 0.5, BLUE_SIGN)
 
@@ -338,7 +327,7 @@ def _door(brush: Brush, x: float, color: Color) -> None:
 
 
 def _shop(brush: Brush, dice: Dice, plot: Plot, texts: Texts) -> None:
-    name, ware, front_text, ink_text = next(texts.shops)
+    name, ware, front_text, ink_text = next(texts[SHOPS])
     front, ink = rgb(front_text), rgb(ink_text)
     storeys = dice.choice((2, 2, 3))
     _shell(brush, dice, plot, storeys, dice.choice(WALLS[:-1]))
@@ -405,7 +394,7 @@ def _hall(brush: Brush, plot: Plot, texts: Texts) -> None:
         if abs(x - plot.middle) > 1.5:
             _window(brush, dice, x, 1.0, SHUTTERS[3])
     _door(brush, plot.middle, DOORS[2])
-    brush.sign(next(texts.halls), plot.middle, 3.2, 3.6, 0.62, SignColors(rgb("f3ecd8"), STONE, rgb("3a3f45")))
+    brush.sign(next(texts[HALLS]), plot.middle, 3.2, 3.6, 0.62, SignColors(rgb("f3ecd8"), STONE, rgb("3a3f45")))
     _flag(brush, plot.middle - 1.9, 2.5)
     _flag(brush, plot.middle + 1.1, 2.5)
 
@@ -430,7 +419,7 @@ def _garden(brush: Brush, dice: Dice, plot: Plot, texts: Texts) -> None:
             x = left + 0.62 * column + (0.31 if row % 2 else 0.0)
             brush.box(x + 0.02, 0.3 * row + 0.02, x + 0.58, 0.3 * row + 0.27, shade(STONE, dice.uniform(0.86, 1.0)))
     brush.box(left, 1.2, right, 1.34, shade(STONE, 0.82))
-    words = next(texts.posters)
+    words = next(texts[POSTERS])
     brush.sign(words, plot.middle, 1.02, 2.3, 0.86, SignColors(rgb("f6e27a"), BLACK, BLACK))
 
 
@@ -446,11 +435,11 @@ def _side_street(brush: Brush, plot: Plot, texts: Texts) -> None:
         x = left + 0.6 + stripe * (plot.width - 1.2) / 6
         brush.box(x, -0.62, x + 0.55, -0.1, rgb("e4e4e0"))
     _pole(brush, left + 0.5, 3.3)
-    brush.sign(next(texts.streets), left + 0.5, 2.85, 1.9, 0.92, STREET_SIGN)
+    brush.sign(next(texts[STREETS]), left + 0.5, 2.85, 1.9, 0.92, STREET_SIGN)
     _stop(brush, left + 2.4)
     _pole(brush, right - 0.9, 3.2)
     for index in range(2):
-        _arrow(brush, right - 1.9, 2.9 - 0.55 * index, next(texts.directions))
+        _arrow(brush, right - 1.9, 2.9 - 0.55 * index, next(texts[DIRECTIONS]))
 
 
 # --- what stands on the pavement and at the kerb ---------------------------------------------------------------------
@@ -473,7 +462,7 @@ def _parked(brush: Brush, dice: Dice, joints: Joints, texts: Texts) -> None:
     while x < STREET_LENGTH_M - LAST_PLOT_M:
         if joints.is_free(x, x + 5.2) and dice.random() < 0.5:
             if dice.random() < 0.3:
-                _van(brush, x, *next(texts.vans))
+                _van(brush, x, *next(texts[VANS]))
             else:
                 _car(brush, x, dice.choice(PAINTS))
         x += dice.uniform(0.75, 1.5) * CAR_SPOT_M
@@ -484,7 +473,7 @@ def _small_thing(brush: Brush, dice: Dice, x: float, kind: int, texts: Texts) ->
         _limit(brush, x, dice.choice(("30", "50")))
     elif kind == 1:
         _pole(brush, x, 3.0)
-        brush.sign(next(texts.towns), x, 2.1, 2.0, 0.66, TOWN_SIGN)
+        brush.sign(next(texts[TOWNS]), x, 2.1, 2.0, 0.66, TOWN_SIGN)
     elif kind == 2:
         _bus_stop(brush, x)
     elif kind == 3:

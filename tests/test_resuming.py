@@ -35,7 +35,7 @@ def receivers_clock() -> UtcClock:
 
 def left_open(output: Path, within_s: float) -> LeftOpen:
     store = Recordings(output)
-    return LeftOpen(store, Fetches(store, lambda _folder: frozenset()), within_s)
+    return LeftOpen(store, Fetches(store), within_s)
 
 
 def test_a_recording_goes_on_after_a_power_cut(tmp_path: Path) -> None:

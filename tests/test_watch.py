@@ -433,8 +433,7 @@ def test_a_recording_with_all_that_looks_at_it(rig: Rig) -> None:
     wait_for(lambda: rig.first["calibration"]["done"])
     assert rig.status()["recording"]["id"] == recording_id
     assert rig.first["state"] == "streaming"
-    [result] = rig.calibrate(2)
-    assert result["state"] in ("reading", "done")
+    wait_for(lambda: rig.calibrate(2)[0]["state"] in ("reading", "done"))
     stopped = json.loads(rig.client.post("/api/stop").data)["recording"]
     assert (stopped["state"], stopped["warnings"]) == ("finished", [])
     assert stopped["cameras"][0]["folder"] == "cote_gauche"

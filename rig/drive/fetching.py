@@ -1,10 +1,11 @@
 """Recordings whose files are still on the cameras' cards: followed until all are here."""
 
 import time
-from collections.abc import Callable, Set
+from collections.abc import Set
 from contextlib import suppress
 from pathlib import Path
 
+from rig.camera.cardfiles import LEDGER
 from rig.errors import EdencarError, UnknownError
 from rig.recordings import FETCHING, FINISHED, INTERRUPTED, Recordings
 
@@ -12,12 +13,16 @@ PATIENCE_S = 60.0  # how long a camera with files on its card may be silent
 STILL_ON_CARD = "files are still on the card: they come when the camera is back"
 
 
-class Fetches:
-    """`on_cards` says for which cameras' folders of a recording files are still on a card."""
+def on_cards(folder: Path) -> set[str]:
+    """The cameras' folders of a recording for which files are still on the card."""
+    return {ledger.parent.name for ledger in folder.glob(f"videos/*/{LEDGER}")}
 
-    def __init__(self, recordings: Recordings, on_cards: Callable[[Path], Set[str]]) -> None:
+
+class Fetches:
+    """Those of which files were on cards when they were added."""
+
+    def __init__(self, recordings: Recordings) -> None:
         self._recordings = recordings
-        self._on_cards = on_cards
         self._since: dict[str, float] = {}  # since when none is coming
 
     @property
@@ -27,7 +32,7 @@ class Fetches:
 
     def add(self, recording_id: str, *, known: bool = True) -> None:
         """Follow a recording when files of it are on cards; not `known`: it may be that no camera will bring them."""
-        if self._on_cards(self._recordings.folder(recording_id)):
+        if on_cards(self._recordings.folder(recording_id)):
             self._since[recording_id] = time.monotonic() - (0.0 if known else PATIENCE_S)
 
     def follow(self, coming: Set[str]) -> None:
@@ -47,7 +52,7 @@ class Fetches:
             self._give_up(recording_id)
 
     def _follow(self, recording_id: str, coming: Set[str]) -> None:
-        waiting = self._on_cards(self._recordings.folder(recording_id))
+        waiting = on_cards(self._recordings.folder(recording_id))
         manifest = self._recordings.get(recording_id)
         if not waiting:
             self._recordings.update(recording_id, state=FINISHED)

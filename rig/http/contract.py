@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 
-from rig.http.openapi import HTML, Notes
 from rig.http.uploads import UPLOADS
 from rig.http.web import Rules
 from rig.recordings import MODES, POSITIONS_ONLY
@@ -13,6 +12,7 @@ DOWNLOADING = ("api.send_recorded_file", "api.download_recording")  # GETs that 
 PICTURE_WIDTHS = (320, 1280)
 CALIBRATE_S = 10
 BLINK_S = 10
+JSON, HTML = "application/json", "text/html"
 CHARACTERS = r"^[^\x00-\x08\x0b-\x1f\x7f]*$"
 EVERY = {"type": "string", "pattern": r"^(?=.*[1-9])\d{1,4}(\.\d{1,3})?[sm]$", "description": "0.5s or 5m"}
 TEXT = {"type": "string", "maxLength": 200, "pattern": CHARACTERS}
@@ -60,77 +60,68 @@ BODIES: Mapping[str, Rules] = {
 }
 REQUIRED = {"api.log_codes": ("page", "draws"), "api.open_session": ("pin",), "api.change_camera": ()}
 FLAG = {"description": "given or not"}
-NOTES = Notes(
-    bodies=BODIES,
-    required=REQUIRED,
-    uploads={"api.geotag": "positions"},
-    queries={
-        "api.show_preview": {"wait": FLAG},
-        "api.send_recorded_file": {"download": FLAG},
-        "api.show_thumbnail": {
-            "width": {"type": "integer", "enum": list(PICTURE_WIDTHS), "default": PICTURE_WIDTHS[0]}
-        },
-    },
-    paths={
-        **{name: {"type": "integer", "minimum": 0} for name in ("zoom", "column", "row")},
-        "folder": {"type": "string", "enum": ["css", "js"]},
-        "recording_id": {"type": "string", "pattern": r"^\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(-\d{1,4})?$"},
-        "job_id": {"type": "string", "pattern": "^[0-9a-f]{12}$"},
-    },
-    types={
-        "api.follow_status": "text/event-stream",
-        "api.show_metrics": "text/plain",
-        "api.show_preview": "image/jpeg",
-        "api.show_thumbnail": "image/jpeg",
-        "api.download_recording": "application/zip",
-        "api.send_recorded_file": "*/*",
-        "api.send_tile": "image/*",
-        "pages.send_asset": "text/*",
-        "pages.show_chart": "image/png",
-        **dict.fromkeys(
-            (f"pages.show_{name}" for name in ("drive", "recordings", "recording", "settings", "code")), HTML
-        ),
-    },
-    keys={
-        "api.show_status": ("state", "recording", "cameras", "receiver", "time", "storage", "jobs", "problems"),
-        "api.show_time": ("utc_ns", "sigma_ms", "source", "utc"),
-        "api.start": ("recording",),
-        "api.stop": ("recording",),
-        "api.list_cameras": ("cameras",),
-        "api.change_camera": ("camera",),
-        "api.calibrate": ("seconds", "cameras"),
-        "api.test_devices": ("devices",),
-        "api.list_recordings": ("recordings", "trash"),
-        **dict.fromkeys(("api.get_recording", "api.change_recording", "api.restore_recording"), ("recording",)),
-        **dict.fromkeys(("api.process", "api.geotag", "api.get_job", "api.cancel_job"), ("job",)),
-        "api.list_photos": ("columns", "rows"),
-        "api.list_jobs": ("jobs",),
-        "api.show_session": ("closed", "allowed"),
-        "api.open_session": ("token",),
-    },
-    guarded=DOWNLOADING,
-    examples={
-        "api.show_status": "HOST/api/status",
-        "api.follow_status": "-N --max-time 3 HOST/api/events",
-        "api.show_time": "HOST/api/time",
-        "api.start": "-X POST HOST/api/start",
-        "api.stop": "-X POST HOST/api/stop",
-        "api.list_cameras": "HOST/api/cameras",
-        "api.change_camera": """-X PATCH HOST/api/cameras/$SERIAL -d '{"label": "left"}'""",
-        "api.test_devices": "HOST/api/selftest",
-        "api.list_recordings": "HOST/api/recordings",
-        "api.get_recording": "HOST/api/recordings/$ID",
-        "api.change_recording": """-X PATCH HOST/api/recordings/$ID -d '{"note": "rain at the end"}'""",
-        "api.trash_recording": "-u edencar:$PIN -X DELETE HOST/api/recordings/$ID",
-        "api.restore_recording": "-u edencar:$PIN -X POST HOST/api/recordings/$ID/restore",
-        "api.send_recorded_file": "-u edencar:$PIN -O -C - HOST/api/recordings/$ID/files/recording.json",
-        "api.download_recording": "-u edencar:$PIN -o $ID.zip -C - HOST/api/recordings/$ID/download",
-        "api.list_photos": "HOST/api/recordings/$ID/photos",
-        "api.show_track": "HOST/api/recordings/$ID/track",
-        "api.process": """-X POST HOST/api/recordings/$ID/process -d '{"every": "5m"}'""",
-        "api.geotag": "-X POST HOST/api/recordings/$ID/geotag -F positions=@log.nmea",
-        "api.list_jobs": "HOST/api/jobs",
-        "api.show_metrics": "HOST/metrics",
-        "api.show_health": "HOST/healthz",
-    },
-)
+UPLOAD_FIELDS: Mapping[str, str] = {"api.geotag": "positions"}  # of forms
+QUERIES: Mapping[str, Rules] = {
+    "api.show_preview": {"wait": FLAG},
+    "api.send_recorded_file": {"download": FLAG},
+    "api.show_thumbnail": {"width": {"type": "integer", "enum": list(PICTURE_WIDTHS), "default": PICTURE_WIDTHS[0]}},
+}
+PATHS: Rules = {  # by the parameter's name
+    **{name: {"type": "integer", "minimum": 0} for name in ("zoom", "column", "row")},
+    "folder": {"type": "string", "enum": ["css", "js"]},
+    "recording_id": {"type": "string", "pattern": r"^\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(-\d{1,4})?$"},
+    "job_id": {"type": "string", "pattern": "^[0-9a-f]{12}$"},
+}
+TYPES: Mapping[str, str] = {  # of answers that are no JSON
+    "api.follow_status": "text/event-stream",
+    "api.show_metrics": "text/plain",
+    "api.show_preview": "image/jpeg",
+    "api.show_thumbnail": "image/jpeg",
+    "api.download_recording": "application/zip",
+    "api.send_recorded_file": "*/*",
+    "api.send_tile": "image/*",
+    "pages.send_asset": "text/*",
+    "pages.show_chart": "image/png",
+    **dict.fromkeys((f"pages.show_{name}" for name in ("drive", "recordings", "recording", "settings", "code")), HTML),
+}
+KEYS: Mapping[str, tuple[str, ...]] = {  # that objects in answers have
+    "api.show_status": ("state", "recording", "cameras", "receiver", "time", "storage", "jobs", "problems"),
+    "api.show_time": ("utc_ns", "sigma_ms", "source", "utc"),
+    "api.start": ("recording",),
+    "api.stop": ("recording",),
+    "api.list_cameras": ("cameras",),
+    "api.change_camera": ("camera",),
+    "api.calibrate": ("seconds", "cameras"),
+    "api.test_devices": ("devices",),
+    "api.list_recordings": ("recordings", "trash"),
+    **dict.fromkeys(("api.get_recording", "api.change_recording", "api.restore_recording"), ("recording",)),
+    **dict.fromkeys(("api.process", "api.geotag", "api.get_job", "api.cancel_job"), ("job",)),
+    "api.list_photos": ("columns", "rows"),
+    "api.list_jobs": ("jobs",),
+    "api.show_session": ("closed", "allowed"),
+    "api.open_session": ("token",),
+}
+EXAMPLES: Mapping[str, str] = {  # for curl
+    "api.show_status": "HOST/api/status",
+    "api.follow_status": "-N --max-time 3 HOST/api/events",
+    "api.show_time": "HOST/api/time",
+    "api.start": "-X POST HOST/api/start",
+    "api.stop": "-X POST HOST/api/stop",
+    "api.list_cameras": "HOST/api/cameras",
+    "api.change_camera": """-X PATCH HOST/api/cameras/$SERIAL -d '{"label": "left"}'""",
+    "api.test_devices": "HOST/api/selftest",
+    "api.list_recordings": "HOST/api/recordings",
+    "api.get_recording": "HOST/api/recordings/$ID",
+    "api.change_recording": """-X PATCH HOST/api/recordings/$ID -d '{"note": "rain at the end"}'""",
+    "api.trash_recording": "-u edencar:$PIN -X DELETE HOST/api/recordings/$ID",
+    "api.restore_recording": "-u edencar:$PIN -X POST HOST/api/recordings/$ID/restore",
+    "api.send_recorded_file": "-u edencar:$PIN -O -C - HOST/api/recordings/$ID/files/recording.json",
+    "api.download_recording": "-u edencar:$PIN -o $ID.zip -C - HOST/api/recordings/$ID/download",
+    "api.list_photos": "HOST/api/recordings/$ID/photos",
+    "api.show_track": "HOST/api/recordings/$ID/track",
+    "api.process": """-X POST HOST/api/recordings/$ID/process -d '{"every": "5m"}'""",
+    "api.geotag": "-X POST HOST/api/recordings/$ID/geotag -F positions=@log.nmea",
+    "api.list_jobs": "HOST/api/jobs",
+    "api.show_metrics": "HOST/metrics",
+    "api.show_health": "HOST/healthz",
+}

@@ -16,6 +16,7 @@ from waitress.server import TcpWSGIServer, create_server
 from waitress.utilities import BadRequest, Error
 from werkzeug.exceptions import HTTPException
 
+from rig.errors import ConflictError, UsageError
 from rig.http.access import Gate
 from rig.http.uploads import UPLOAD_BYTES
 from rig.http.web import CURES, HEADERS, PROBLEM_TYPE
@@ -54,6 +55,17 @@ def serve_from(listener: socket.socket, app: Flask, gate: Gate, uploading: re.Pa
     assert isinstance(server, TcpWSGIServer)  # as for any one socket
     server.channel_class = Channel
     return server
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens. Raises UsageError for what is no port, ConflictError for one that cannot be had."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OverflowError as error:
+        raise UsageError(f"{port} is no TCP port", cure="take one from 0 to 65535") from error
+    except OSError as error:
+        cure = f"stop what listens there, or name another --port ({error.strerror})"
+        raise ConflictError(f"port {port} of {host} cannot be used", cure=cure) from error
 
 
 class _Parser(HTTPRequestParser):

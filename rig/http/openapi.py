@@ -1,43 +1,28 @@
 """A Flask application's routes in OpenAPI 3.1, and the same as a page of Markdown with examples for curl."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flask import Flask
 from werkzeug.routing import Rule
 
-from rig.http.web import PROBLEM_TYPE, Rules
+from rig.http import contract
+from rig.http.contract import JSON
+from rig.http.web import PROBLEM_TYPE
 
 Schema = Mapping[str, Any]
 
-JSON, HTML = "application/json", "text/html"
 TEXT: Schema = {"type": "string", "minLength": 1, "maxLength": 200}
 HIDDEN = ("HEAD", "OPTIONS")
 
 
-@dataclass(frozen=True, slots=True)
-class Notes:
-    """What routes do not say of themselves, by endpoint where nothing else is said."""
-
-    bodies: Mapping[str, Rules] = field(default_factory=dict)
-    required: Mapping[str, Sequence[str]] = field(default_factory=dict)  # keys that bodies must have; none: any one
-    uploads: Mapping[str, str] = field(default_factory=dict)  # fields for files
-    queries: Mapping[str, Rules] = field(default_factory=dict)
-    paths: Mapping[str, Schema] = field(default_factory=dict)  # by the parameter's name
-    types: Mapping[str, str] = field(default_factory=dict)  # of answers that are no JSON
-    keys: Mapping[str, Sequence[str]] = field(default_factory=dict)  # of objects that are answered
-    guarded: Sequence[str] = ()  # GETs that ask for the PIN
-    examples: Mapping[str, str] = field(default_factory=dict)  # for curl
-
-
-def describe(app: Flask, title: str, version: str, notes: Notes) -> dict[str, Any]:
+def describe(app: Flask, title: str, version: str) -> dict[str, Any]:
     """The document. The docstring of a route says what it does and closes with `Answers 200, 404.`"""
     paths: dict[str, dict[str, Any]] = {}
     for rule, method, text in _routes(app):
         path = re.sub(r"<(?:[^:<>]+:)?(\w+)>", r"{\1}", rule.rule)
-        paths.setdefault(path, {})[method.lower()] = _operation(rule, method, text, notes)
+        paths.setdefault(path, {})[method.lower()] = _operation(rule, method, text)
     texts = {name: {"type": "string"} for name in ("type", "title", "detail", "cure", "instance")}
     properties = {**texts, "status": {"type": "integer"}}
     problem = {"type": "object", "properties": properties, "required": [*properties]}
@@ -79,54 +64,54 @@ def _routes(app: Flask) -> Iterator[tuple[Rule, str, str]]:
                 yield rule, method, text
 
 
-def _operation(rule: Rule, method: str, text: str, notes: Notes) -> dict[str, Any]:
+def _operation(rule: Rule, method: str, text: str) -> dict[str, Any]:
     summary, _, codes = text.rpartition(" Answers ")
     endpoint = rule.endpoint
     operation: dict[str, Any] = {
         "operationId": endpoint.replace(".", "_"),
         "summary": summary,
-        "responses": {code: _response(int(code), endpoint, notes) for code in re.findall(r"\d{3}", codes)},
+        "responses": {code: _response(int(code), endpoint) for code in re.findall(r"\d{3}", codes)},
     }
-    operation["responses"]["default"] = _response(500, endpoint, notes)
-    if parameters := [*_parameters(rule, notes)]:
+    operation["responses"]["default"] = _response(500, endpoint)
+    if parameters := [*_parameters(rule)]:
         operation["parameters"] = parameters
-    if content := _contents(endpoint, notes):
-        operation["requestBody"] = {"required": endpoint in notes.required, "content": content}
-    if method != "GET" or endpoint in notes.guarded:
+    if content := _contents(endpoint):
+        operation["requestBody"] = {"required": endpoint in contract.REQUIRED, "content": content}
+    if method != "GET" or endpoint in contract.DOWNLOADING:
         operation["security"] = [{}, {"basic": []}, {"bearer": []}]  # the first: where no PIN is set
-    if endpoint in notes.examples:
-        operation["x-curl"] = notes.examples[endpoint]
+    if endpoint in contract.EXAMPLES:
+        operation["x-curl"] = contract.EXAMPLES[endpoint]
     return operation
 
 
-def _parameters(rule: Rule, notes: Notes) -> Iterator[dict[str, Any]]:
+def _parameters(rule: Rule) -> Iterator[dict[str, Any]]:
     for name in sorted(rule.arguments):
-        yield {"name": name, "in": "path", "required": True, "schema": notes.paths.get(name, TEXT)}
-    for name, schema in notes.queries.get(rule.endpoint, {}).items():
+        yield {"name": name, "in": "path", "required": True, "schema": contract.PATHS.get(name, TEXT)}
+    for name, schema in contract.QUERIES.get(rule.endpoint, {}).items():
         yield {"name": name, "in": "query", "required": False, "schema": schema}
 
 
-def _contents(endpoint: str, notes: Notes) -> dict[str, Any]:
+def _contents(endpoint: str) -> dict[str, Any]:
     content: dict[str, Any] = {}
-    if endpoint in notes.bodies:
-        required = list(notes.required.get(endpoint, ()))
-        schema = {"type": "object", "properties": notes.bodies[endpoint], "additionalProperties": False}
-        some = {"required": required} if required else {"minProperties": 1} if endpoint in notes.required else {}
+    if endpoint in contract.BODIES:
+        required = list(contract.REQUIRED.get(endpoint, ()))
+        schema = {"type": "object", "properties": contract.BODIES[endpoint], "additionalProperties": False}
+        some = {"required": required} if required else {"minProperties": 1} if endpoint in contract.REQUIRED else {}
         content[JSON] = {"schema": schema | some}
-    if endpoint in notes.uploads:
-        name = notes.uploads[endpoint]
+    if endpoint in contract.UPLOAD_FIELDS:
+        name = contract.UPLOAD_FIELDS[endpoint]
         schema = {"type": "object", "properties": {name: {"type": "string", "format": "binary"}}, "required": [name]}
         content["multipart/form-data"] = {"schema": schema}
     return content
 
 
-def _response(code: int, endpoint: str, notes: Notes) -> dict[str, Any]:
+def _response(code: int, endpoint: str) -> dict[str, Any]:
     if code >= 400:
         return {"$ref": "#/components/responses/problem"}
     if code in (204, 304):
         return {"description": "done"}
-    kind = notes.types.get(endpoint, JSON)
-    keys = list(notes.keys.get(endpoint, ()))
+    kind = contract.TYPES.get(endpoint, JSON)
+    keys = list(contract.KEYS.get(endpoint, ()))
     schema: dict[str, Any] = {"type": "object", "required": keys} if kind == JSON else {}
     return {"description": "done", "content": {kind: {"schema": schema}}}
 

@@ -1,10 +1,19 @@
-"""Answers that take long: only so many at once, and one of known length from any byte on."""
+"""Files as answers: from any byte on, told apart from our own pages; of those that take long only so many at once."""
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import cast
 
-from flask import Response, request
+from flask import Response, request, send_file
 from werkzeug.exceptions import RequestedRangeNotSatisfiable, ServiceUnavailable
+
+MIME_TYPES = {".ts": "video/mp2t", ".nmea": "text/plain", ".idx": "text/plain", ".log": "text/plain"}
+FILE_POLICY = (  # a report may draw itself, but is no page of ours: it has an origin of its own and asks nothing
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self' data:;"
+    " sandbox allow-scripts"
+)
 
 
 class Places:
@@ -42,3 +51,18 @@ def send_resumable(size: int, etag: str, read: Callable[[int, int], Iterable[byt
     if status == 206:
         response.content_range.set(begin, end, size)
     return response
+
+
+def send_stored(file: Path) -> Response:
+    """A recorded file, or the range of it that was asked for; ?download has browsers save it."""
+    mimetype = MIME_TYPES.get(file.suffix)
+    response = send_file(file, mimetype, as_attachment="download" in request.args, conditional=True, max_age=0)
+    response.headers["Content-Security-Policy"] = FILE_POLICY
+    return response
+
+
+def send_picture(jpeg: bytes) -> Response:
+    """A picture that changes only with what it was made from."""
+    response = Response(jpeg, mimetype="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+    response.set_etag(hashlib.sha256(jpeg).hexdigest()[:32])
+    return cast(Response, response.make_conditional(request))

@@ -81,7 +81,7 @@ class Lookout:
         self._user_agent = user_agent or ""
 
     def watch(self, serials: Sequence[str], seconds: float, wait: Callable[..., None]) -> dict[str, Sight]:
-        """Look for codes for so long, from the first pictures of these streams on; for one caller at a time.
+        """Look for codes for so long, from the first pictures of these streams on; one calibration at a time.
 
         `wait` is that of the streams.
         """
@@ -113,14 +113,15 @@ class Lookout:
 
     def sight(self, serial: str) -> Sight | None:
         """What is known of the code in a camera's stream: what is seen now, else what was seen in this recording."""
-        live, result = self._live(serial), self._results.get(serial)
-        if live is None or live.state == OFF:
+        live, result = self.live(serial), self._results.get(serial)
+        if live is None:
             return None if result is None else result.sight
         return result.sight if result is not None and result.outweighs(live) else live
 
     def live(self, serial: str) -> Sight | None:
         """What is seen of the code now; None when nobody looks."""
-        sight = self._live(serial)
+        watched = self._watched.get(serial)
+        sight: Sight | None = watched.worker.status if watched and watched.worker.alive else None
         return None if sight is None or sight.state == OFF else sight
 
     def tend(self, streams: Mapping[str, Path]) -> None:
@@ -145,11 +146,6 @@ class Lookout:
     def _has_picture(self, serial: str) -> bool:
         sight = self.live(serial)
         return sight is not None and sight.pictures > 0
-
-    def _live(self, serial: str) -> Sight | None:
-        watched = self._watched.get(serial)
-        sight: Sight | None = watched.worker.status if watched and watched.worker.alive else None
-        return sight
 
     def _watch(self, serial: str, folder: Path) -> None:
         now_s = time.monotonic()

@@ -1,5 +1,6 @@
 """Each page in each state, language and theme: accessible, small, quick, without a word on the console."""
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,6 +114,9 @@ def test_the_other_pages_are_for_all(site: Site, phone: BrowserContext, shots: S
         page.evaluate(AXE)
         expect(page.locator(ready).first).to_be_visible()
         judge(page, path)
+        if path == "/settings":
+            words = {"fr": r"· RTK fixe\b", "en": r"· RTK fixed\b"}
+            expect(page.locator("#devices")).to_contain_text(re.compile(words[language]))
         if path == where:
             page.locator("#photos").scroll_into_view_if_needed()
             page.locator("#photos button").first.tap()

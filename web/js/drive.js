@@ -70,16 +70,14 @@ function cameraWord({ state }) {
   return say(status.calibrating && !status.recording && state === 'streaming' ? 'camera.calibrating' : `camera.${state}`, {}, state);
 }
 
-function describeCamera(camera) {
-  const parts = [];
-  if (camera.battery_percent != null) parts.push(say('camera.battery', { percent: camera.battery_percent }));
-  if (camera.card_seconds_left != null) parts.push(say('camera.card', { time: sayRoom(camera.card_seconds_left) }));
-  if (camera.fps) parts.push(say('camera.fps', { fps: number(camera.fps, 1) }));
-  if (camera.lost_datagrams) parts.push(say('camera.drops', { count: number(camera.lost_datagrams) }));
-  if (camera.delay_ms != null) parts.push(say('camera.delay', { ms: number(camera.delay_ms) }));
-  if (camera.state === 'fetching') parts.push(say('camera.fetched', { done: sayBytes(camera.fetched_bytes), total: sayBytes(camera.fetch_total_bytes) }));
-  return row(parts);
-}
+const describeCamera = (camera) => row([
+  camera.battery_percent != null && say('camera.battery', { percent: camera.battery_percent }),
+  camera.card_seconds_left != null && say('camera.card', { time: sayRoom(camera.card_seconds_left) }),
+  camera.fps && say('camera.fps', { fps: number(camera.fps, 1) }),
+  camera.lost_datagrams && say('camera.drops', { count: number(camera.lost_datagrams) }),
+  camera.delay_ms != null && say('camera.delay', { ms: number(camera.delay_ms) }),
+  camera.state === 'fetching' && say('camera.fetched', { done: sayBytes(camera.fetched_bytes), total: sayBytes(camera.fetch_total_bytes) }),
+]);
 
 /** What a camera reads of the time code, with what to do when it reads none. */
 function describeCode({ calibration }) {
@@ -107,14 +105,15 @@ function cameraCards() {
 function positionCard() {
   const { receiver } = status, listening = receiver.state === 'listening';
   const good = receiver.quality.startsWith('RTK fixed'), some = receiver.latitude != null;
-  const parts = [];
-  if (receiver.sigma_m != null) parts.push(`±${sayMetres(receiver.sigma_m)}`);
-  if (receiver.satellites != null) parts.push(say('receiver.satellites', { count: receiver.satellites }));
-  if (receiver.cn0_dbhz != null) parts.push(say('receiver.cn0', { strength: number(receiver.cn0_dbhz) }));
-  if (receiver.fix_age_s != null) parts.push(say('receiver.age', { seconds: number(receiver.fix_age_s, 1) }));
-  if (receiver.correction_age_s != null) parts.push(say('receiver.corrections', { seconds: number(receiver.correction_age_s) }));
+  const details = row([
+    receiver.sigma_m != null && `±${sayMetres(receiver.sigma_m)}`,
+    receiver.satellites != null && say('receiver.satellites', { count: receiver.satellites }),
+    receiver.cn0_dbhz != null && say('receiver.cn0', { strength: number(receiver.cn0_dbhz) }),
+    receiver.fix_age_s != null && say('receiver.age', { seconds: number(receiver.fix_age_s, 1) }),
+    receiver.correction_age_s != null && say('receiver.corrections', { seconds: number(receiver.correction_age_s) }),
+  ]);
   return {
-    title: say('position'), level: !listening ? 'error' : good ? 'ok' : some ? 'warning' : 'error', details: row(parts),
+    title: say('position'), level: !listening ? 'error' : good ? 'ok' : some ? 'warning' : 'error', details,
     figure: say(listening ? `quality.${receiver.quality}` : `receiver.${receiver.state}`, {}, receiver.quality),
   };
 }

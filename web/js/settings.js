@@ -13,7 +13,7 @@ const level = ({ ok }) => (ok ? 'ok' : ok === null ? 'unknown' : 'error');
 
 function step(check) {
   const word = check.code === 'complaint' ? check.value : say(`test.${check.code}`);
-  const value = check.code !== 'complaint' && check.value;
+  const value = check.code === 'fix' ? say(`quality.${check.value}`, {}, check.value) : check.code !== 'complaint' && check.value;
   return make('li', { 'data-level': level(check) }, mark(level(check)),
     make('p', {}, word, value && ` · ${value}`, make('span', { class: 'sr' }, ` ${say(`test.${level(check)}`)}`)),
     check.cure && check.code !== 'complaint' && make('p', {}, make('small', {}, say(`remedy.${check.code}`, {}, check.cure))));
