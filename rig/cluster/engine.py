@@ -29,7 +29,7 @@ CONNECT_S = 10.0
 WORKERS_S = 60.0  # until a scheduler has its first worker
 GONE_S = 30.0  # a scheduler that is away for so long does not come back
 LOOK_S = 2.0
-DASK = "dask://"
+LOCAL, DASK = "local", "dask://"
 
 log = logging.getLogger(__name__)
 
@@ -262,7 +262,7 @@ def open_pool(executor: str, jobs: int) -> Pool:
     """Of `local` or `dask://HOST:PORT`. Raises UsageError, DeviceNotFoundError."""
     if executor.startswith(DASK):
         return DaskPool(executor.removeprefix(DASK))
-    if executor in ("", "local"):
+    if executor == LOCAL:
         return LocalPool(jobs)
     raise UsageError(f"--executor knows no {executor!r}", cure="say local, or dask://HOST:PORT")
 

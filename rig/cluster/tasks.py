@@ -102,7 +102,7 @@ def finish(order: Order, head: Any, shares: Sequence[str]) -> Summary | Failure:
                 store.put(place.folder / name, store.join(order.output, name))
             _put_all(place.output, order.output)
         store.remove(store.join(order.output, name) for name in result.gone)
-        summary = {"recording": order.recording.url, "output": order.output, **result.summary, "way": result.way}
+        summary = {**result.summary, "recording": order.recording.url, "output": order.output, "way": result.way}
         if not summary.get("failed"):
             key = ""
             if order.is_own:  # then the work may have changed what it depends on

@@ -6,7 +6,7 @@ the memory (docs/design.md).
 
 import os
 import sys
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -107,6 +107,16 @@ def key_of(camera: str, clip: Clip, pick: Pick) -> str:
     return f"{camera}/{clip.path.name}/{pick.frames[0]}"
 
 
+def place_of(row: Photo, folder: Path) -> Path:
+    """Where the photo of a row lies while a run makes it in `folder`."""
+    return folder / row.camera / Path(row.photo).name
+
+
+def kept_rows(made: Iterable[Made]) -> list[Photo]:
+    """The rows of the photos that are there."""
+    return [one.row for one in made if one.row is not None and one.kept]
+
+
 def cores() -> int:
     """How many this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
@@ -187,7 +197,7 @@ def extract(part: Part, folder: Path, manner: Manner) -> Iterator[Made]:
             yield Made(key, row, kept=False)
             continue
         try:
-            _write(folder / part.camera / Path(row.photo).name, _jpeg(row, picture, part, manner))
+            _write(place_of(row, folder), _jpeg(row, picture, part, manner))
         except PrivacyError as error:
             yield Made(key, why=f"{row.photo} is left out: {error}")
             continue

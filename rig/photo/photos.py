@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -99,9 +99,7 @@ def replace_cameras(folder: Path, made: Path, cameras: Iterable[str], rows: Iter
     Raises OSError, UnreadableError for a table that is not ours.
     """
     gone = set(cameras)
-    others = []
-    if (folder / TABLE_NAME).exists():
-        others = [row for row in read_table(folder) if row.camera not in gone]
+    others = rows_of_others(folder, gone)
     (folder / "photos").mkdir(exist_ok=True)
     for camera in sorted(gone):
         place, old = folder / "photos" / camera, made / f"{camera}.old"
@@ -132,6 +130,12 @@ def read_table(folder: Path) -> list[Photo]:
         if isinstance(error, UnreadableError):
             raise
         raise UnreadableError(f"{path} cannot be read ({error})", cure=REMAKE) from error
+
+
+def rows_of_others(folder: Path, cameras: Container[str]) -> list[Photo]:
+    """Rows of other cameras from earlier runs; none where there is no table. Raises UnreadableError."""
+    rows = read_table(folder) if (folder / TABLE_NAME).exists() else []
+    return [row for row in rows if row.camera not in cameras]
 
 
 def unwritable(error: OSError, folder: Path) -> EdencarError:

@@ -18,11 +18,12 @@ import pytest
 import parsePhotos
 import parseVideo
 from configs import Settings
-from parseVideo import VideoSteps, Wish
 from rig.cluster import engine, planning, store, tasks
 from rig.cluster.steps import Place, Plan, Share
+from rig.cluster.videosteps import VideoSteps
 from rig.errors import UsageError
 from rig.photo import photos
+from rig.photo.making import Wish
 from rig.photo.photos import Photo
 from rig.photo.spacing import Every
 from tests.cluster.parts import ROOT, dask_cluster, run, s3_server, tree, write_recording
