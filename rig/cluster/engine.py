@@ -25,9 +25,8 @@ from rig.errors import DeviceError, DeviceNotFoundError, UsageError
 
 TRIES = 3  # of a step that fails without saying why, or whose process dies
 AHEAD = 2  # recordings under way for each process: their plans are in this process's memory
-CONNECT_S = 10.0
+CONNECT_S = 10.0  # to a scheduler, also to one that is away for a while
 WORKERS_S = 60.0  # until a scheduler has its first worker
-GONE_S = 30.0  # a scheduler that is away for so long does not come back
 LOOK_S = 2.0
 LOCAL, DASK = "local", "dask://"
 
@@ -88,6 +87,8 @@ class LocalPool:
         with self._lock:
             self._closed = True
             pool = self._pool
+        if self._under_way:
+            log.warning("ending what is under way: Ctrl-C again does not wait for it")
         try:
             pool.shutdown(wait=True, cancel_futures=True)
         except KeyboardInterrupt:
@@ -167,7 +168,8 @@ class DaskPool:
             distributed: Any = import_module("distributed")
         except ImportError as error:
             raise UsageError("dask is not installed", cure="pip install -r requirements-fleet.txt") from error
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # this program says itself what is wrong
+        for name in ("distributed", "distributed.client"):  # this program says itself what is wrong
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         encrypted = import_module("dask").config.get("distributed.comm.require-encryption")
         self._client = _within(
             lambda: distributed.Client(
@@ -175,7 +177,6 @@ class DaskPool:
             ),
             DeviceNotFoundError(f"what answers at {address} is no Dask scheduler", cure="look at host and port"),
         )
-        self._seen_s = time.monotonic()
         try:
             self._await_workers(address)
             self._check_versions()
@@ -187,13 +188,15 @@ class DaskPool:
 
     def submit(self, do: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Begin, sooner or later."""
-        return self._executor.submit(do, *arguments)
+        try:
+            return self._executor.submit(do, *arguments)
+        except Exception:
+            self.check()
+            raise
 
     def check(self) -> None:
-        """Raises DeviceError when the scheduler is gone."""
-        if self._client.status == "running":
-            self._seen_s = time.monotonic()
-        elif time.monotonic() - self._seen_s > GONE_S:
+        """Raises DeviceError when the scheduler is gone: the client has closed itself after CONNECT_S."""
+        if self._client.status == "closed":
             raise DeviceError("the Dask scheduler is gone", cure="start it, then run this again: what is done stays")
 
     def close(self) -> None:

@@ -66,7 +66,7 @@ def tried(what: str, do: Callable[[], T]) -> T:
         except Exception as error:  # each store has errors of its own
             if "credentials" in type(error).__name__.lower():
                 raise UsageError(f"{what}: {_said(error)}", cure="set AWS_ACCESS_KEY_ID or the like") from error
-            if not left:
+            if not left or (isinstance(error, OSError) and is_full(error)):
                 raise final(what, error) from error
             time.sleep(FIRST_PAUSE_S * 2 ** (TRIES - 1 - left))
     raise AssertionError("there is a last try")
@@ -121,6 +121,17 @@ def listing(url: str, *, deep: bool = True) -> dict[str, Entry]:
     return tried(url, find)
 
 
+def listings(urls: Sequence[str]) -> list[dict[str, Entry]]:
+    """Of several addresses, side by side. Raises EdencarError."""
+    return _each(listing, urls)
+
+
+def _each(ask: Callable[[str], T], urls: Sequence[str]) -> list[T]:
+    """A store far away takes its time for each answer."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(ask, urls))
+
+
 def folders(url: str) -> list[str]:
     """The names of the folders right below an address."""
     store, root = opened(url)
@@ -160,6 +171,11 @@ def exists(url: str) -> bool:
     return size_of(url) is not None
 
 
+def exist(urls: Sequence[str]) -> list[bool]:
+    """The same for several files. Raises EdencarError."""
+    return _each(exists, urls)
+
+
 def fetch(url: str, target: Path, size: int) -> None:
     """Copy a file of a store; it is there whole or not at all. Raises EdencarError."""
     store, path = opened(url)
@@ -191,8 +207,7 @@ def read(url: str) -> bytes:
 
 def read_all(urls: Sequence[str]) -> list[bytes]:
     """Small files, many at once. Raises EdencarError."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(read, urls))
+    return _each(read, urls)
 
 
 def put(source: Path, url: str) -> None:

@@ -169,11 +169,14 @@ def _place(
         )
         place.output.mkdir(parents=True)
         place.luggage.mkdir()
-        for packed, size in order.packed:
-            store.fetch(store.join(order.packed_at(), packed), place.luggage / packed, size)
-        if own is None:
-            place.folder.mkdir(parents=True)
-            _fetch(order.recording.url, files, names, place.folder)
+        try:
+            for packed, size in order.packed:
+                store.fetch(store.join(order.packed_at(), packed), place.luggage / packed, size)
+            if own is None:
+                place.folder.mkdir(parents=True)
+                _fetch(order.recording.url, files, names, place.folder)
+        except NoSpaceError as error:
+            raise _no_room() from error
         try:
             yield place
         except EdencarError as error:
@@ -182,10 +185,14 @@ def _place(
         if isinstance(error, EdencarError):
             raise
         if is_full(error):
-            raise NoSpaceError(f"no room in {tempfile.gettempdir()}", cure="make room, or set TMPDIR") from error
+            raise _no_room() from error
         raise UnreadableError(f"{scratch} cannot be used ({error})", cure="look at the machine's disk") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _no_room() -> NoSpaceError:
+    return NoSpaceError(f"no room in {tempfile.gettempdir()}", cure="make room, or set TMPDIR")
 
 
 def _fetch(url: str, files: Mapping[str, Entry], names: Sequence[str], folder: Path) -> None:

@@ -1,6 +1,7 @@
 """What goes wrong around a fleet's work: told in one clear line with its exit code, and nothing hangs."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,10 +11,12 @@ from pathlib import Path
 from socket import create_server
 from threading import Thread
 
+import psutil
 import pytest
 
 from rig.photo import photos
-from tests.cluster.parts import NAMES, PATTERN, ROOT, Done, dask_scheduler, run
+from tests.cluster.parts import NAMES, PATTERN, ROOT, Done, dask_cluster, dask_scheduler, run, tree
+from tests.faults.disks import in_memory, needs_disks
 from tests.machine import wait_for
 
 # Nobody shall wait here as long as a user's cluster may take.
@@ -76,6 +79,35 @@ def begun(words: tuple[object, ...], stuck: Stuck) -> Iterator["subprocess.Popen
             running.kill()
 
 
+@pytest.mark.timeout(300)
+def test_a_second_ctrl_c_does_not_wait_for_what_is_under_way(cars: Path, tmp_path: Path, stuck: Stuck) -> None:
+    words = ("parseVideo.py", cars / PATTERN, "--executor", "local", "--jobs", 2, "--output", tmp_path / "out")
+    with begun(words, stuck) as running:
+        workers = psutil.Process(running.pid).children(recursive=True)
+        os.killpg(running.pid, signal.SIGINT)
+        assert running.stderr is not None
+        assert "again" in running.stderr.readline(), "it says that it waits, and how not to"
+        assert running.poll() is None
+        os.killpg(running.pid, signal.SIGINT)
+        assert running.stderr.read() == "parseVideo.py: interrupted\n"
+        assert running.wait() == 130
+    wait_for(lambda: not any(one.is_running() for one in workers))
+    assert run("parseVideo.py", *words[1:]).code == 0
+    assert all(photos.read_table(tmp_path / "out" / name) for name in NAMES)
+
+
+@pytest.mark.timeout(300)
+def test_a_scheduler_that_is_gone_during_the_run_is_told(cars: Path, tmp_path: Path, stuck: Stuck) -> None:
+    with dask_cluster(tmp_path, 2) as cluster:
+        words = ("-c", IMPATIENT, cars / PATTERN, "--executor", cluster.executor, "--output", tmp_path / "out")
+        with begun(words, stuck) as running:
+            cluster.scheduler.kill()
+            _, said = running.communicate()
+    assert said.count("\n") == 1, said
+    assert "the Dask scheduler is gone: start it, then run this again" in said
+    assert running.returncode == 7
+
+
 def test_a_scheduler_without_workers_is_told(cars: Path, tmp_path: Path) -> None:
     with dask_scheduler(tmp_path) as cluster:
         done = run_impatiently(cars / PATTERN, "--executor", cluster.executor, "--output", tmp_path / "out")
@@ -121,3 +153,26 @@ def test_folders_and_a_store_go_into_one_run(cars: Path, s3: dict[str, str], tmp
     assert tables[0] == tables[1] == tables[2]
     again = run("parseVideo.py", *sources, "--output", tmp_path, **s3)
     assert (again.said["done_before"], again.said["photos"]) == (3, 0)
+
+
+@needs_disks
+@pytest.mark.parametrize("source", ["folder", "store"])
+def test_a_full_scratch_disk_is_told(source: str, cars: Path, s3: dict[str, str], tmp_path: Path) -> None:
+    address = {"folder": cars / "car1" / "2026-*", "store": "s3://fleet/in/car1/2026-*"}[source]
+    words = ("parseVideo.py", address, "--executor", "local", "--output", tmp_path / "out")
+    with in_memory(tmp_path / "scratch", 65_536) as scratch:
+        done = run(*words, **s3, TMPDIR=str(scratch))
+        assert not tree(scratch), "nothing is left there"
+    assert_one_line(done, 3, f"no room in {scratch}")
+    assert NAMES[0].partition("/")[2] in done.errors
+    assert not (tmp_path / "out" / "2026-11-22_14-03-12" / "photos.csv").exists()
+
+
+def test_a_recording_behind_a_link_is_one(cars: Path, tmp_path: Path) -> None:
+    (tmp_path / "here" / "car").mkdir(parents=True)
+    (tmp_path / "here" / "car" / "2026-11-22_14-03-12").symlink_to(cars / NAMES[0])
+    (tmp_path / "here" / "another").symlink_to(cars / "car2")
+    pattern = tmp_path / "here" / "*" / "2026-11-22*"
+    done = run("parseVideo.py", pattern, "--executor", "local", "--output", tmp_path / "out")
+    assert done.code == 0, done.errors
+    assert done.said["recordings"] == 2
