@@ -63,7 +63,8 @@ class VideoSteps:
             failed=tuple(map(place.told, wanted.summary.failed)),
         )
         rule = making.manner(settings, wish).rule
-        shares = [_share(part, place) for work in wanted.works for part in extraction.parts(work, rule)]
+        cuts = (cut for work in wanted.works for cut in extraction.cuts(work, most=len(work.picks)))
+        shares = [_share(extraction.part_of(*cut, rule), place) for cut in cuts]
         track = wanted.track if wish.formats else None  # it is large
         return Plan(replace(wanted, works=(), summary=summary, track=track), tuple(shares))
 

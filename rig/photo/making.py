@@ -295,7 +295,7 @@ def _make(
 
 
 def _is_there(one: Made, folder: Path) -> bool:
-    return one.row is None or not one.kept or extraction.place_of(one.row, folder).exists()
+    return one.row is None or not one.kept or extraction.file_of(one.row, folder).exists()
 
 
 def _key_of(work: Work, pick: Pick) -> str:
