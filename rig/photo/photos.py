@@ -73,22 +73,15 @@ _KINDS = get_type_hints(Photo)
 
 def write_table(folder: Path, photos: Iterable[Photo]) -> Path:
     """Write `photos.csv` into a folder, in time order, whole or not at all."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for photo in sorted(photos, key=lambda photo: (photo.utc, photo.camera)):
-        writer.writerow([_cell(name, getattr(photo, name)) for name in COLUMNS])
-    write_atomically(folder / TABLE_NAME, text.getvalue().encode())
+    ordered = sorted(photos, key=lambda photo: (photo.utc, photo.camera))
+    write_atomically(folder / TABLE_NAME, f"{','.join(COLUMNS)}\n{_lines(ordered)}".encode())
     return folder / TABLE_NAME
 
 
 def append_rows(folder: Path, photos: Iterable[Photo]) -> None:
     """Add rows to a folder's `photos.csv`; after a power cut its last row may be torn. Raises OSError."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([_cell(name, getattr(photo, name)) for name in COLUMNS] for photo in photos)
     with (folder / TABLE_NAME).open("a", encoding="utf-8") as file:
-        file.write(text.getvalue())
+        file.write(_lines(photos))
         file.flush()
         sync_data(file.fileno())
 
@@ -148,6 +141,13 @@ def unwritable(error: OSError, folder: Path) -> EdencarError:
 def with_flags(flags: str, words: Sequence[str]) -> str:
     """Flags with more words, each once."""
     return " ".join(dict.fromkeys([*flags.split(), *words]))
+
+
+def _lines(photos: Iterable[Photo]) -> str:
+    text = io.StringIO()
+    rows = ([_cell(name, getattr(photo, name)) for name in COLUMNS] for photo in photos)
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def _cell(name: str, value: Any) -> str:
