@@ -219,8 +219,8 @@ def run_task(link: Link, task: Task, settings: Settings) -> None:
     tell = _teller(link, 0.0, 1.0)
     if task.kind == PROCESS:
         tell_first, tell = _teller(link, 0.0, PHOTOS_SHARE), _teller(link, PHOTOS_SHARE, 1.0)
-        parsed = making.parse_recording(task.folder, settings, task.every, tell_first, task.start_utc)
-        result["video"] = asdict(parsed)
+        wanted = making.Wish.of(settings, task.every, task.start_utc)
+        result["video"] = asdict(making.parse_videos([task.folder], task.folder, settings, wanted, tell_first))
     try:
         wish = placing.Wish.of(settings, positions=tuple(task.positions))
         result["positions"] = asdict(placing.associate(task.folder, settings, wish, tell))

@@ -107,8 +107,7 @@ def _run(options: argparse.Namespace) -> object:
         dry_run=options.dry_run,
     )
     if fleet.is_meant(options):
-        fleet_summary: object = fleet.command().run_photos(options, settings, wish)
-        return fleet_summary
+        return fleet.command().run_photos(options, settings, wish)
     return _joined(list(_each_source(options, settings, wish, cli.Progress("photos"))))
 
 

@@ -96,8 +96,7 @@ def _run(options: argparse.Namespace) -> object:
         dry_run=options.dry_run,
     )
     if fleet.is_meant(options):
-        fleet_summary: object = fleet.command().run_videos(options, settings, wish)
-        return fleet_summary
+        return fleet.command().run_videos(options, settings, wish)
     sources = [Path(source) for source in options.sources]
     output = Path(options.output or (sources[0] if sources[0].is_dir() else "photos-out"))
     return parse_videos(sources, output, settings, wish, cli.Progress("photos"))

@@ -145,7 +145,7 @@ def test_an_export_of_nothing_is_an_empty_layer_not_a_fault(tmp_path: Path) -> N
     from rig.photo import exports
     from rig.photo.collection import Collection
 
-    written = exports.write(tmp_path, Collection("nothing", []), exports.FORMATS)
+    written = exports.write(tmp_path, Collection("nothing", [], None, [], {}), exports.FORMATS)
     assert {path.name for path in written} == {
         "photos.geojson",
         "photos.gpx",

@@ -94,12 +94,10 @@ def run(
 ) -> FleetSummary:
     """Do the work on all recordings that match; those that are done already stay as they are.
 
-    Of the luggage, files in folders are part of what is asked for; others, what is known of cameras, are not: it grows.
     Without an executor it is done here, with 0 jobs on all cores.
     Raises UsageError, DeviceNotFoundError, DeviceError when there is nothing to begin with.
     """
-    counted = sorted(name for name in luggage if "/" in name)
-    orders = planning.find([_absolute(one) for one in sources], _absolute(output), steps, luggage, counted)
+    orders = planning.find([_absolute(one) for one in sources], _absolute(output), steps, luggage)
     left, done = planning.without_done(orders)
     if dry_run:
         size = sum(order.size for order in left)

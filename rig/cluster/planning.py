@@ -3,7 +3,7 @@
 import fnmatch
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -72,12 +72,12 @@ def key_of(name: str, files: Mapping[str, Entry], steps: Steps, wishes: str) -> 
     return hashlib.sha256(repr((name, wishes, inputs)).encode()).hexdigest()[:KEY_LENGTH]
 
 
-def find(sources: Sequence[str], output: str, steps: Steps, luggage: Luggage, counted: Iterable[str]) -> list[Order]:
+def find(sources: Sequence[str], output: str, steps: Steps, luggage: Luggage) -> list[Order]:
     """The work that there is, in the order of the recordings' names. Raises UsageError when there is none.
 
-    `counted` are the names in the luggage that make it other work when they change.
+    Of the luggage, files in folders make it other work when they change; what is known of cameras does not: it grows.
     """
-    given = [(name, hashlib.sha256(luggage[name]).hexdigest()) for name in counted]
+    given = [(name, hashlib.sha256(data).hexdigest()) for name, data in sorted(luggage.items()) if "/" in name]
     wishes = hashlib.sha256(repr((steps, given)).encode()).hexdigest()[:KEY_LENGTH]
     packed = tuple((name, len(data)) for name, data in luggage.items())
     orders: dict[str, Order] = {}

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -48,6 +48,17 @@ class Wish:
     formats: tuple[str, ...] = ()
     jobs: int = 0
     dry_run: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings, every: str = "", start_utc: str = "") -> Self:
+        """As the settings say; `every` and `start_utc` as the options of `parseVideo.py`. Raises UsageError."""
+        return cls(
+            every=sampling.parse_every(every) if every else Every(settings.photo_interval_s),
+            sharpest_of=settings.sharpest_of,
+            min_sharpness=0.0,
+            quality=settings.jpeg_quality,
+            start_utc=start_utc,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,24 +106,6 @@ class Wanted:
     summary: VideoSummary
     labels: Mapping[str, str]  # what the crew calls the cameras
     track: Track | None
-
-
-def parse_recording(
-    folder: Path,
-    settings: Settings,
-    every: str = "",
-    progress: Progress = lambda share: None,
-    start_utc: str = "",
-) -> VideoSummary:
-    """Turn all videos of a recording's folder into photos below it; `every` and `start_utc` as the options."""
-    wish = Wish(
-        every=sampling.parse_every(every) if every else Every(settings.photo_interval_s),
-        sharpest_of=settings.sharpest_of,
-        min_sharpness=0.0,
-        quality=settings.jpeg_quality,
-        start_utc=start_utc,
-    )
-    return parse_videos([folder], folder, settings, wish, progress)
 
 
 def parse_videos(

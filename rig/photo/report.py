@@ -62,7 +62,6 @@ def _data(folder: Path, collection: Collection, settings: Settings, messages: Se
     models = {camera.folder: camera.model for camera in (manifest.cameras if manifest else ())}
     scale = _Scale(collection)
     told = [*(manifest.warnings if manifest else ()), *messages]
-    directions = collection.directions or [None] * len(collection.rows)
     return {
         "name": (manifest.name if manifest else "") or collection.name,
         "id": collection.name,
@@ -74,7 +73,7 @@ def _data(folder: Path, collection: Collection, settings: Settings, messages: Se
         ],
         "photos": [
             _photo(row, cameras.index(row.camera), direction, scale)
-            for row, direction in zip(collection.rows, directions, strict=True)
+            for row, direction in zip(collection.rows, collection.directions, strict=True)
         ],
         "thumbnails": _thumbnails(folder, collection.rows),
         "track": _track(collection, scale),

@@ -226,7 +226,7 @@ def test_a_recording_that_kills_every_process_costs_only_itself(cars: Path, tmp_
     shutil.copytree(cars, tmp_path / "in")
     (tmp_path / "in" / NAMES[1] / "videos" / "left" / "poison.txt").touch()
     steps = Poisonous(Settings(), WISH)
-    orders = planning.find([str(tmp_path / "in" / PATTERN)], str(tmp_path / "out"), steps, {}, ())
+    orders = planning.find([str(tmp_path / "in" / PATTERN)], str(tmp_path / "out"), steps, {})
     going = engine.Run(orders, engine.LocalPool(2), lambda share: None)
     going.run()
     failed = [order.recording.name for order, outcome in going.outcomes if not isinstance(outcome, dict)]
@@ -345,12 +345,12 @@ def test_a_recording_that_is_still_being_uploaded_is_none(cars: Path, tmp_path: 
     (tmp_path / "2026-11-22_14-03-12" / "recording.json").unlink()
     steps = VideoSteps(Settings(), WISH)
     with pytest.raises(UsageError, match="no recording matches"):
-        planning.find([str(tmp_path / "2026-*")], "", steps, {}, ())
+        planning.find([str(tmp_path / "2026-*")], "", steps, {})
 
 
 def test_a_process_that_is_killed_is_replaced_and_its_step_done_again(cars: Path, tmp_path: Path) -> None:
     steps = Suicidal(Settings(), WISH, trap=tmp_path / "trap")
-    orders = planning.find([str(cars / "car1" / "2026-*")], str(tmp_path / "out"), steps, {}, ())
+    orders = planning.find([str(cars / "car1" / "2026-*")], str(tmp_path / "out"), steps, {})
     told: list[float] = []
     going = engine.Run(orders, engine.LocalPool(1), told.append)
     going.run()
