@@ -30,6 +30,8 @@ WORKERS_S = 60.0  # until a scheduler has its first worker
 LOOK_S = 2.0
 LOCAL, DASK = "local", "dask://"
 
+Work = partial[Any]
+
 log = logging.getLogger(__name__)
 
 
@@ -38,7 +40,7 @@ class Pool(Protocol):
 
     width: int
 
-    def submit(self, do: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    def submit(self, work: Work) -> Future[Any]:
         """Begin, sooner or later."""
 
     def check(self) -> None:
@@ -50,8 +52,7 @@ class Pool(Protocol):
 
 @dataclass(slots=True)
 class _Task:
-    do: Callable[..., Any]
-    arguments: tuple[Any, ...]
+    work: Work
     future: Future[Any] = field(default_factory=Future)
     deaths: int = 0  # of its process
 
@@ -71,9 +72,9 @@ class LocalPool:
         self._lock = threading.RLock()
         self._pool = self._fresh()
 
-    def submit(self, do: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    def submit(self, work: Work) -> Future[Any]:
         """Begin, sooner or later."""
-        task = _Task(do, arguments)
+        task = _Task(work)
         with self._lock:
             self._waiting.append(task)
             self._begin()
@@ -104,13 +105,12 @@ class LocalPool:
                 return
             task = queue.popleft()
             self._under_way += 1
-            try:
-                with _undisturbed():
-                    inner = self._pool.submit(task.do, *task.arguments)
-            except BrokenExecutor:
-                self._pool = self._fresh()
-                with _undisturbed():
-                    inner = self._pool.submit(task.do, *task.arguments)
+            with _undisturbed():
+                try:
+                    inner = self._pool.submit(task.work)
+                except BrokenExecutor:
+                    self._pool = self._fresh()
+                    inner = self._pool.submit(task.work)
             inner.add_done_callback(partial(self._end, task))
 
     def _end(self, task: _Task, ended: Future[Any]) -> None:
@@ -186,10 +186,10 @@ class DaskPool:
         self.width = max(1, sum(self._client.nthreads().values()))
         self._executor: Executor = self._client.get_executor(pure=False)
 
-    def submit(self, do: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    def submit(self, work: Work) -> Future[Any]:
         """Begin, sooner or later."""
         try:
-            return self._executor.submit(do, *arguments)
+            return self._executor.submit(work)
         except Exception:
             self.check()
             raise
@@ -286,8 +286,7 @@ class _Step:
     """One task, and what happens with its result."""
 
     going: _Going
-    do: Callable[..., Any]
-    arguments: tuple[Any, ...]
+    work: Work
     then: Callable[[_Going, Any], None]
     size: int = 0  # of the progress
     tries: int = 1
@@ -321,23 +320,24 @@ class Run:
 
     def _begin(self, order: Order) -> None:
         self._under_way += 1
-        self._submit(_Step(_Going(order), tasks.prepare, (order,), self._share_out))
+        self._submit(_Step(_Going(order), partial(tasks.prepare, order), self._share_out))
 
     def _submit(self, step: _Step) -> None:
-        future = self._pool.submit(step.do, *step.arguments)
+        future = self._pool.submit(step.work)
         future.add_done_callback(lambda ended: self._ended.put((step, ended)))
 
     def _settle(self, step: _Step, future: Future[Any]) -> None:
+        url = step.going.order.recording.url
         try:
             result = future.result()
         except Exception as error:  # a process that was killed, a worker that is gone, a defect
             if step.tries < TRIES and not isinstance(error, BrokenExecutor):
-                log.info("%s is done again: %s", step.going.order.recording.url, error)
+                log.info("%s is done again: %s", url, error)
                 step.tries += 1
                 self._submit(step)
                 return
             why = " ".join(f"{type(error).__name__} {error}".split())
-            result = Failure(f"{step.going.order.recording.url}: {step.do.__name__} failed {TRIES} times ({why})")
+            result = Failure(f"{url}: {step.work.func.__name__} failed {TRIES} times ({why})")
         self._tell(step.going, step.size)
         step.then(step.going, result)
 
@@ -350,7 +350,7 @@ class Run:
         self._tell(going, sum(share.size for share in going.plan.shares if share.name in done))
         going.left = len(left)
         for share in left:
-            self._submit(_Step(going, tasks.make, (going.order, share), self._count, size=share.size))
+            self._submit(_Step(going, partial(tasks.make, going.order, share), self._count, size=share.size))
         if not left:
             self._finish(going)
 
@@ -364,7 +364,7 @@ class Run:
 
     def _finish(self, going: _Going) -> None:
         names = [share.name for share in going.plan.shares]
-        self._submit(_Step(going, tasks.finish, (going.order, going.plan.head, names), self._end))
+        self._submit(_Step(going, partial(tasks.finish, going.order, going.plan.head, names), self._end))
 
     def _end(self, going: _Going, outcome: Summary | Failure) -> None:
         self._under_way -= 1

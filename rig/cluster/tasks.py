@@ -151,17 +151,11 @@ def _place(
     order: Order, files: Mapping[str, Entry], names: Sequence[str], there: tuple[str, ...] = ()
 ) -> Iterator[Place]:
     """A folder for one step, with those files of the recording; it is gone afterwards."""
-    _sweep()
-    try:
-        scratch = Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-"))
-    except OSError as error:
-        raise UnreadableError(f"no scratch folder ({error})", cure="look at the machine's disk, or TMPDIR") from error
-    try:
-        name = order.recording.url.rpartition("/")[2]
-        own = store.local(order.recording.url)
+    name = order.recording.url.rpartition("/")[2]
+    with _scratch() as scratch:
         place = Place(
             url=order.recording.url,
-            folder=own or scratch / "recording" / name,
+            folder=store.local(order.recording.url) or scratch / "recording" / name,
             output=scratch / "output" / name,
             luggage=scratch / "luggage",
             is_own=order.is_own,
@@ -172,7 +166,7 @@ def _place(
         try:
             for packed, size in order.packed:
                 store.fetch(store.join(order.packed_at(), packed), place.luggage / packed, size)
-            if own is None:
+            if place.folder.is_relative_to(scratch):
                 place.folder.mkdir(parents=True)
                 _fetch(order.recording.url, files, names, place.folder)
         except NoSpaceError as error:
@@ -181,14 +175,26 @@ def _place(
             yield place
         except EdencarError as error:
             raise type(error)(place.told(error.message), cure=place.told(error.cure)) from error
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder that is gone afterwards. Raises EdencarError also for what the disk does not do meanwhile."""
+    _sweep()
+    folder = None
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-"))
+        yield folder
     except OSError as error:
         if isinstance(error, EdencarError):
             raise
         if is_full(error):
             raise _no_room() from error
-        raise UnreadableError(f"{scratch} cannot be used ({error})", cure="look at the machine's disk") from error
+        where = folder or tempfile.gettempdir()
+        raise UnreadableError(f"{where} cannot be used ({error})", cure="look at the disk, or set TMPDIR") from error
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _no_room() -> NoSpaceError:
