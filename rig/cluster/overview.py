@@ -24,7 +24,7 @@ def write(folder: str, kind: str, made: Sequence[Summary], failures: Mapping[str
     """
     marker = re.compile(re.escape(kind) + r"-.*-[0-9a-f]+\.json")
     names = sorted(name for name in store.listing(folder, deep=False) if marker.fullmatch(name))
-    before = [json.loads(data) for data in store.read_all([store.join(folder, name) for name in names])]
+    before = [json.loads(data) for data in store.each(store.read, (store.join(folder, name) for name in names))]
     known = {summary["recording"]: summary for summary in [*before, *made] if summary["recording"] not in failures}
     recordings = [known[name] for name in sorted(known)]
     totals = {

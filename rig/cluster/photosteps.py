@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from configs import Settings
-from rig.cluster.steps import Place, Plan, Result, Share
+from rig.cluster.steps import Place, Result, Steps
 from rig.photo import photos
 from rig.photo.locate import way_of
 from rig.photo.placing import Wish, associate
@@ -17,13 +17,13 @@ BESIDE = (photos.TABLE_NAME, MANIFEST, "calibration.json")  # of a recording, be
 
 
 @dataclass(frozen=True, slots=True)
-class PhotoSteps:
+class PhotoSteps(Steps):
     """What `parsePhotos.py` does with one recording; the paths in `wish` are names in the luggage."""
 
     settings: Settings
     wish: Wish
-    kind: str = "places"
-    wanted: str = f"a recording's photos have a {photos.TABLE_NAME}"
+    kind = "places"
+    wanted = f"a recording's photos have a {photos.TABLE_NAME}"
 
     def inputs(self, names: Sequence[str]) -> list[str]:
         """What goes into the results; nothing where there is no table of photos."""
@@ -35,25 +35,9 @@ class PhotoSteps:
             name for name in names if name.startswith("videos/") and name.lower().endswith((".idx", *films))
         ]
 
-    def needs(self, names: Sequence[str]) -> list[str]:
-        """Nothing: all is done at the end."""
-        return []
-
     def needs_at_end(self, names: Sequence[str]) -> list[str]:
         """All of it."""
         return self.inputs(names)
-
-    def keeps(self, names: Sequence[str]) -> list[str]:
-        """Nothing: the results lie where the photos are."""
-        return []
-
-    def prepare(self, place: Place) -> Plan:
-        """There is nothing to share out."""
-        return Plan()
-
-    def make(self, share: Share, place: Place) -> list[dict[str, Any]]:
-        """There are no shares."""
-        raise NotImplementedError
 
     def finish(self, head: object, lines: Sequence[dict[str, Any]], place: Place) -> Result:
         """Work on copies, of which only what has changed goes back."""

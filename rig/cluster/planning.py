@@ -103,7 +103,7 @@ def without_done(orders: Sequence[Order]) -> tuple[list[Order], int]:
         folder = store.join(root, FOLDER)
         there[root] = {store.join(folder, name) for name in store.listing(folder, deep=False)}
     marked = [order for order in orders if order.marker() in there[order.root]]
-    present = store.exist([store.join(order.output, TABLE_NAME) for order in marked])
+    present = store.each(store.exists, (store.join(order.output, TABLE_NAME) for order in marked))
     done = {order.recording.url for order, is_there in zip(marked, present, strict=True) if is_there}
     return [order for order in orders if order.recording.url not in done], len(done)
 
@@ -130,7 +130,7 @@ def _recordings(source: str, base: str, steps: Steps) -> Iterator[tuple[Recordin
 def _in_folder(base: str, folder: Path, pattern: str) -> Iterator[tuple[str, Mapping[str, Entry]]]:
     """Names that match, links among them, and the files of each."""
     names = [path.relative_to(folder).as_posix() for path in folder.glob(pattern)]
-    return zip(names, store.listings([store.join(base, name) for name in names]), strict=True)
+    return zip(names, store.each(lambda name: store.listing(store.join(base, name)), names), strict=True)
 
 
 def _in_store(base: str, pattern: str) -> Iterator[tuple[str, Mapping[str, Entry]]]:
@@ -149,7 +149,7 @@ def _listing(base: str, pattern: str) -> dict[str, Entry]:
     if not rest and WILD.search(first):
         return store.listing(base)
     folders = [name for name in store.folders(base) if fnmatch.fnmatchcase(name, first)]
-    listings = store.listings([store.join(base, name) for name in folders])
+    listings = store.each(lambda name: store.listing(store.join(base, name)), folders)
     return {
         f"{folder}/{name}": entry
         for folder, listing in zip(folders, listings, strict=True)

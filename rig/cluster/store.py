@@ -4,7 +4,7 @@ import os
 import posixpath
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from rig.files import is_full
 PAUSES_S = (0.5, 1.0, 2.0)  # after tries that have failed
 PART_SUFFIX = ".part"
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"}  # an object is there whole or not at all
-AT_ONCE = 32
+AT_ONCE = 32  # small requests
 OPTIONS: dict[str, dict[str, Any]] = {  # of stores: the tries here are enough
     "s3": {
         "config_kwargs": {
@@ -51,6 +51,12 @@ def is_url(text: str) -> bool:
 def join(url: str, *names: str) -> str:
     """An address below another one."""
     return posixpath.join(url.rstrip("/"), *names)
+
+
+def each(do: Callable[[str], T], names: Iterable[str], at_once: int = AT_ONCE) -> list[T]:
+    """`map`, side by side: a store far away takes its time for each. Raises what `do` raises."""
+    with ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(do, names))
 
 
 def tried(what: str, do: Callable[[], T]) -> T:
@@ -121,17 +127,6 @@ def listing(url: str, *, deep: bool = True) -> dict[str, Entry]:
     return tried(url, find)
 
 
-def listings(urls: Sequence[str]) -> list[dict[str, Entry]]:
-    """Of several addresses, side by side. Raises EdencarError."""
-    return _each(listing, urls)
-
-
-def _each(ask: Callable[[str], T], urls: Sequence[str]) -> list[T]:
-    """A store far away takes its time for each answer."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(ask, urls))
-
-
 def folders(url: str) -> list[str]:
     """The names of the folders right below an address."""
     store, root = opened(url)
@@ -171,11 +166,6 @@ def exists(url: str) -> bool:
     return size_of(url) is not None
 
 
-def exist(urls: Sequence[str]) -> list[bool]:
-    """The same for several files. Raises EdencarError."""
-    return _each(exists, urls)
-
-
 def fetch(url: str, target: Path, size: int) -> None:
     """Copy a file of a store; it is there whole or not at all. Raises EdencarError."""
     store, path = opened(url)
@@ -203,11 +193,6 @@ def read(url: str) -> bytes:
     """A small file. Raises EdencarError."""
     store, path = opened(url)
     return tried(url, lambda: bytes(store.cat_file(path)))
-
-
-def read_all(urls: Sequence[str]) -> list[bytes]:
-    """Small files, many at once. Raises EdencarError."""
-    return _each(read, urls)
 
 
 def put(source: Path, url: str) -> None:

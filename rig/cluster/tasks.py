@@ -9,8 +9,7 @@ import re
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -31,7 +30,7 @@ from rig.photo.photos import TABLE_NAME
 # Of another machine, or of another container that shares this folder, the number of a process says nothing here.
 SCRATCH = f"edencar-{re.sub(r'[^A-Za-z0-9]', '_', socket.gethostname())}-"
 
-AT_ONCE = 8  # files
+FILES_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +87,7 @@ def finish(order: Order, head: Any, shares: Sequence[str]) -> Summary | Failure:
     try:
         notes = [store.join(order.parts(), f"{_flat(name)}.json") for name in shares]
         try:
-            lines = [line for note in store.read_all(notes) for line in json.loads(note)["lines"]]
+            lines = [line for note in store.each(store.read, notes) for line in json.loads(note)["lines"]]
         except UnreadableError:
             if (known := _done(order)) is not None:
                 return known
@@ -213,7 +212,7 @@ def _fetch(url: str, files: Mapping[str, Entry], names: Sequence[str], folder: P
         if name in sums and checksums.sum_of(folder / name) != sums[name]:
             raise UnreadableError(f"{url}/{name} is not what was recorded", cure="upload it again")
 
-    _all(fetch, names)
+    store.each(fetch, names, FILES_AT_ONCE)
 
 
 def _put_all(folder: Path, url: str) -> None:
@@ -222,13 +221,7 @@ def _put_all(folder: Path, url: str) -> None:
     photos = {name for name in files if name.startswith("photos/")}
     last = files & {TABLE_NAME}
     for names in (photos, files - photos - last, last):
-        _all(lambda name: store.put(folder / name, store.join(url, name)), sorted(names))
-
-
-def _all(do: Callable[[str], None], names: Sequence[str]) -> None:
-    """Several files at once: a store far away takes its time for each."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(do, names))
+        store.each(lambda name: store.put(folder / name, store.join(url, name)), sorted(names), FILES_AT_ONCE)
 
 
 def _sweep() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from configs import Settings
-from rig.cluster.steps import Place, Plan, Result, Share
+from rig.cluster.steps import Place, Plan, Result, Share, Steps
 from rig.drive import checksums
 from rig.footage import video
 from rig.photo import extraction, making, photos
@@ -19,13 +19,13 @@ POSITIONS = "positions/positions.csv"  # of a recording
 
 
 @dataclass(frozen=True, slots=True)
-class VideoSteps:
+class VideoSteps(Steps):
     """What `parseVideo.py` does with one recording, in steps; the paths in `wish` are names in the luggage."""
 
     settings: Settings
     wish: Wish
-    kind: str = "photos"
-    wanted: str = f"a recording has videos and {MANIFEST}"
+    kind = "photos"
+    wanted = f"a recording has videos and {MANIFEST}"
 
     def inputs(self, names: Sequence[str]) -> list[str]:
         """What was recorded; nothing where there are no videos, or where they are still on their way."""
