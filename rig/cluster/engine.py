@@ -85,17 +85,16 @@ class LocalPool:
 
     def close(self) -> None:
         """Drop what has not begun, await the rest."""
-        with self._lock:
-            self._closed = True
-            pool = self._pool
-        if self._under_way:
-            log.warning("ending what is under way: Ctrl-C again does not wait for it")
         try:
-            pool.shutdown(wait=True, cancel_futures=True)
+            with self._lock:
+                self._closed = True
+            if self._under_way:
+                log.warning("ending what is under way: Ctrl-C again does not wait for it")
+            self._pool.shutdown(wait=True, cancel_futures=True)
         except KeyboardInterrupt:
             for child in multiprocessing.active_children():
                 child.kill()
-            pool.shutdown(wait=True)
+            self._pool.shutdown(wait=True)
 
     def _begin(self) -> None:
         """As many as there are processes; a suspect only alone."""
