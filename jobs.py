@@ -213,17 +213,17 @@ def run_task(link: Link, task: Task, settings: Settings) -> None:
         os.nice(NICENESS)
         OOM_SCORE.write_text(f"{FIRST_VICTIM}\n", encoding="ascii")
     # They import OpenCV, PyAV and pandas, which the server's own process shall not carry.
-    import parsePhotos
-    import parseVideo
+    from rig.photo import making, placing
 
     result: dict[str, Any] = {}
     tell = _teller(link, 0.0, 1.0)
     if task.kind == PROCESS:
         tell_first, tell = _teller(link, 0.0, PHOTOS_SHARE), _teller(link, PHOTOS_SHARE, 1.0)
-        parsed = parseVideo.parse_recording(task.folder, settings, task.every, tell_first, task.start_utc)
-        result["video"] = asdict(parsed)
+        wanted = making.Wish.of(settings, task.every, task.start_utc)
+        result["video"] = asdict(making.parse_videos([task.folder], task.folder, settings, wanted, tell_first))
     try:
-        result["positions"] = asdict(parsePhotos.associate(task.folder, settings, task.positions, tell))
+        wish = placing.Wish.of(settings, positions=tuple(task.positions))
+        result["positions"] = asdict(placing.associate(task.folder, settings, wish, tell))
     except NoPositionError as error:
         if task.kind == GEOTAG:
             raise

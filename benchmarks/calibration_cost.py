@@ -20,11 +20,11 @@ from pathlib import Path
 import av
 import numpy as np
 
-import parseVideo
 from configs import Settings
 from rig.clock import NS_PER_S
 from rig.errors import NoCalibrationError
 from rig.footage import video
+from rig.photo.making import Wish, parse_videos
 from rig.photo.spacing import Every
 from rig.recordings import CODES
 from rig.timing import calibration
@@ -72,9 +72,9 @@ def _measure(folder: Path, options: argparse.Namespace) -> int:
     known = folder / "known.json"
     clock = calibration.camera_clock(item, context, settings)
     known.write_text(json.dumps(calibration.table([(item, clock)], ())))
-    wish = parseVideo.Wish(every=Every(0.5), sharpest_of=3, min_sharpness=0.0, quality=92, calibration=known)
+    wish = Wish(every=Every(0.5), sharpest_of=3, min_sharpness=0.0, quality=92, calibration=known)
     begin = time.process_time()
-    photos = parseVideo.parse_videos([recording], folder / "photos", settings, wish).photos
+    photos = parse_videos([recording], folder / "photos", settings, wish).photos
     photos_s = time.process_time() - begin
     print(f"{photos} photos, their time known: {photos_s:.0f} s of CPU", flush=True)
     coded.unlink()

@@ -106,11 +106,11 @@ def _with_workers(count: int, folder: Path, s3: dict[str, str]) -> tuple[float, 
     """Wall seconds of the command, processor seconds of the workers, the most memory of one."""
     place = folder / f"cluster{count}"
     place.mkdir()
-    with dask_cluster(place, count, **s3) as (executor, nannies):
-        workers = [child for nanny in nannies for child in psutil.Process(nanny.pid).children()]
+    with dask_cluster(place, count, **s3) as cluster:
+        workers = [child for nanny in cluster.workers for child in psutil.Process(nanny.pid).children()]
         before = sum(sum(worker.cpu_times()[:2]) for worker in workers)
         begin = time.monotonic()
-        _run(["s3://fleet/in/2026-*", "--output", f"s3://fleet/out{count}", "--executor", executor], s3)
+        _run(["s3://fleet/in/2026-*", "--output", f"s3://fleet/out{count}", "--executor", cluster.executor], s3)
         seconds = time.monotonic() - begin
         spent = sum(sum(worker.cpu_times()[:2]) for worker in workers) - before
         return seconds, spent, max(_peak_mb(worker.pid) for worker in workers)

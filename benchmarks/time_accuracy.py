@@ -22,11 +22,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-import parseVideo
 from configs import Settings
 from rig.charts import Series, chart_file
 from rig.clock import fit_clock
 from rig.footage import video
+from rig.photo.making import Wish, parse_videos
 from rig.photo.spacing import Every
 from rig.timing import arrival, codefilm, qrtime, timeline
 from rig.timing.qrtime import CodeReader
@@ -279,8 +279,8 @@ def _clips() -> list[Row]:
 
 def _through_parse_video(path: Path) -> Any:
     settings = Settings(output=path.parent, display_latency_ms=LATENCY_NS / 1e6, display_latency_error_ms=0.0)
-    wish = parseVideo.Wish(every=Every(1.0), sharpest_of=1, min_sharpness=0.0, quality=90, dry_run=True)
-    return parseVideo.parse_videos([path], path.parent / "out", settings, wish).calibration[path.stem]
+    wish = Wish(every=Every(1.0), sharpest_of=1, min_sharpness=0.0, quality=90, dry_run=True)
+    return parse_videos([path], path.parent / "out", settings, wish).calibration[path.stem]
 
 
 def _write_clip(path: Path, scene: Film, phone: Phone, megabits: int) -> None:

@@ -453,12 +453,15 @@ def test_files_on_the_card_are_waited_for_then_followed(tmp_path: Path) -> None:
 
 
 def test_a_recording_whose_files_came_while_the_disk_failed_is_finished_later(tmp_path: Path) -> None:
-    recordings, on_cards = Recordings(tmp_path), {"C1"}
+    recordings = Recordings(tmp_path)
     waiting = recordings.create(0, "camera").id
     recordings.update(waiting, state=FETCHING)
-    fetches = Fetches(recordings, lambda _folder: on_cards)
+    ledger = recordings.folder(waiting) / "videos" / "C1" / LEDGER
+    ledger.parent.mkdir(parents=True)
+    ledger.touch()
+    fetches = Fetches(recordings)
     fetches.add(waiting)
-    on_cards.clear()
+    ledger.unlink()
     with pytest.MonkeyPatch.context() as broken:
         broken.setattr("rig.recordings.write_atomically", fail)
         fetches.follow(set())

@@ -11,7 +11,7 @@ import pytest
 
 import parsePhotos
 from rig.clock import NS_PER_S, iso_utc, parse_utc
-from rig.photo import photos
+from rig.photo import photos, placing
 from rig.photo.photos import Photo
 from tests.albums import album, picture
 from tests.test_parse_photos import BEGIN_NS, log_positions
@@ -145,7 +145,7 @@ def test_an_export_of_nothing_is_an_empty_layer_not_a_fault(tmp_path: Path) -> N
     from rig.photo import exports
     from rig.photo.collection import Collection
 
-    written = exports.write(tmp_path, Collection("nothing", []), exports.FORMATS)
+    written = exports.write(tmp_path, Collection("nothing", [], None, [], {}), exports.FORMATS)
     assert {path.name for path in written} == {
         "photos.geojson",
         "photos.gpx",
@@ -158,4 +158,4 @@ def test_an_export_of_nothing_is_an_empty_layer_not_a_fault(tmp_path: Path) -> N
 
 def test_the_documentation_names_every_format() -> None:
     text = (Path(__file__).parent.parent / "docs" / "photos.md").read_text()
-    assert all(f"| `{name}` |" in text for name in parsePhotos.FORMATS if name != "csv")
+    assert all(f"| `{name}` |" in text for name in placing.FORMATS)

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 MAY_IMPORT = {
     "server": {"car", "jobs", "rig", "configs"},
     "car": {"rig", "configs"},
-    "jobs": {"parseVideo", "parsePhotos", "rig", "configs"},
+    "jobs": {"rig", "configs"},
     "gopro": {"rig", "configs"},
     "capturePositions": {"rig", "configs"},
     "parseVideo": {"rig", "configs"},

@@ -15,7 +15,7 @@ from rig.errors import ConflictError, NoPositionError, NoSpaceError
 from rig.footage import video
 from rig.gnss import positions
 from rig.gnss.positionlog import CSV_HEADER
-from rig.photo import exif, extraction, journal, photos
+from rig.photo import exif, extraction, journal, making, photos
 from rig.photo.photos import Photo
 from rig.photo.spacing import Every
 from rig.timing import calibration
@@ -446,7 +446,7 @@ def test_a_run_that_was_interrupted_goes_on_where_it_was(
     monkeypatch.setattr(extraction, "_write", stumbling)
     assert run(*options) == 130
     assert not (tmp_path / "out" / "photos.csv").exists()
-    with (tmp_path / "out" / parseVideo.PART / journal.NAME).open("a") as file:
+    with (tmp_path / "out" / making.PART / journal.NAME).open("a") as file:
         file.write('{"key": "torn')
     calibrated: list[object] = []
     monkeypatch.setattr(calibration, "camera_clock", lambda *_: calibrated.append(1))
@@ -463,7 +463,7 @@ def test_a_run_that_was_interrupted_goes_on_where_it_was(
     rows, whole = (photos.read_table(tmp_path / name) for name in ("out", "whole"))
     assert rows == whole
     assert len(again) + len(written) - len(rows) in (0, 1)
-    assert not (tmp_path / "out" / parseVideo.PART).exists()
+    assert not (tmp_path / "out" / making.PART).exists()
     assert sorted(p.name for p in (tmp_path / "out").rglob("*.jpg")) == sorted(Path(row.photo).name for row in rows)
 
 
@@ -478,11 +478,11 @@ def test_other_wishes_begin_anew(film: Path, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(extraction, "_write", write)
     assert run(film, "--output", tmp_path, "--every", "1s") == 0
     assert len(photos.read_table(tmp_path)) <= 5
-    assert not (tmp_path / parseVideo.PART).exists()
+    assert not (tmp_path / making.PART).exists()
 
 
 def test_two_runs_at_once_do_not_mix(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with journal.Journal(tmp_path / parseVideo.PART, "another").begin({}):
+    with journal.Journal(tmp_path / making.PART, "another").begin({}):
         assert run(film, "--output", tmp_path) == ConflictError.exit_code
     assert "another run" in capsys.readouterr().err
 
@@ -524,8 +524,8 @@ def test_a_gopros_own_gps_places_its_photos(shared_data: Path, tmp_path: Path) -
 
 def test_progress_is_told_from_start_to_end(film: Path, tmp_path: Path) -> None:
     shares: list[float] = []
-    wish = parseVideo.Wish(every=Every(0.2), sharpest_of=1, min_sharpness=0.0, quality=80)
-    parseVideo.parse_videos([film], tmp_path, configs.Settings(), wish, shares.append)
+    wish = making.Wish(every=Every(0.2), sharpest_of=1, min_sharpness=0.0, quality=80)
+    making.parse_videos([film], tmp_path, configs.Settings(), wish, shares.append)
     assert shares == sorted(shares)
     assert len(shares) >= 20
     assert shares[-1] == 1.0

@@ -1,18 +1,23 @@
 """What `parseVideo.py` and `parsePhotos.py` do when they are given addresses or an `--executor`."""
 
+import argparse
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import configs
 from configs import Settings
 from rig import cli
 from rig.cluster import engine, overview, planning, store
 from rig.cluster.options import SCHEME
+from rig.cluster.photosteps import PhotoSteps
 from rig.cluster.planning import Luggage, Order
 from rig.cluster.steps import Steps
 from rig.cluster.tasks import Failure, Summary
+from rig.cluster.videosteps import VideoSteps
 from rig.errors import UnreadableError, UsageError
+from rig.photo import extraction, making, placing
 
 BOOKS = "*.json"  # what is remembered of cameras and screens lies beside the recordings
 
@@ -31,30 +36,56 @@ class FleetSummary:
     failed: tuple[str, ...] = ()
 
 
-def pack(settings: Settings, files: Iterable[tuple[str, Path]]) -> dict[str, bytes]:
+def run_videos(options: argparse.Namespace, settings: Settings, wish: making.Wish) -> FleetSummary:
+    """`parseVideo.py` for many recordings; those that are done already stay as they are.
+
+    Raises UsageError, UnreadableError, DeviceNotFoundError, DeviceError when there is nothing to begin with.
+    """
+    if wish.start_utc:
+        raise UsageError("--start-utc dates one video, not many recordings", cure="leave it away")
+    positions = _packed("positions", wish.positions)
+    given = _packed("given", (wish.calibration,) if wish.calibration else ())
+    slim = replace(
+        wish, positions=tuple(map(Path, positions)), calibration=next(map(Path, given), None), jobs=0, dry_run=False
+    )
+    luggage = _pack(settings, positions | given)
+    return _run(options, VideoSteps(configs.of_photos(settings), slim), luggage, options.output or "", wish.jobs)
+
+
+def run_photos(options: argparse.Namespace, settings: Settings, wish: placing.Wish) -> FleetSummary:
+    """`parsePhotos.py` for many recordings; as `run_videos`."""
+    if options.output or wish.in_place or wish.camera_offset is not None:
+        raise UsageError(
+            "recordings of a fleet keep their photos where they are, with the time that they have",
+            cure="leave --output, --in-place and --camera-offset away",
+        )
+    positions = _packed("positions", wish.positions)
+    slim = replace(wish, positions=tuple(map(Path, positions)), dry_run=False)
+    return _run(options, PhotoSteps(configs.of_photos(settings), slim), _pack(settings, positions))
+
+
+def _packed(folder: str, files: Iterable[Path]) -> dict[str, Path]:
+    """What files are called in the luggage."""
+    return {f"{folder}/{number}-{path.name}": path for number, path in enumerate(files)}
+
+
+def _pack(settings: Settings, files: dict[str, Path]) -> dict[str, bytes]:
     """The small files that the work needs from here, with what is known of cameras. Raises UnreadableError."""
-    books = [(path.name, path) for path in sorted(settings.output.glob(BOOKS))]
+    books = {path.name: path for path in sorted(settings.output.glob(BOOKS))}
     try:
-        return {name: path.read_bytes() for name, path in [*books, *files]}
+        return {name: path.read_bytes() for name, path in (books | files).items()}
     except OSError as error:
         raise UnreadableError(f"{error.filename} cannot be read ({error.strerror})", cure="name another") from error
 
 
-def run(
-    sources: Sequence[str], output: str, steps: Steps, luggage: Luggage, executor: str, jobs: int, dry_run: bool
-) -> FleetSummary:
-    """Do the work on all recordings that match; those that are done already stay as they are.
-
-    Of the luggage, files in folders are part of what is asked for; others, what is known of cameras, are not: it grows.
-    Raises UsageError, DeviceNotFoundError, DeviceError when there is nothing to begin with.
-    """
-    counted = sorted(name for name in luggage if "/" in name)
-    orders = planning.find([_absolute(one) for one in sources], _absolute(output), steps, luggage, counted)
+def _run(options: argparse.Namespace, steps: Steps, luggage: Luggage, output: str = "", jobs: int = 0) -> FleetSummary:
+    """The work on all recordings that match; 0 jobs: as many as there are cores here."""
+    orders = planning.find([_absolute(one) for one in options.sources], _absolute(output), steps, luggage)
     left, done = planning.without_done(orders)
-    if dry_run:
+    if options.dry_run:
         size = sum(order.size for order in left)
         return FleetSummary(recordings=len(orders), done_before=done, left=len(left), bytes_left=size, photos=0)
-    outcomes = _do(left, luggage, executor, jobs) if left else []
+    outcomes = _do(left, luggage, options.executor or engine.LOCAL, jobs or extraction.cores()) if left else []
     summaries = [outcome for _, outcome in outcomes if isinstance(outcome, dict)]
     failures = {order.recording.url: outcome.message for order, outcome in outcomes if isinstance(outcome, Failure)}
     return FleetSummary(

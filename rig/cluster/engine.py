@@ -25,11 +25,12 @@ from rig.errors import DeviceError, DeviceNotFoundError, UsageError
 
 TRIES = 3  # of a step that fails without saying why, or whose process dies
 AHEAD = 2  # recordings under way for each process: their plans are in this process's memory
-CONNECT_S = 10.0
+CONNECT_S = 10.0  # to a scheduler, also to one that is away for a while
 WORKERS_S = 60.0  # until a scheduler has its first worker
-GONE_S = 30.0  # a scheduler that is away for so long does not come back
 LOOK_S = 2.0
-DASK = "dask://"
+LOCAL, DASK = "local", "dask://"
+
+Work = partial[Any]
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class Pool(Protocol):
 
     width: int
 
-    def submit(self, do: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    def submit(self, work: Work) -> Future[Any]:
         """Begin, sooner or later."""
 
     def check(self) -> None:
@@ -51,8 +52,7 @@ class Pool(Protocol):
 
 @dataclass(slots=True)
 class _Task:
-    do: Callable[..., Any]
-    arguments: tuple[Any, ...]
+    work: Work
     future: Future[Any] = field(default_factory=Future)
     deaths: int = 0  # of its process
 
@@ -72,9 +72,9 @@ class LocalPool:
         self._lock = threading.RLock()
         self._pool = self._fresh()
 
-    def submit(self, do: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    def submit(self, work: Work) -> Future[Any]:
         """Begin, sooner or later."""
-        task = _Task(do, arguments)
+        task = _Task(work)
         with self._lock:
             self._waiting.append(task)
             self._begin()
@@ -85,15 +85,16 @@ class LocalPool:
 
     def close(self) -> None:
         """Drop what has not begun, await the rest."""
-        with self._lock:
-            self._closed = True
-            pool = self._pool
         try:
-            pool.shutdown(wait=True, cancel_futures=True)
+            with self._lock:
+                self._closed = True
+            if self._under_way:
+                log.warning("ending what is under way: Ctrl-C again does not wait for it")
+            self._pool.shutdown(wait=True, cancel_futures=True)
         except KeyboardInterrupt:
             for child in multiprocessing.active_children():
                 child.kill()
-            pool.shutdown(wait=True)
+            self._pool.shutdown(wait=True)
 
     def _begin(self) -> None:
         """As many as there are processes; a suspect only alone."""
@@ -103,13 +104,12 @@ class LocalPool:
                 return
             task = queue.popleft()
             self._under_way += 1
-            try:
-                with _undisturbed():
-                    inner = self._pool.submit(task.do, *task.arguments)
-            except BrokenExecutor:
-                self._pool = self._fresh()
-                with _undisturbed():
-                    inner = self._pool.submit(task.do, *task.arguments)
+            with _undisturbed():
+                try:
+                    inner = self._pool.submit(task.work)
+                except BrokenExecutor:
+                    self._pool = self._fresh()
+                    inner = self._pool.submit(task.work)
             inner.add_done_callback(partial(self._end, task))
 
     def _end(self, task: _Task, ended: Future[Any]) -> None:
@@ -167,7 +167,8 @@ class DaskPool:
             distributed: Any = import_module("distributed")
         except ImportError as error:
             raise UsageError("dask is not installed", cure="pip install -r requirements-fleet.txt") from error
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # this program says itself what is wrong
+        for name in ("distributed", "distributed.client"):  # this program says itself what is wrong
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         encrypted = import_module("dask").config.get("distributed.comm.require-encryption")
         self._client = _within(
             lambda: distributed.Client(
@@ -175,7 +176,6 @@ class DaskPool:
             ),
             DeviceNotFoundError(f"what answers at {address} is no Dask scheduler", cure="look at host and port"),
         )
-        self._seen_s = time.monotonic()
         try:
             self._await_workers(address)
             self._check_versions()
@@ -185,15 +185,17 @@ class DaskPool:
         self.width = max(1, sum(self._client.nthreads().values()))
         self._executor: Executor = self._client.get_executor(pure=False)
 
-    def submit(self, do: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    def submit(self, work: Work) -> Future[Any]:
         """Begin, sooner or later."""
-        return self._executor.submit(do, *arguments)
+        try:
+            return self._executor.submit(work)
+        except Exception:
+            self.check()
+            raise
 
     def check(self) -> None:
-        """Raises DeviceError when the scheduler is gone."""
-        if self._client.status == "running":
-            self._seen_s = time.monotonic()
-        elif time.monotonic() - self._seen_s > GONE_S:
+        """Raises DeviceError when the scheduler is gone: the client has closed itself after CONNECT_S."""
+        if self._client.status == "closed":
             raise DeviceError("the Dask scheduler is gone", cure="start it, then run this again: what is done stays")
 
     def close(self) -> None:
@@ -262,7 +264,7 @@ def open_pool(executor: str, jobs: int) -> Pool:
     """Of `local` or `dask://HOST:PORT`. Raises UsageError, DeviceNotFoundError."""
     if executor.startswith(DASK):
         return DaskPool(executor.removeprefix(DASK))
-    if executor in ("", "local"):
+    if executor == LOCAL:
         return LocalPool(jobs)
     raise UsageError(f"--executor knows no {executor!r}", cure="say local, or dask://HOST:PORT")
 
@@ -283,8 +285,7 @@ class _Step:
     """One task, and what happens with its result."""
 
     going: _Going
-    do: Callable[..., Any]
-    arguments: tuple[Any, ...]
+    work: Work
     then: Callable[[_Going, Any], None]
     size: int = 0  # of the progress
     tries: int = 1
@@ -318,23 +319,24 @@ class Run:
 
     def _begin(self, order: Order) -> None:
         self._under_way += 1
-        self._submit(_Step(_Going(order), tasks.prepare, (order,), self._share_out))
+        self._submit(_Step(_Going(order), partial(tasks.prepare, order), self._share_out))
 
     def _submit(self, step: _Step) -> None:
-        future = self._pool.submit(step.do, *step.arguments)
+        future = self._pool.submit(step.work)
         future.add_done_callback(lambda ended: self._ended.put((step, ended)))
 
     def _settle(self, step: _Step, future: Future[Any]) -> None:
+        url = step.going.order.recording.url
         try:
             result = future.result()
         except Exception as error:  # a process that was killed, a worker that is gone, a defect
             if step.tries < TRIES and not isinstance(error, BrokenExecutor):
-                log.info("%s is done again: %s", step.going.order.recording.url, error)
+                log.info("%s is done again: %s", url, error)
                 step.tries += 1
                 self._submit(step)
                 return
             why = " ".join(f"{type(error).__name__} {error}".split())
-            result = Failure(f"{step.going.order.recording.url}: {step.do.__name__} failed {TRIES} times ({why})")
+            result = Failure(f"{url}: {step.work.func.__name__} failed {TRIES} times ({why})")
         self._tell(step.going, step.size)
         step.then(step.going, result)
 
@@ -347,7 +349,7 @@ class Run:
         self._tell(going, sum(share.size for share in going.plan.shares if share.name in done))
         going.left = len(left)
         for share in left:
-            self._submit(_Step(going, tasks.make, (going.order, share), self._count, size=share.size))
+            self._submit(_Step(going, partial(tasks.make, going.order, share), self._count, size=share.size))
         if not left:
             self._finish(going)
 
@@ -361,7 +363,7 @@ class Run:
 
     def _finish(self, going: _Going) -> None:
         names = [share.name for share in going.plan.shares]
-        self._submit(_Step(going, tasks.finish, (going.order, going.plan.head, names), self._end))
+        self._submit(_Step(going, partial(tasks.finish, going.order, going.plan.head, names), self._end))
 
     def _end(self, going: _Going, outcome: Summary | Failure) -> None:
         self._under_way -= 1

@@ -2,8 +2,6 @@
 
 import argparse
 import re
-from collections.abc import Iterable
-from pathlib import Path
 from types import ModuleType
 
 from rig.errors import UsageError
@@ -25,11 +23,6 @@ def is_meant(options: argparse.Namespace) -> bool:
     """Whether a command was given something else than files and one recording's folder on this machine."""
     addresses = (*options.sources, options.output or "")
     return options.executor is not None or any(SCHEME.match(text) for text in addresses)
-
-
-def packed(positions: Iterable[Path]) -> list[tuple[str, Path]]:
-    """What files with positions are called in the luggage."""
-    return [(f"positions/{number}-{path.name}", path) for number, path in enumerate(positions)]
 
 
 def command() -> ModuleType:

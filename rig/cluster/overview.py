@@ -5,14 +5,13 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from rig.cluster import store
+from rig.photo import report
+from rig.photo.spacing import METRES_PER_DEGREE
 
-SOURCE = Path(__file__).resolve().parents[2] / "web" / "report"
 WIDTH = 1000  # of the map's view box
-METRES_PER_DEGREE = 111_195.0
 MOST_REMARKS = 5  # of a recording; all are in its own summary
 
 Summary = Mapping[str, Any]
@@ -25,7 +24,7 @@ def write(folder: str, kind: str, made: Sequence[Summary], failures: Mapping[str
     """
     marker = re.compile(re.escape(kind) + r"-.*-[0-9a-f]+\.json")
     names = sorted(name for name in store.listing(folder, deep=False) if marker.fullmatch(name))
-    before = [json.loads(data) for data in store.read_all([store.join(folder, name) for name in names])]
+    before = [json.loads(data) for data in store.each(store.read, (store.join(folder, name) for name in names))]
     known = {summary["recording"]: summary for summary in [*before, *made] if summary["recording"] not in failures}
     recordings = [known[name] for name in sorted(known)]
     totals = {
@@ -38,23 +37,18 @@ def write(folder: str, kind: str, made: Sequence[Summary], failures: Mapping[str
     data = {"totals": totals, "failures": dict(failures), "recordings": recordings}
     store.write(json.dumps(data, indent=1).encode(), store.join(folder, f"{kind}.json"))
     page = store.join(folder, f"{kind}.html")
-    store.write(_page(totals, recordings, failures).encode(), page)
+    store.write(_page(totals, recordings, failures), page)
     return page
 
 
-def _page(totals: Mapping[str, int], recordings: Sequence[Summary], failures: Mapping[str, str]) -> str:
-    page = (SOURCE / "fleet.html").read_text(encoding="utf-8")
+def _page(totals: Mapping[str, int], recordings: Sequence[Summary], failures: Mapping[str, str]) -> bytes:
     parts = {
-        "@STYLE@": (SOURCE / "report.css").read_text(encoding="utf-8"),
-        "@SCRIPT@": (SOURCE / "language.js").read_text(encoding="utf-8"),
         "@FIGURES@": "".join(_figures(totals)),
         "@FAILURES@": _failures(failures),
         "@MAP@": _map(recordings),
         "@ROWS@": "".join(_row(summary) for summary in recordings),
     }
-    for mark, text in parts.items():
-        page = page.replace(mark, text, 1)
-    return page
+    return report.page("fleet.html", ("language.js",), parts)
 
 
 def _both(english: str, french: str) -> str:

@@ -3,10 +3,10 @@
 import fnmatch
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 
 from rig.cluster import store
 from rig.cluster.steps import Steps
@@ -72,12 +72,12 @@ def key_of(name: str, files: Mapping[str, Entry], steps: Steps, wishes: str) -> 
     return hashlib.sha256(repr((name, wishes, inputs)).encode()).hexdigest()[:KEY_LENGTH]
 
 
-def find(sources: Sequence[str], output: str, steps: Steps, luggage: Luggage, counted: Iterable[str]) -> list[Order]:
+def find(sources: Sequence[str], output: str, steps: Steps, luggage: Luggage) -> list[Order]:
     """The work that there is, in the order of the recordings' names. Raises UsageError when there is none.
 
-    `counted` are the names in the luggage that make it other work when they change.
+    Of the luggage, files in folders make it other work when they change; what is known of cameras does not: it grows.
     """
-    given = [(name, hashlib.sha256(luggage[name]).hexdigest()) for name in counted]
+    given = [(name, hashlib.sha256(data).hexdigest()) for name, data in sorted(luggage.items()) if "/" in name]
     wishes = hashlib.sha256(repr((steps, given)).encode()).hexdigest()[:KEY_LENGTH]
     packed = tuple((name, len(data)) for name, data in luggage.items())
     orders: dict[str, Order] = {}
@@ -103,8 +103,7 @@ def without_done(orders: Sequence[Order]) -> tuple[list[Order], int]:
         folder = store.join(root, FOLDER)
         there[root] = {store.join(folder, name) for name in store.listing(folder, deep=False)}
     marked = [order for order in orders if order.marker() in there[order.root]]
-    with ThreadPoolExecutor(store.AT_ONCE) as pool:
-        present = list(pool.map(lambda order: store.exists(store.join(order.output, TABLE_NAME)), marked))
+    present = store.each(store.exists, (store.join(order.output, TABLE_NAME) for order in marked))
     done = {order.recording.url for order, is_there in zip(marked, present, strict=True) if is_there}
     return [order for order in orders if order.recording.url not in done], len(done)
 
@@ -119,18 +118,29 @@ def _base(source: str) -> str:
     return base or ("/" if source.startswith("/") else ".")
 
 
-def _recordings(source: str, base: str, steps: Steps) -> Iterable[tuple[Recording, Mapping[str, Entry]]]:
+def _recordings(source: str, base: str, steps: Steps) -> Iterator[tuple[Recording, Mapping[str, Entry]]]:
     """Those below `base` that match, each with its files."""
     pattern = source.rstrip("/")[len(base) :].strip("/") if source.startswith(base) else source.rstrip("/")
+    folder = store.local(base)
+    for name, files in _in_store(base, pattern) if folder is None else _in_folder(base, folder, pattern):
+        if steps.inputs(list(files)):
+            yield Recording(store.join(base, name), name), files
+
+
+def _in_folder(base: str, folder: Path, pattern: str) -> Iterator[tuple[str, Mapping[str, Entry]]]:
+    """Names that match, links among them, and the files of each."""
+    names = [path.relative_to(folder).as_posix() for path in folder.glob(pattern)]
+    return zip(names, store.each(lambda name: store.listing(store.join(base, name)), names), strict=True)
+
+
+def _in_store(base: str, pattern: str) -> Iterator[tuple[str, Mapping[str, Entry]]]:
+    """Names that match, and the files of each: by whole folders, not by a request for each name."""
     depth = pattern.count("/") + 1
     found = _listing(base, pattern)
-    names = sorted(found)
-    deep = (name for name in names if name.count("/") >= depth)
+    deep = (name for name in sorted(found) if name.count("/") >= depth)
     for name, group in groupby(deep, lambda name: "/".join(name.split("/")[:depth])):
         if all(fnmatch.fnmatchcase(*pair) for pair in zip(name.split("/"), pattern.split("/"), strict=True)):
-            files = {path[len(name) + 1 :]: found[path] for path in group}
-            if steps.inputs(list(files)):
-                yield Recording(store.join(base, name), name), files
+            yield name, {path[len(name) + 1 :]: found[path] for path in group}
 
 
 def _listing(base: str, pattern: str) -> dict[str, Entry]:
@@ -139,8 +149,7 @@ def _listing(base: str, pattern: str) -> dict[str, Entry]:
     if not rest and WILD.search(first):
         return store.listing(base)
     folders = [name for name in store.folders(base) if fnmatch.fnmatchcase(name, first)]
-    with ThreadPoolExecutor(store.AT_ONCE) as pool:
-        listings = list(pool.map(lambda name: store.listing(store.join(base, name)), folders))
+    listings = store.each(lambda name: store.listing(store.join(base, name)), folders)
     return {
         f"{folder}/{name}": entry
         for folder, listing in zip(folders, listings, strict=True)

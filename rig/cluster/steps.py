@@ -1,9 +1,10 @@
 """Work on a recording, cut so that several processes or machines share it; they know nothing of where it lies."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,34 +52,37 @@ class Result:
     way: tuple[tuple[float, float], ...] = ()  # latitude and longitude, coarse: for a map of all
 
 
-class Steps(Protocol):
+@dataclass(frozen=True, slots=True)
+class Steps(ABC):
     """A kind of work; it goes to other machines, so all that it holds must be small and picklable."""
 
-    @property
-    def kind(self) -> str:
-        """A word for file names."""
+    kind: ClassVar[str]  # a word for file names
+    wanted: ClassVar[str]  # in words: what makes a folder a recording for it
 
-    @property
-    def wanted(self) -> str:
-        """In words: what makes a folder a recording for it."""
-
+    @abstractmethod
     def inputs(self, names: Sequence[str]) -> list[str]:
         """Of a recording's files those on which the result depends; none: it is no recording for this work."""
 
     def needs(self, names: Sequence[str]) -> list[str]:
         """Those that `prepare` reads."""
+        return []
 
     def needs_at_end(self, names: Sequence[str]) -> list[str]:
         """Those that `finish` reads."""
+        return []
 
     def keeps(self, names: Sequence[str]) -> list[str]:
         """Those that are copied beside results which lie elsewhere."""
+        return []
 
     def prepare(self, place: Place) -> Plan:
-        """Look at the whole recording once. Raises EdencarError."""
+        """Look at the whole recording once; without it, all is done at the end. Raises EdencarError."""
+        return Plan()
 
     def make(self, share: Share, place: Place) -> list[dict[str, Any]]:
         """Do one share; what came of it, as JSON has it. Raises EdencarError, OSError."""
+        raise NotImplementedError
 
+    @abstractmethod
     def finish(self, head: Any, lines: Sequence[dict[str, Any]], place: Place) -> Result:
         """Put together what came of all shares. Raises EdencarError, OSError."""

@@ -4,7 +4,7 @@ import os
 import posixpath
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,11 +18,10 @@ from fsspec.implementations.local import LocalFileSystem
 from rig.errors import DeviceError, EdencarError, NoSpaceError, UnreadableError, UsageError
 from rig.files import is_full
 
-TRIES = 4
-FIRST_PAUSE_S = 0.5  # doubled after each try
+PAUSES_S = (0.5, 1.0, 2.0)  # after tries that have failed
 PART_SUFFIX = ".part"
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"}  # an object is there whole or not at all
-AT_ONCE = 32
+AT_ONCE = 32  # small requests
 OPTIONS: dict[str, dict[str, Any]] = {  # of stores: the tries here are enough
     "s3": {
         "config_kwargs": {
@@ -54,9 +53,16 @@ def join(url: str, *names: str) -> str:
     return posixpath.join(url.rstrip("/"), *names)
 
 
+def each(do: Callable[[str], T], names: Iterable[str], at_once: int = AT_ONCE) -> list[T]:
+    """`map`, side by side: a store far away takes its time for each. Raises what `do` raises."""
+    with ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(do, names))
+
+
 def tried(what: str, do: Callable[[], T]) -> T:
     """The result of `do`, after as many tries as it takes. Raises an EdencarError that says what did not work."""
-    for left in reversed(range(TRIES)):
+    pauses_s = iter(PAUSES_S)
+    while True:
         try:
             return do()
         except EdencarError:
@@ -66,17 +72,17 @@ def tried(what: str, do: Callable[[], T]) -> T:
         except Exception as error:  # each store has errors of its own
             if "credentials" in type(error).__name__.lower():
                 raise UsageError(f"{what}: {_said(error)}", cure="set AWS_ACCESS_KEY_ID or the like") from error
-            if not left:
-                raise final(what, error) from error
-            time.sleep(FIRST_PAUSE_S * 2 ** (TRIES - 1 - left))
-    raise AssertionError("there is a last try")
+            pause_s = next(pauses_s, None)
+            if pause_s is None or (isinstance(error, OSError) and is_full(error)):
+                raise failed(what, error, f" ({len(PAUSES_S) + 1} tries)") from error
+            time.sleep(pause_s)
 
 
-def final(what: str, error: Exception) -> EdencarError:
-    """What to say when no try has helped."""
+def failed(what: str, error: Exception, tries: str = "") -> EdencarError:
+    """That a disk is full, or what a store did not do."""
     if isinstance(error, OSError) and is_full(error):
         return NoSpaceError(f"{what}: {_said(error)}", cure="make room")
-    return DeviceError(f"{what}: {_said(error)} ({TRIES} tries)", cure="run it again when the store answers")
+    return DeviceError(f"{what}: {_said(error)}{tries}", cure="run it again when the store answers")
 
 
 def _said(error: Exception) -> str:
@@ -187,12 +193,6 @@ def read(url: str) -> bytes:
     """A small file. Raises EdencarError."""
     store, path = opened(url)
     return tried(url, lambda: bytes(store.cat_file(path)))
-
-
-def read_all(urls: Sequence[str]) -> list[bytes]:
-    """Small files, many at once. Raises EdencarError."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(read, urls))
 
 
 def put(source: Path, url: str) -> None:

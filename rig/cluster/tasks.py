@@ -9,8 +9,7 @@ import re
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -31,7 +30,7 @@ from rig.photo.photos import TABLE_NAME
 # Of another machine, or of another container that shares this folder, the number of a process says nothing here.
 SCRATCH = f"edencar-{re.sub(r'[^A-Za-z0-9]', '_', socket.gethostname())}-"
 
-AT_ONCE = 8  # files
+FILES_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +87,7 @@ def finish(order: Order, head: Any, shares: Sequence[str]) -> Summary | Failure:
     try:
         notes = [store.join(order.parts(), f"{_flat(name)}.json") for name in shares]
         try:
-            lines = [line for note in store.read_all(notes) for line in json.loads(note)["lines"]]
+            lines = [line for note in store.each(store.read, notes) for line in json.loads(note)["lines"]]
         except UnreadableError:
             if (known := _done(order)) is not None:
                 return known
@@ -102,7 +101,7 @@ def finish(order: Order, head: Any, shares: Sequence[str]) -> Summary | Failure:
                 store.put(place.folder / name, store.join(order.output, name))
             _put_all(place.output, order.output)
         store.remove(store.join(order.output, name) for name in result.gone)
-        summary = {"recording": order.recording.url, "output": order.output, **result.summary, "way": result.way}
+        summary = {**result.summary, "recording": order.recording.url, "output": order.output, "way": result.way}
         if not summary.get("failed"):
             key = ""
             if order.is_own:  # then the work may have changed what it depends on
@@ -151,17 +150,11 @@ def _place(
     order: Order, files: Mapping[str, Entry], names: Sequence[str], there: tuple[str, ...] = ()
 ) -> Iterator[Place]:
     """A folder for one step, with those files of the recording; it is gone afterwards."""
-    _sweep()
-    try:
-        scratch = Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-"))
-    except OSError as error:
-        raise UnreadableError(f"no scratch folder ({error})", cure="look at the machine's disk, or TMPDIR") from error
-    try:
-        name = order.recording.url.rpartition("/")[2]
-        own = store.local(order.recording.url)
+    name = order.recording.url.rpartition("/")[2]
+    with _scratch() as scratch:
         place = Place(
             url=order.recording.url,
-            folder=own or scratch / "recording" / name,
+            folder=store.local(order.recording.url) or scratch / "recording" / name,
             output=scratch / "output" / name,
             luggage=scratch / "luggage",
             is_own=order.is_own,
@@ -169,23 +162,42 @@ def _place(
         )
         place.output.mkdir(parents=True)
         place.luggage.mkdir()
-        for packed, size in order.packed:
-            store.fetch(store.join(order.packed_at(), packed), place.luggage / packed, size)
-        if own is None:
-            place.folder.mkdir(parents=True)
-            _fetch(order.recording.url, files, names, place.folder)
+        try:
+            for packed, size in order.packed:
+                store.fetch(store.join(order.packed_at(), packed), place.luggage / packed, size)
+            if place.folder.is_relative_to(scratch):
+                place.folder.mkdir(parents=True)
+                _fetch(order.recording.url, files, names, place.folder)
+        except NoSpaceError as error:
+            raise _no_room() from error
         try:
             yield place
         except EdencarError as error:
             raise type(error)(place.told(error.message), cure=place.told(error.cure)) from error
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder that is gone afterwards. Raises EdencarError also for what the disk does not do meanwhile."""
+    _sweep()
+    folder = None
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-"))
+        yield folder
     except OSError as error:
         if isinstance(error, EdencarError):
             raise
         if is_full(error):
-            raise NoSpaceError(f"no room in {tempfile.gettempdir()}", cure="make room, or set TMPDIR") from error
-        raise UnreadableError(f"{scratch} cannot be used ({error})", cure="look at the machine's disk") from error
+            raise _no_room() from error
+        where = folder or tempfile.gettempdir()
+        raise UnreadableError(f"{where} cannot be used ({error})", cure="look at the disk, or set TMPDIR") from error
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _no_room() -> NoSpaceError:
+    return NoSpaceError(f"no room in {tempfile.gettempdir()}", cure="make room, or set TMPDIR")
 
 
 def _fetch(url: str, files: Mapping[str, Entry], names: Sequence[str], folder: Path) -> None:
@@ -200,7 +212,7 @@ def _fetch(url: str, files: Mapping[str, Entry], names: Sequence[str], folder: P
         if name in sums and checksums.sum_of(folder / name) != sums[name]:
             raise UnreadableError(f"{url}/{name} is not what was recorded", cure="upload it again")
 
-    _all(fetch, names)
+    store.each(fetch, names, FILES_AT_ONCE)
 
 
 def _put_all(folder: Path, url: str) -> None:
@@ -209,13 +221,7 @@ def _put_all(folder: Path, url: str) -> None:
     photos = {name for name in files if name.startswith("photos/")}
     last = files & {TABLE_NAME}
     for names in (photos, files - photos - last, last):
-        _all(lambda name: store.put(folder / name, store.join(url, name)), sorted(names))
-
-
-def _all(do: Callable[[str], None], names: Sequence[str]) -> None:
-    """Several files at once: a store far away takes its time for each."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(do, names))
+        store.each(lambda name: store.put(folder / name, store.join(url, name)), sorted(names), FILES_AT_ONCE)
 
 
 def _sweep() -> None:

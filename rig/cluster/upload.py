@@ -184,7 +184,7 @@ def _append(path: Path, target: Path, tell: Callable[[int], None]) -> int:
             sync_data(part.fileno())
         begun.replace(target)
     except OSError as error:
-        raise store.final(str(target), error) from error
+        raise store.failed(str(target), error) from error
     return path.stat().st_size - kept
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Self
@@ -43,9 +43,9 @@ class Collection:
 
     name: str
     rows: Sequence[Photo]
-    track: Track | None = None
-    directions: Sequence[float | None] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)  # what the crew calls the cameras
+    track: Track | None
+    directions: Sequence[float | None]
+    labels: Mapping[str, str]  # what the crew calls the cameras
 
     @classmethod
     def of(
@@ -57,8 +57,7 @@ class Collection:
 
     def located(self) -> list[Located]:
         """The photos that have a place."""
-        directions = self.directions or [row.heading_deg for row in self.rows]
-        pairs = ((row, place_of(row), direction) for row, direction in zip(self.rows, directions, strict=True))
+        pairs = ((row, place_of(row), direction) for row, direction in zip(self.rows, self.directions, strict=True))
         return [Located(row, *place, direction) for row, place, direction in pairs if place is not None]
 
     def legs(self) -> Iterator[slice]:

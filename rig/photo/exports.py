@@ -27,13 +27,16 @@ KML_COLOUR = {4: "ff739e00", 5: "ff009fe6", 2: "ffd08f3a", 1: "ff005ed5"}  # aab
 
 
 def parse_formats(text: str, known: Sequence[str]) -> tuple[str, ...]:
-    """The formats of a list with commas, `all` or `none`. Raises UsageError for one that is not known."""
+    """The formats of a list with commas, `all` or `none`; the table itself is always written, `csv` adds nothing.
+
+    Raises UsageError for one that is not known.
+    """
     named = [name.strip().lower() for name in text.split(",") if name.strip()]
     if "all" in named:
         return tuple(known)
-    if unknown := sorted(set(named) - {*known, "none"}):
-        raise UsageError(f"--format knows no {unknown[0]!r}", cure=f"say some of {', '.join(known)}, all or none")
-    return tuple(dict.fromkeys(name for name in named if name != "none"))
+    if unknown := sorted(set(named) - {*known, "csv", "none"}):
+        raise UsageError(f"--format knows no {unknown[0]!r}", cure=f"say some of csv, {', '.join(known)}, all or none")
+    return tuple(dict.fromkeys(name for name in named if name in known))
 
 
 def geojson(collection: Collection) -> bytes:

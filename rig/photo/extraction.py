@@ -6,7 +6,7 @@ the memory (docs/design.md).
 
 import os
 import sys
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -29,7 +29,7 @@ from rig.photo.privacy import PrivacyError, make_private
 from rig.photo.sampling import Pick
 from rig.timing.cameraclock import CameraClock
 
-PICKS_PER_TASK = 60
+PICKS_PER_TASK = 60  # enough to be worth the opening of a file
 HELD_PICTURES = 12  # by a decoder and what follows it
 MEMORY_BYTES = 320 << 20  # for those of all decoders
 
@@ -90,21 +90,22 @@ class Part:
     camera_tags: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class _Task:
-    work: Work
-    clip: Clip
-    picks: tuple[Pick, ...]
-
-    def part(self, rule: Rule) -> Part:
-        """With the row of each frame."""
-        work = self.work
-        return Part(work.video.camera, self.clip, self.picks, _rows(self, rule), work.label, work.camera_tags)
+Cut = tuple[Work, Clip, tuple[Pick, ...]]
 
 
 def key_of(camera: str, clip: Clip, pick: Pick) -> str:
     """What a pick is called in the journal."""
     return f"{camera}/{clip.path.name}/{pick.frames[0]}"
+
+
+def file_of(row: Photo, folder: Path) -> Path:
+    """Where the photo of a row lies while a run makes it in `folder`."""
+    return folder / row.camera / Path(row.photo).name
+
+
+def kept_rows(made: Iterable[Made]) -> list[Photo]:
+    """The rows of the photos that are there."""
+    return [one.row for one in made if one.row is not None and one.kept]
 
 
 def cores() -> int:
@@ -129,12 +130,12 @@ def extract_all(works: Sequence[Work], folder: Path, manner: Manner, jobs: int) 
 
     Whoever stops asking stops the work.
     """
-    tasks = [task for work in works for task in _tasks(work, jobs)]
+    tasks = [cut for work in works for cut in cuts(work, PICKS_PER_TASK, jobs)]
     made: SimpleQueue[Made | Future[None]] = SimpleQueue()
     stop = Event()
 
-    def run(task: _Task) -> None:
-        for one in extract(task.part(manner.rule), folder, manner):
+    def run(cut: Cut) -> None:
+        for one in extract(part_of(*cut, manner.rule), folder, manner):
             made.put(one)
             if stop.is_set():
                 return
@@ -159,21 +160,39 @@ def extract_all(works: Sequence[Work], folder: Path, manner: Manner, jobs: int) 
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _tasks(work: Work, jobs: int) -> Iterator[_Task]:
-    """Picks that lie side by side, enough of them to be worth the opening of a file."""
-    for number, clip in enumerate(work.video.clips):
-        picks = [pick for pick in work.picks if pick.clip == number]
-        size = max(1, min(PICKS_PER_TASK, -(-len(picks) // jobs)))
-        for begin in range(0, len(picks), size):
-            yield _Task(work, clip, tuple(picks[begin : begin + size]))
-
-
-def parts(work: Work, rule: Rule) -> Iterator[Part]:
-    """The picks of a video, one part for each of its files that has some."""
+def cuts(work: Work, most: int, jobs: int = 1) -> Iterator[Cut]:
+    """Picks of one file that lie side by side, at most so many at once."""
     for number, clip in enumerate(work.video.clips):
         picks = tuple(pick for pick in work.picks if pick.clip == number)
-        if picks:
-            yield _Task(work, clip, picks).part(rule)
+        size = max(1, min(most, -(-len(picks) // jobs)))
+        for begin in range(0, len(picks), size):
+            yield work, clip, picks[begin : begin + size]
+
+
+def part_of(work: Work, clip: Clip, picks: tuple[Pick, ...], rule: Rule) -> Part:
+    """A cut with the row of each frame that may be kept, its place included."""
+    numbers = sorted({frame for pick in picks for frame in pick.frames})
+    clock, camera = work.clock, work.video.camera
+    clock_ns, pts_ns = clip.clock_ns[numbers], clip.pts_ns[numbers]
+    rows = []
+    for number, pts, utc_ns, error_ns in zip(
+        numbers, pts_ns.tolist(), clock.utc_ns(clock_ns).tolist(), clock.error_ns(clock_ns).tolist(), strict=True
+    ):
+        utc = iso_utc(utc_ns)
+        rows.append(
+            Photo(
+                photo=f"photos/{camera}/{file_name(utc)}",
+                camera=camera,
+                utc=utc,
+                time_error_ms=error_ns / NS_PER_MS,
+                video=clip.path.name,
+                pts_s=pts / NS_PER_S,
+                frame=number,
+            )
+        )
+    if work.track is not None:
+        rows = locate(rows, work.track, rule)
+    return Part(camera, clip, picks, dict(zip(numbers, rows, strict=True)), work.label, work.camera_tags)
 
 
 def extract(part: Part, folder: Path, manner: Manner) -> Iterator[Made]:
@@ -187,7 +206,7 @@ def extract(part: Part, folder: Path, manner: Manner) -> Iterator[Made]:
             yield Made(key, row, kept=False)
             continue
         try:
-            _write(folder / part.camera / Path(row.photo).name, _jpeg(row, picture, part, manner))
+            _write(file_of(row, folder), _jpeg(row, picture, part, manner))
         except PrivacyError as error:
             yield Made(key, why=f"{row.photo} is left out: {error}")
             continue
@@ -215,32 +234,6 @@ def _sharpest(part: Part) -> Iterator[tuple[Pick, int, av.VideoFrame, bool]]:
         yield best
 
 
-def _rows(task: _Task, rule: Rule) -> dict[int, Photo]:
-    """The row of each frame that may be kept, its place included."""
-    numbers = sorted({frame for pick in task.picks for frame in pick.frames})
-    clip, clock, camera = task.clip, task.work.clock, task.work.video.camera
-    clock_ns, pts_ns = clip.clock_ns[numbers], clip.pts_ns[numbers]
-    rows = []
-    for number, pts, utc_ns, error_ns in zip(
-        numbers, pts_ns.tolist(), clock.utc_ns(clock_ns).tolist(), clock.error_ns(clock_ns).tolist(), strict=True
-    ):
-        utc = iso_utc(utc_ns)
-        rows.append(
-            Photo(
-                photo=f"photos/{camera}/{file_name(utc)}",
-                camera=camera,
-                utc=utc,
-                time_error_ms=error_ns / NS_PER_MS,
-                video=clip.path.name,
-                pts_s=pts / NS_PER_S,
-                frame=number,
-            )
-        )
-    if task.work.track is not None:
-        rows = locate(rows, task.work.track, rule)
-    return dict(zip(numbers, rows, strict=True))
-
-
 def file_name(utc: str) -> str:
     """`20261122T140315233Z.jpg` for 2026-11-22T14:03:15.233Z."""
     return utc.translate({ord(mark): None for mark in "-:."}) + ".jpg"
@@ -261,12 +254,10 @@ def _seen(row: Photo, picture: av.VideoFrame, damaged: bool, standing: bool) -> 
 def _jpeg(row: Photo, picture: av.VideoFrame, part: Part, manner: Manner) -> bytes:
     """The photo with its tags. Raises PrivacyError where the user's command failed on it."""
     jpeg = look.encode_jpeg(video.bgr(picture), manner.quality)
-    more = dict(part.camera_tags)
-    if manner.privacy_command:
-        jpeg = make_private(jpeg, manner.privacy_command, manner.privacy_timeout_s)
-        more["privacy"] = "done"
+    jpeg = make_private(jpeg, manner.privacy_command, manner.privacy_timeout_s)
     direction = direction_of(row, part.label, manner.directions)
-    tags = tags_of(row, picture.width, picture.height, direction, **more)
+    privacy = "done" if manner.privacy_command else ""
+    tags = tags_of(row, picture.width, picture.height, direction, privacy=privacy, **part.camera_tags)
     return exif.with_segments(jpeg, exif.app_segments(tags))
 
 

@@ -5,6 +5,7 @@ import struct
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from rig.clock import iso_utc
 from rig.gnss.positions import Track
@@ -69,9 +70,9 @@ def content(collection: Collection) -> bytes:
             ],
         )
         located = collection.located()
-        _add_layer(database, "photos", "POINT", PHOTO_FIELDS, [_photo(photo) for photo in located], _extent(located))
-        tracks = list(_tracks(collection))
-        _add_layer(database, "track", "LINESTRING", TRACK_FIELDS, tracks, _track_extent(collection))
+        extent = _extent([photo.longitude for photo in located], [photo.latitude for photo in located])
+        _add_layer(database, "photos", "POINT", PHOTO_FIELDS, [_photo(photo) for photo in located], extent)
+        _add_layer(database, "track", "LINESTRING", TRACK_FIELDS, list(_tracks(collection)), _track_extent(collection))
         if located:  # not the time of writing: the same photos give the same bytes
             database.execute("UPDATE gpkg_contents SET last_change = ?", (max(photo.row.utc for photo in located),))
         database.commit()
@@ -135,21 +136,15 @@ def _header() -> bytes:
     return b"GP" + struct.pack("<BBi", 0, 1, 4326)
 
 
-def _extent(located: Sequence[Located]) -> tuple[float | None, ...]:
-    if not located:
-        return (None,) * 4
-    longitudes, latitudes = [photo.longitude for photo in located], [photo.latitude for photo in located]
-    return min(longitudes), min(latitudes), max(longitudes), max(latitudes)
+def _extent(longitudes: npt.ArrayLike, latitudes: npt.ArrayLike) -> tuple[float | None, ...]:
+    """Least and largest of both; None without any."""
+    x, y = np.asarray(longitudes, dtype=float), np.asarray(latitudes, dtype=float)
+    return (float(x.min()), float(y.min()), float(x.max()), float(y.max())) if len(x) else (None,) * 4
 
 
 def _track_extent(collection: Collection) -> tuple[float | None, ...]:
     legs, track = list(collection.legs()), collection.track
     if not legs or track is None:
-        return (None,) * 4
+        return _extent([], [])
     whole = slice(legs[0].start, legs[-1].stop)
-    return (
-        float(track.longitude[whole].min()),
-        float(track.latitude[whole].min()),
-        float(track.longitude[whole].max()),
-        float(track.latitude[whole].max()),
-    )
+    return _extent(track.longitude[whole], track.latitude[whole])

@@ -15,12 +15,12 @@ from rig.gnss.fixfiles import read_fixes
 from rig.gnss.positions import Places, Track, lever_arm
 from rig.photo.exif import PhotoTags
 from rig.photo.photos import Photo, with_flags
+from rig.photo.spacing import METRES_PER_DEGREE
 
 NO_FIX = "no-fix-near"
 SAME_TIME_S = 2.0  # two logs' fixes within tell of the same time
 ELSEWHERE_M = 50.0  # two receivers of one car are never so far apart, not even without corrections in a town
 SINGLE_SIGMA_M = 5.0  # of a receiver that does not say how exact it is
-EARTH_RADIUS_M = 6_371_000.0
 QUARTER_HOUR_S = 900  # zones are whole multiples of it
 MOST = 0.9
 MOST_OF_WAY = 200  # points
@@ -43,27 +43,21 @@ def load_track(paths: Sequence[Path]) -> tuple[Track, list[str]]:
     """
     if len(paths) == 1:
         return Track.load(paths), []
-    logs = [read_fixes(path) for path in paths]
-    singles = [_alone(log, path) for log, path in zip(logs, paths, strict=True)]
-    found = [number for number, track in enumerate(singles) if track is not None]
+    logs = [(path, read_fixes(path)) for path in paths]
+    found = [(track, log, path) for path, log in logs if (track := _alone(log, path)) is not None]
     if not found:
         return Track.load(paths), []  # it says why there is none
-    found.sort(key=lambda number: _doubt(singles[number]))
-    track, kept, warnings = None, [], []
-    for number in found:
-        other = singles[number]
-        if track is None or other is None:
-            track, kept = other, [logs[number]]
-            continue
+    (track, best, first), *others = sorted(found, key=lambda one: _doubt(one[0]))
+    kept, warnings = [best], []
+    for other, log, path in others:
         apart_m = _apart_m(track, other)
         if apart_m > ELSEWHERE_M:
-            warnings.append(f"{paths[number]} is left out: it was {apart_m:.0f} m away from {paths[found[0]]}")
+            warnings.append(f"{path} is left out: it was {apart_m:.0f} m away from {first}")
             continue
-        times = np.array([fix.utc_ns or 0 for fix in logs[number]], dtype=np.int64)
+        times = np.array([fix.utc_ns or 0 for fix in log], dtype=np.int64)
         free = track.nearest(times, SAME_TIME_S) < 0
-        kept.append([fix for fix, is_free in zip(logs[number], free, strict=True) if is_free])
+        kept.append([fix for fix, is_free in zip(log, free, strict=True) if is_free])
         track = Track.of_logs(kept)
-    assert track is not None
     return track, warnings
 
 
@@ -74,18 +68,16 @@ def _alone(log: Sequence[Fix], path: Path) -> Track | None:
         return None
 
 
-def _doubt(track: Track | None) -> float:
+def _doubt(track: Track) -> float:
     """The smaller the more exact: the usual sigma, where none is told that of a single receiver."""
-    if track is None or not np.isfinite(track.sigma_m).any():
-        return SINGLE_SIGMA_M
-    return float(np.nanmedian(track.sigma_m))
+    return float(np.nanmedian(track.sigma_m)) if np.isfinite(track.sigma_m).any() else SINGLE_SIGMA_M
 
 
 def _apart_m(track: Track, other: Track) -> float:
     """How far apart two tracks usually are while both were on, 0 where they never were."""
     places = track.interpolate(other.utc_ns, SAME_TIME_S)
-    north_m = np.radians(other.latitude - places.latitude) * EARTH_RADIUS_M
-    east_m = np.radians(other.longitude - places.longitude) * EARTH_RADIUS_M * np.cos(np.radians(other.latitude))
+    north_m = (other.latitude - places.latitude) * METRES_PER_DEGREE
+    east_m = (other.longitude - places.longitude) * METRES_PER_DEGREE * np.cos(np.radians(other.latitude))
     metres = np.hypot(north_m, east_m)
     return float(np.nanmedian(metres)) if np.isfinite(metres).any() else 0.0
 

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -73,22 +73,15 @@ _KINDS = get_type_hints(Photo)
 
 def write_table(folder: Path, photos: Iterable[Photo]) -> Path:
     """Write `photos.csv` into a folder, in time order, whole or not at all."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for photo in sorted(photos, key=lambda photo: (photo.utc, photo.camera)):
-        writer.writerow([_cell(name, getattr(photo, name)) for name in COLUMNS])
-    write_atomically(folder / TABLE_NAME, text.getvalue().encode())
+    ordered = sorted(photos, key=lambda photo: (photo.utc, photo.camera))
+    write_atomically(folder / TABLE_NAME, f"{','.join(COLUMNS)}\n{_lines(ordered)}".encode())
     return folder / TABLE_NAME
 
 
 def append_rows(folder: Path, photos: Iterable[Photo]) -> None:
     """Add rows to a folder's `photos.csv`; after a power cut its last row may be torn. Raises OSError."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([_cell(name, getattr(photo, name)) for name in COLUMNS] for photo in photos)
     with (folder / TABLE_NAME).open("a", encoding="utf-8") as file:
-        file.write(text.getvalue())
+        file.write(_lines(photos))
         file.flush()
         sync_data(file.fileno())
 
@@ -99,9 +92,7 @@ def replace_cameras(folder: Path, made: Path, cameras: Iterable[str], rows: Iter
     Raises OSError, UnreadableError for a table that is not ours.
     """
     gone = set(cameras)
-    others = []
-    if (folder / TABLE_NAME).exists():
-        others = [row for row in read_table(folder) if row.camera not in gone]
+    others = rows_of_others(folder, gone)
     (folder / "photos").mkdir(exist_ok=True)
     for camera in sorted(gone):
         place, old = folder / "photos" / camera, made / f"{camera}.old"
@@ -134,6 +125,12 @@ def read_table(folder: Path) -> list[Photo]:
         raise UnreadableError(f"{path} cannot be read ({error})", cure=REMAKE) from error
 
 
+def rows_of_others(folder: Path, cameras: Container[str]) -> list[Photo]:
+    """Rows of other cameras from earlier runs; none where there is no table. Raises UnreadableError."""
+    rows = read_table(folder) if (folder / TABLE_NAME).exists() else []
+    return [row for row in rows if row.camera not in cameras]
+
+
 def unwritable(error: OSError, folder: Path) -> EdencarError:
     """That a folder for photos and their table is full, or cannot be written."""
     if is_full(error):
@@ -144,6 +141,13 @@ def unwritable(error: OSError, folder: Path) -> EdencarError:
 def with_flags(flags: str, words: Sequence[str]) -> str:
     """Flags with more words, each once."""
     return " ".join(dict.fromkeys([*flags.split(), *words]))
+
+
+def _lines(photos: Iterable[Photo]) -> str:
+    text = io.StringIO()
+    rows = ([_cell(name, getattr(photo, name)) for name in COLUMNS] for photo in photos)
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def _cell(name: str, value: Any) -> str:

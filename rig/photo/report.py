@@ -4,7 +4,7 @@ import base64
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -20,7 +20,9 @@ from rig.clock import NS_PER_MS, NS_PER_S, iso_utc, parse_utc
 from rig.files import write_atomically
 from rig.footage.tail import read_index
 from rig.photo.collection import Collection, read_manifest
+from rig.photo.locate import place_of
 from rig.photo.photos import Photo
+from rig.photo.spacing import METRES_PER_DEGREE
 
 NAME = "report.html"
 SOURCE = Path(__file__).resolve().parents[2] / "web" / "report"
@@ -38,16 +40,19 @@ log = logging.getLogger(__name__)
 def write(folder: Path, collection: Collection, settings: Settings, messages: Sequence[str]) -> Path:
     """Write `report.html` into a folder of photos. `messages` are what went wrong, in words. Raises OSError."""
     data = json.dumps(_data(folder, collection, settings, messages), ensure_ascii=False, separators=(",", ":"))
-    page = (SOURCE / "report.html").read_text(encoding="utf-8")
-    parts = {
-        "@STYLE@": (SOURCE / "report.css").read_text(encoding="utf-8"),
-        "@SCRIPT@": "".join((SOURCE / name).read_text(encoding="utf-8") for name in ("language.js", "report.js")),
-        "@DATA@": data.replace("<", "\\u003c"),  # so that no text in it ends the script
-    }
-    for mark, text in parts.items():
-        page = page.replace(mark, text, 1)
-    write_atomically(folder / NAME, page.encode())
+    parts = {"@DATA@": data.replace("<", "\\u003c")}  # so that no text in it ends the script
+    write_atomically(folder / NAME, page("report.html", ("language.js", "report.js"), parts))
     return folder / NAME
+
+
+def page(name: str, scripts: Sequence[str], parts: Mapping[str, str]) -> bytes:
+    """A page of web/report that needs nothing else: with its style and scripts, and `parts` in place of their marks."""
+    whole = (SOURCE / name).read_text(encoding="utf-8")
+    files = {"@STYLE@": ("report.css",), "@SCRIPT@": scripts}
+    own = {mark: "".join((SOURCE / one).read_text(encoding="utf-8") for one in names) for mark, names in files.items()}
+    for mark, text in {**own, **parts}.items():
+        whole = whole.replace(mark, text, 1)
+    return whole.encode()
 
 
 def _data(folder: Path, collection: Collection, settings: Settings, messages: Sequence[str]) -> dict[str, Any]:
@@ -57,7 +62,6 @@ def _data(folder: Path, collection: Collection, settings: Settings, messages: Se
     models = {camera.folder: camera.model for camera in (manifest.cameras if manifest else ())}
     scale = _Scale(collection)
     told = [*(manifest.warnings if manifest else ()), *messages]
-    directions = collection.directions or [None] * len(collection.rows)
     return {
         "name": (manifest.name if manifest else "") or collection.name,
         "id": collection.name,
@@ -69,7 +73,7 @@ def _data(folder: Path, collection: Collection, settings: Settings, messages: Se
         ],
         "photos": [
             _photo(row, cameras.index(row.camera), direction, scale)
-            for row, direction in zip(collection.rows, directions, strict=True)
+            for row, direction in zip(collection.rows, collection.directions, strict=True)
         ],
         "thumbnails": _thumbnails(folder, collection.rows),
         "track": _track(collection, scale),
@@ -90,19 +94,15 @@ class _Scale:
             self._origin = located[0].latitude, located[0].longitude
         else:
             self._origin = (float(track.latitude[0]), float(track.longitude[0])) if track is not None else (0.0, 0.0)
-        self._north = 111_195.0
-        self._east = self._north * float(np.cos(np.radians(self._origin[0])))
+        self._east = METRES_PER_DEGREE * float(np.cos(np.radians(self._origin[0])))
 
     def metres(self, latitude: Any, longitude: Any) -> tuple[Any, Any]:
         """East and north."""
-        return (longitude - self._origin[1]) * self._east, (latitude - self._origin[0]) * self._north
+        return (longitude - self._origin[1]) * self._east, (latitude - self._origin[0]) * METRES_PER_DEGREE
 
 
 def _photo(row: Photo, camera: int, direction: float | None, scale: _Scale) -> dict[str, Any]:
     """A photo; what is not known is left out."""
-    precise = row.interpolated_latitude is not None
-    latitude = row.interpolated_latitude if precise else row.latitude
-    longitude = row.interpolated_longitude if precise else row.longitude
     values: dict[str, Any] = {
         "photo": row.photo,
         "camera": camera,
@@ -119,10 +119,11 @@ def _photo(row: Photo, camera: int, direction: float | None, scale: _Scale) -> d
         "fixAway": _rounded(row.fix_dt_ms, 1),
         "flags": row.flags,
     }
-    if latitude is not None and longitude is not None:
+    if (place := place_of(row)) is not None:
+        latitude, longitude, altitude_m = place
         east, north = scale.metres(latitude, longitude)
         values |= {"x": round(east, 2), "y": round(north, 2), "lat": round(latitude, 8), "lon": round(longitude, 8)}
-        values["alt"] = _rounded(row.interpolated_altitude_m if precise else row.altitude_m, 2)
+        values["alt"] = _rounded(altitude_m, 2)
     return {name: value for name, value in values.items() if value not in (None, "")}
 
 
@@ -187,8 +188,7 @@ def _gaps(collection: Collection) -> list[dict[str, Any]]:
     """Where the track does not hold together, the longest breaks first kept, in the order of time."""
     track = collection.track
     found: list[dict[str, Any]] = []
-    legs = list(collection.legs())
-    for before, after in pairwise(legs):
+    for before, after in pairwise(collection.legs()):
         assert track is not None
         last, first = before.stop - 1, after.start
         changed = track.quality[last] != track.quality[first]

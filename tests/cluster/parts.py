@@ -5,7 +5,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,8 @@ from tests.films import BEGIN_NS, TICKS_PER_FRAME, steady, write_film, write_ind
 from tests.machine import free_port, wait_for
 
 ROOT = Path(__file__).parents[2]
+NAMES = ("car1/2026-11-22_14-03-12", "car2/2026-11-22_14-03-12", "car2/2026-11-23_09-00-00")  # of the recordings
+PATTERN = "*/2026-11-*"
 FIRST, SECOND = 75, 45  # pictures of the two files
 PHONE = Phone(shown=((BEGIN_NS, BEGIN_NS + 2_000_000_000),))
 
@@ -79,11 +81,12 @@ class Done:
     errors: str
 
 
-def run(script: str, *words: object, **environment: str) -> Done:
-    """A command of ours with --json, in a process of its own."""
-    command = [sys.executable, *script.split(), *map(str, words), "--json"]
+def run(script: str | Sequence[str], *words: object, **environment: str) -> Done:
+    """A command of ours with --json, in a process of its own; `script` is what Python is told to run."""
+    program = script.split() if isinstance(script, str) else script
+    command = [sys.executable, *program, *map(str, words), "--json"]
     surroundings = os.environ | environment
-    done = subprocess.run(command, cwd=ROOT, env=surroundings, capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=surroundings, capture_output=True, text=True, check=False)
     return Done(done.returncode, json.loads(done.stdout or "{}"), done.stderr)
 
 
@@ -106,25 +109,37 @@ def s3_server() -> Iterator[dict[str, str]]:
         }
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """A Dask cluster: its address as `--executor` wants it, and its processes."""
+
+    executor: str
+    scheduler: subprocess.Popen[bytes]
+    workers: list[subprocess.Popen[bytes]]
+
+
 @contextmanager
-def dask_cluster(folder: Path, workers: int, **environment: str) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """A scheduler and workers, each a process of its own: its address as `--executor` wants it, and the workers."""
+def dask_scheduler(folder: Path) -> Iterator[Cluster]:
+    """A scheduler without workers."""
     told = folder / "scheduler.json"
-    quiet = ["--no-dashboard", "--scheduler-file", told]
-    with ExitStack() as stack:
-        scheduler = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
-        patient = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "20"}  # of the workers that had a task and died
-        stack.enter_context(process(*scheduler, *quiet, **patient))
+    words = ["-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+    patient = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "20"}  # of the workers that had a task and died
+    with process(sys.executable, *words, "--scheduler-file", told, **patient) as scheduler:
         wait_for(told.exists)
+        yield Cluster(f"dask://{json.loads(told.read_text())['address'].removeprefix('tcp://')}", scheduler, [])
+
+
+@contextmanager
+def dask_cluster(folder: Path, workers: int, **environment: str) -> Iterator[Cluster]:
+    """A scheduler and workers, each a process of its own."""
+    with dask_scheduler(folder) as cluster, ExitStack() as stack:
         one = [sys.executable, "-m", "distributed.cli.dask_worker", "--nworkers", "1", "--nthreads", "1"]
+        place = ["--local-directory", folder, "--no-dashboard", "--scheduler-file", folder / "scheduler.json"]
         surroundings = environment | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
-        started = [
-            stack.enter_context(process(*one, "--local-directory", folder, *quiet, **surroundings))
-            for _ in range(workers)
-        ]
-        address = json.loads(told.read_text())["address"].removeprefix("tcp://")
-        wait_for(lambda: workers_at(address) == workers)
-        yield f"dask://{address}", started
+        for _ in range(workers):
+            cluster.workers.append(stack.enter_context(process(*one, *place, **surroundings)))
+        wait_for(lambda: workers_at(cluster.executor.removeprefix("dask://")) == workers)
+        yield cluster
 
 
 def workers_at(address: str) -> int:

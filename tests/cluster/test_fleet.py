@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,20 +17,19 @@ import pytest
 import parsePhotos
 import parseVideo
 from configs import Settings
-from parseVideo import VideoSteps, Wish
 from rig.cluster import engine, planning, store, tasks
 from rig.cluster.steps import Place, Plan, Share
+from rig.cluster.videosteps import VideoSteps
 from rig.errors import UsageError
 from rig.photo import photos
+from rig.photo.making import Wish
 from rig.photo.photos import Photo
 from rig.photo.spacing import Every
-from tests.cluster.parts import ROOT, dask_cluster, run, s3_server, tree, write_recording
+from tests.cluster.parts import NAMES, PATTERN, ROOT, dask_cluster, run, tree
 from tests.cluster.proxy import Fate, bad_line
 from tests.cluster.stores import empty, fill
 from tests.machine import wait_for
 
-NAMES = ("car1/2026-11-22_14-03-12", "car2/2026-11-22_14-03-12", "car2/2026-11-23_09-00-00")
-PATTERN = "*/2026-11-*"
 WISH = Wish(every=Every(0.5), sharpest_of=1, min_sharpness=0.0, quality=90)
 
 
@@ -59,16 +57,6 @@ class Poisonous(VideoSteps):
 
 
 @pytest.fixture(scope="module")
-def cars(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three recordings of two cars."""
-    folder = tmp_path_factory.mktemp("cars")
-    first = write_recording(folder / "car1")
-    for name in NAMES[1:]:
-        shutil.copytree(first, folder / name)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def alone(cars: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What the usual way makes of one of them: photos, then places, without what belongs to the recording itself."""
     folder = tmp_path_factory.mktemp("alone") / NAMES[0].rpartition("/")[2]
@@ -78,14 +66,6 @@ def alone(cars: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, byt
         shutil.copy2(cars / NAMES[0] / name, folder / name)
     assert parsePhotos.main([str(folder)]) == 0
     return tree(folder)
-
-
-@pytest.fixture(scope="module")
-def s3(cars: Path) -> Iterator[dict[str, str]]:
-    """An S3 server that has them in a bucket."""
-    with s3_server() as environment:
-        fill("s3://fleet/in", cars, environment)
-        yield environment
 
 
 def fleet(sources: object, output: object, *options: object) -> int:
@@ -110,20 +90,19 @@ def test_many_recordings_give_the_very_bytes_of_each_alone(cars: Path, alone: di
     assert "http" not in page.partition("<script>")[0].replace("http-equiv", "")
 
 
+@pytest.mark.timeout(300)
 def test_a_cluster_and_s3_give_the_same_bytes(
     cars: Path, alone: dict[str, bytes], s3: dict[str, str], tmp_path: Path
 ) -> None:
-    with dask_cluster(tmp_path, 2, **s3) as (executor, _):
-        made = run(
-            "parseVideo.py", f"s3://fleet/in/{PATTERN}", "--output", "s3://fleet/out", "--executor", executor, **s3
-        )
+    with dask_cluster(tmp_path, 2, **s3) as cluster:
+        there = ("--executor", cluster.executor)
+        words = ("parseVideo.py", f"s3://fleet/in/{PATTERN}", "--output", "s3://fleet/out", *there)
+        made = run(*words, **s3)
         assert made.code == 0, made.errors
         assert made.said["recordings"] == 3
-        placed = run("parsePhotos.py", f"s3://fleet/out/{PATTERN}", "--executor", executor, **s3)
+        placed = run("parsePhotos.py", f"s3://fleet/out/{PATTERN}", *there, **s3)
         assert placed.code == 0, placed.errors
-        again = run(
-            "parseVideo.py", f"s3://fleet/in/{PATTERN}", "--output", "s3://fleet/out", "--executor", executor, **s3
-        )
+        again = run(*words, **s3)
         assert (again.said["done_before"], again.said["photos"]) == (3, 0)
     same = tree(empty("s3://fleet/out", tmp_path / "out", s3) / NAMES[0])
     assert same.keys() == alone.keys()
@@ -247,7 +226,7 @@ def test_a_recording_that_kills_every_process_costs_only_itself(cars: Path, tmp_
     shutil.copytree(cars, tmp_path / "in")
     (tmp_path / "in" / NAMES[1] / "videos" / "left" / "poison.txt").touch()
     steps = Poisonous(Settings(), WISH)
-    orders = planning.find([str(tmp_path / "in" / PATTERN)], str(tmp_path / "out"), steps, {}, ())
+    orders = planning.find([str(tmp_path / "in" / PATTERN)], str(tmp_path / "out"), steps, {})
     going = engine.Run(orders, engine.LocalPool(2), lambda share: None)
     going.run()
     failed = [order.recording.name for order, outcome in going.outcomes if not isinstance(outcome, dict)]
@@ -366,12 +345,12 @@ def test_a_recording_that_is_still_being_uploaded_is_none(cars: Path, tmp_path: 
     (tmp_path / "2026-11-22_14-03-12" / "recording.json").unlink()
     steps = VideoSteps(Settings(), WISH)
     with pytest.raises(UsageError, match="no recording matches"):
-        planning.find([str(tmp_path / "2026-*")], "", steps, {}, ())
+        planning.find([str(tmp_path / "2026-*")], "", steps, {})
 
 
 def test_a_process_that_is_killed_is_replaced_and_its_step_done_again(cars: Path, tmp_path: Path) -> None:
     steps = Suicidal(Settings(), WISH, trap=tmp_path / "trap")
-    orders = planning.find([str(cars / "car1" / "2026-*")], str(tmp_path / "out"), steps, {}, ())
+    orders = planning.find([str(cars / "car1" / "2026-*")], str(tmp_path / "out"), steps, {})
     told: list[float] = []
     going = engine.Run(orders, engine.LocalPool(1), told.append)
     going.run()
@@ -394,15 +373,15 @@ def test_workers_that_are_killed_20_times_lose_and_double_nothing(
         shutil.copytree(cars / NAMES[0], tmp_path / "in" / name)
     fill("s3://killed/in", tmp_path / "in", s3)
     kills = 0
-    with dask_cluster(tmp_path, 2, **s3) as (executor, nannies):
+    with dask_cluster(tmp_path, 2, **s3) as cluster:
         for round_number in range(20):
             output = f"s3://killed/out{round_number}"
-            words = ["parseVideo.py", "s3://killed/in/*/2026-*", "--output", output, "--executor", executor, "--json"]
-            command = [sys.executable, *words]
+            words = ["parseVideo.py", "s3://killed/in/*/2026-*", "--output", output, "--json"]
+            command = [sys.executable, *words, "--executor", cluster.executor]
             with subprocess.Popen(command, cwd=ROOT, env=os.environ | s3, stdout=subprocess.PIPE) as running:
                 while running.poll() is None and kills < 20:
                     time.sleep(dice.uniform(0.5, 4.0))
-                    victims = psutil.Process(nannies[dice.integers(2)].pid).children()
+                    victims = psutil.Process(cluster.workers[dice.integers(2)].pid).children()
                     if victims and running.poll() is None:
                         victims[-1].kill()
                         kills += 1
