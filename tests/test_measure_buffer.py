@@ -21,7 +21,7 @@ import pytest
 from configs import Settings
 from measure import buffer, fifos, stalls
 from measure.buffer import Buffers, Stall, measure_buffers
-from measure.fifos import Pause, Piece, Read, Reader, by_pyav, judge, replay, said
+from measure.fifos import Pause, Piece, Read, Reader, by_opencv, by_pyav, judge, replay, said
 from measure.stalls import Hold, What, loss_of, positions_of
 from rig.errors import DeviceError
 from rig.footage.stream import StreamRecorder
@@ -283,12 +283,15 @@ def ends_at_once(_url: str) -> Iterator[float]:
     yield 0.0
 
 
-def test_a_library_that_dies_costs_the_others_nothing_and_is_not_called_good() -> None:
-    film = [Piece(0.0, bytes(188))]
-    (read,), end_s = replay(film, [], [Reader("brittle", ends_at_once, "")])
+def test_a_library_that_dies_costs_the_others_nothing_and_is_not_called_good(tmp_path: Path) -> None:
+    write_film(tmp_path / "film.ts", steady(120), options={"g": "15", "bf": "0", "b": "2M"})
+    readers = [Reader("brittle", ends_at_once, ""), Reader("OpenCV", by_opencv, "")]
+    (read, other), end_s = replay(at_its_pace(tmp_path / "film.ts"), [], readers)
     assert (read.reader, len(read.picture_s)) == ("brittle", 0)
-    verdict = buffer._judge_library(judge(read, 1 / 30, end_s))
+    verdict = buffer._judge_library(judge(read, 1001 / 30000, end_s))
     assert (str(verdict.text), verdict.good) == ("brittle: gave up, before it was held up", False)
+    assert other.reader == "OpenCV"
+    assert len(other.picture_s) > 0
 
 
 def read_of(picture_s: list[float], at_s: list[float], pauses: tuple[Pause, ...]) -> Read:
