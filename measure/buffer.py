@@ -160,6 +160,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     camera = find_cameras([options.address] if options.address else None, settings)[0]
     output = output_folder(options, "buffer")
     folder = output / camera.serial
+    folder.mkdir(parents=True)  # an earlier recording in it would be taken for this one
     room: dict[What, int] = {"program": settings.receive_buffer_bytes, "disk": QUEUE_BYTES}
     room = {what: size for what, size in room.items() if what in parts}
     with closing(GoPro(camera.address)) as gopro:

@@ -28,6 +28,7 @@ from rig.footage.stream import StreamRecorder
 from rig.footage.tail import Line
 from rig.footage.transport import PTS_HZ
 from tests.films import steady, write_film
+from tests.gopros import SERIAL, running
 from tests.test_stream import DATAGRAM_BYTES, HOST, cut, make_stream
 
 ROOT = Path(__file__).parent.parent
@@ -332,6 +333,13 @@ def test_bad_input_is_told_in_one_line(
     assert words in json.loads(printed.out)["error"]
     assert len(printed.err.splitlines()) == 1
     assert not (tmp_path / "report").exists()
+
+
+def test_a_folder_with_an_earlier_measurement_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / SERIAL).mkdir()
+    with running(size=180) as camera:
+        assert buffer.main(["--address", camera.address, "--output", str(tmp_path)]) == 3
+    assert f"{tmp_path / SERIAL} cannot be used (File exists): name another" in capsys.readouterr().err
 
 
 def test_the_command_measures_a_simulated_camera(tmp_path: Path) -> None:
