@@ -68,9 +68,12 @@ def begun(words: tuple[object, ...], stuck: Stuck) -> Iterator["subprocess.Popen
     command = [sys.executable, *map(str, words)]
     pipe = subprocess.PIPE
     surroundings = os.environ | stuck.environment
-    with subprocess.Popen(
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests without it
+    running = subprocess.Popen(
         command, cwd=ROOT, env=surroundings, stdout=pipe, stderr=pipe, text=True, start_new_session=True
-    ) as running:
+    )
+    signal.signal(signal.SIGINT, before)
+    with running:
         try:
             stuck.await_it()
             yield running
