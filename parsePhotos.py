@@ -17,7 +17,7 @@ from rig import cli
 from rig.cluster import options as fleet
 from rig.errors import UsageError
 from rig.photo import photos
-from rig.photo.placing import FORMATS, METHODS, PhotoSummary, Wish, associate, place_album
+from rig.photo.placing import FORMATS, METHODS, PhotoSummary, Wish, associate, formats_of, place_album
 
 GIVEN_OFFSET_ERROR_S = 0.5  # of a --camera-offset that names none
 
@@ -96,9 +96,8 @@ def _run(options: argparse.Namespace) -> object:
         settings = replace(settings, max_gap_s=_seconds(options.max_gap))
     if options.lever_arm:
         settings = replace(settings, lever_arm_m=_metres(options.lever_arm))
-    wish = Wish.of(
-        settings,
-        options.format or "",
+    wish = Wish(
+        formats=formats_of(settings, options.format or ""),
         positions=tuple(options.positions),
         method=options.method,
         camera_offset=_offset(options.camera_offset),

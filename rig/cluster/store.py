@@ -209,7 +209,7 @@ def _put(url: str, send: Callable[[Any, str], None]) -> None:
     store, path = opened(url)
 
     def do() -> None:
-        if OBJECT_STORES.intersection([store.protocol] if isinstance(store.protocol, str) else store.protocol):
+        if url.partition("://")[0] in OBJECT_STORES:
             send(store, path)
             return
         store.makedirs(posixpath.dirname(path), exist_ok=True)
