@@ -180,20 +180,16 @@ def _place(
 def _scratch() -> Iterator[Path]:
     """A folder that is gone afterwards. Raises EdencarError also for what the disk does not do meanwhile."""
     _sweep()
-    folder = None
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-"))
-        yield folder
+        with tempfile.TemporaryDirectory(prefix=f"{SCRATCH}{os.getpid()}-", ignore_cleanup_errors=True) as name:
+            yield Path(name)
+    except EdencarError:
+        raise
     except OSError as error:
-        if isinstance(error, EdencarError):
-            raise
         if is_full(error):
             raise _no_room() from error
-        where = folder or tempfile.gettempdir()
+        where = tempfile.gettempdir()
         raise UnreadableError(f"{where} cannot be used ({error})", cure="look at the disk, or set TMPDIR") from error
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _no_room() -> NoSpaceError:
