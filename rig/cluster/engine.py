@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
 from rig.cluster import tasks
 from rig.cluster.planning import Order
@@ -33,21 +33,6 @@ LOCAL, DASK = "local", "dask://"
 Work = partial[Any]
 
 log = logging.getLogger(__name__)
-
-
-class Pool(Protocol):
-    """Processes that do what they are given."""
-
-    width: int
-
-    def submit(self, work: Work) -> Future[Any]:
-        """Begin, sooner or later."""
-
-    def check(self) -> None:
-        """Raises DeviceError when nothing will come any more."""
-
-    def close(self) -> None:
-        """Drop what has not begun, await the rest."""
 
 
 @dataclass(slots=True)
@@ -255,6 +240,9 @@ def _within(do: Callable[[], Any], late: Exception) -> Any:
     if isinstance(found, Exception):
         raise late from found
     return found
+
+
+Pool = LocalPool | DaskPool  # processes that do what they are given
 
 
 def open_pool(executor: str, jobs: int) -> Pool:
