@@ -6,9 +6,11 @@ each photo, files for maps and for other tools, and a report.
 
 import argparse
 import math
+import operator
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
+from functools import reduce
 from pathlib import Path
 
 import configs
@@ -139,17 +141,9 @@ def _is_table_s_folder(source: Path) -> bool:
 
 
 def _joined(parts: Sequence[PhotoSummary]) -> PhotoSummary:
-    if len(parts) == 1:
-        return parts[0]
-    return PhotoSummary(
-        photos=sum(part.photos for part in parts),
-        located=sum(part.located for part in parts),
-        interpolated=sum(part.interpolated for part in parts),
-        tables=tuple(table for part in parts for table in part.tables),
-        files=tuple(file for part in parts for file in part.files),
-        warnings=tuple(text for part in parts for text in part.warnings),
-        failed=tuple(text for part in parts for text in part.failed),
-    )
+    """One summary of all: its fields are counts and tuples, both can be added."""
+    names = [item.name for item in fields(PhotoSummary)]
+    return PhotoSummary(**{name: reduce(operator.add, (getattr(part, name) for part in parts)) for name in names})
 
 
 def _say(summary: object) -> str:
