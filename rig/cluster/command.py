@@ -87,7 +87,7 @@ def _run(options: argparse.Namespace, steps: Steps, luggage: Luggage, output: st
         return FleetSummary(recordings=len(orders), done_before=done, left=len(left), bytes_left=size)
     outcomes = _do(left, luggage, options.executor or engine.LOCAL, jobs or extraction.cores()) if left else []
     summaries = [outcome for _, outcome in outcomes if isinstance(outcome, dict)]
-    failures = {order.recording.url: outcome.message for order, outcome in outcomes if isinstance(outcome, Failure)}
+    failures = {order.url: outcome.message for order, outcome in outcomes if isinstance(outcome, Failure)}
     return FleetSummary(
         recordings=len(orders),
         done_before=done,

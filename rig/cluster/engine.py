@@ -311,7 +311,7 @@ class Run:
         future.add_done_callback(lambda ended: self._ended.put((step, ended)))
 
     def _settle(self, step: _Step, future: Future[Any]) -> None:
-        url = step.going.order.recording.url
+        url = step.going.order.url
         try:
             result = future.result()
         except Exception as error:  # a process that was killed, a worker that is gone, a defect
