@@ -222,7 +222,7 @@ def run_task(link: Link, task: Task, settings: Settings) -> None:
         wanted = making.Wish.of(settings, task.every, task.start_utc)
         result["video"] = asdict(making.parse_videos([task.folder], task.folder, settings, wanted, tell_first))
     try:
-        wish = placing.Wish.of(settings, positions=tuple(task.positions))
+        wish = placing.Wish(formats=placing.formats_of(settings), positions=tuple(task.positions))
         result["positions"] = asdict(placing.associate(task.folder, settings, wish, tell))
     except NoPositionError as error:
         if task.kind == GEOTAG:

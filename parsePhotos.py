@@ -6,9 +6,11 @@ each photo, files for maps and for other tools, and a report.
 
 import argparse
 import math
+import operator
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
+from functools import reduce
 from pathlib import Path
 
 import configs
@@ -17,7 +19,7 @@ from rig import cli
 from rig.cluster import options as fleet
 from rig.errors import UsageError
 from rig.photo import photos
-from rig.photo.placing import FORMATS, METHODS, PhotoSummary, Wish, associate, place_album
+from rig.photo.placing import FORMATS, METHODS, PhotoSummary, Wish, associate, formats_of, place_album
 
 GIVEN_OFFSET_ERROR_S = 0.5  # of a --camera-offset that names none
 
@@ -96,9 +98,8 @@ def _run(options: argparse.Namespace) -> object:
         settings = replace(settings, max_gap_s=_seconds(options.max_gap))
     if options.lever_arm:
         settings = replace(settings, lever_arm_m=_metres(options.lever_arm))
-    wish = Wish.of(
-        settings,
-        options.format or "",
+    wish = Wish(
+        formats=formats_of(settings, options.format or ""),
         positions=tuple(options.positions),
         method=options.method,
         camera_offset=_offset(options.camera_offset),
@@ -140,17 +141,9 @@ def _is_table_s_folder(source: Path) -> bool:
 
 
 def _joined(parts: Sequence[PhotoSummary]) -> PhotoSummary:
-    if len(parts) == 1:
-        return parts[0]
-    return PhotoSummary(
-        photos=sum(part.photos for part in parts),
-        located=sum(part.located for part in parts),
-        interpolated=sum(part.interpolated for part in parts),
-        tables=tuple(table for part in parts for table in part.tables),
-        files=tuple(file for part in parts for file in part.files),
-        warnings=tuple(text for part in parts for text in part.warnings),
-        failed=tuple(text for part in parts for text in part.failed),
-    )
+    """One summary of all: its fields are counts and tuples, both can be added."""
+    names = [item.name for item in fields(PhotoSummary)]
+    return PhotoSummary(**{name: reduce(operator.add, (getattr(part, name) for part in parts)) for name in names})
 
 
 def _say(summary: object) -> str:

@@ -11,16 +11,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from configs import Settings
 from rig.footage import video
 from rig.photo import exif, extraction, look
 from rig.photo.extraction import Made, Manner, Work
-from rig.photo.locate import Rule
 from rig.photo.sampling import Pick
 from rig.timing import cameraclock
 from simulator.film import read_number
 from tests.films import BEGIN_NS, CLOCK_HZ, TICKS_PER_FRAME, steady, write_film
 
-MANNER = Manner(min_sharpness=0.0, quality=92, rule=Rule("hermite", 1.0, (0.0, 0.0, 0.0)))
+MANNER = Manner(min_sharpness=0.0, quality=92, settings=Settings())
 CARD = np.array([[192, 48, 32], [32, 64, 200], [16, 160, 48], [250, 250, 250], [8, 8, 8], [128, 128, 128]])
 BT709, BT601, BT2020 = (0.2126, 0.0722, 1), (0.299, 0.114, 5), (0.2627, 0.0593, 9)  # red, blue, FFmpeg's number
 UNSPECIFIED = 2
@@ -178,8 +178,8 @@ def test_a_privacy_command_sees_each_photo_before_anybody_else(film: Path, tmp_p
     script.write_text(
         "import cv2, sys\npicture = cv2.imread(sys.argv[1])\npicture[:] = 77\ncv2.imwrite(sys.argv[1], picture)\n"
     )
-    private = replace(MANNER, privacy_command=(sys.executable, str(script)), privacy_timeout_s=60.0)
-    (made,) = extract(film, [Pick(0, (31,))], manner=private)
+    settings = Settings(privacy_command=(sys.executable, str(script)), privacy_timeout_s=60.0)
+    (made,) = extract(film, [Pick(0, (31,))], manner=replace(MANNER, settings=settings))
     assert made.row is not None
     path = film / "film" / Path(made.row.photo).name
     assert exif.read_block(path.read_bytes()).privacy
@@ -187,7 +187,7 @@ def test_a_privacy_command_sees_each_photo_before_anybody_else(film: Path, tmp_p
     assert picture is not None
     assert np.abs(picture.astype(int) - 77).max() <= 2
     path.unlink()
-    failing = replace(private, privacy_command=("false",))
+    failing = replace(MANNER, settings=Settings(privacy_command=("false",)))
     (withheld,) = extract(film, [Pick(0, (31,))], manner=failing)
     assert withheld.row is None
     assert "false" in withheld.why

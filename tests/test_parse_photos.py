@@ -145,6 +145,16 @@ def test_positions_may_come_from_elsewhere(tmp_path: Path, capsys: pytest.Captur
     assert json.loads(capsys.readouterr().out)["interpolated"] == 5
 
 
+def test_of_several_recordings_one_summary_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [recording(tmp_path / name, INSTANTS[: 3 + 2 * number]) for number, name in enumerate("ab")]
+    (folders[0] / "positions" / "positions.csv").rename(tmp_path / "track.csv")
+    assert run(*folders, "--positions", tmp_path / "track.csv", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["photos"], said["located"], said["interpolated"]) == (8, 8, 8)
+    assert said["tables"] == [str(folder / "photos.csv") for folder in folders]
+    assert [text.split()[0] for text in said["warnings"]] == ["3", "5"], "photos that are not there"
+
+
 def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
     recording(tmp_path, INSTANTS)
     before = (tmp_path / "photos.csv").read_bytes()

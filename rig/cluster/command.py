@@ -28,9 +28,9 @@ class FleetSummary:
 
     recordings: int
     done_before: int
-    left: int  # of a dry run: what there is to do
-    bytes_left: int
-    photos: int
+    left: int = 0  # of a dry run: what there is to do
+    bytes_left: int = 0
+    photos: int = 0
     report: str = ""
     warnings: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
@@ -84,15 +84,13 @@ def _run(options: argparse.Namespace, steps: Steps, luggage: Luggage, output: st
     left, done = planning.without_done(orders)
     if options.dry_run:
         size = sum(order.size for order in left)
-        return FleetSummary(recordings=len(orders), done_before=done, left=len(left), bytes_left=size, photos=0)
+        return FleetSummary(recordings=len(orders), done_before=done, left=len(left), bytes_left=size)
     outcomes = _do(left, luggage, options.executor or engine.LOCAL, jobs or extraction.cores()) if left else []
     summaries = [outcome for _, outcome in outcomes if isinstance(outcome, dict)]
-    failures = {order.recording.url: outcome.message for order, outcome in outcomes if isinstance(outcome, Failure)}
+    failures = {order.url: outcome.message for order, outcome in outcomes if isinstance(outcome, Failure)}
     return FleetSummary(
         recordings=len(orders),
         done_before=done,
-        left=0,
-        bytes_left=0,
         photos=sum(summary["photos"] for summary in summaries),
         report=overview.write(store.join(orders[0].root, planning.FOLDER), steps.kind, summaries, failures),
         warnings=tuple(text for summary in summaries for text in summary.get("warnings", ())),

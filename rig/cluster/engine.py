@@ -8,14 +8,14 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
 from rig.cluster import tasks
 from rig.cluster.planning import Order
@@ -35,21 +35,6 @@ Work = partial[Any]
 log = logging.getLogger(__name__)
 
 
-class Pool(Protocol):
-    """Processes that do what they are given."""
-
-    width: int
-
-    def submit(self, work: Work) -> Future[Any]:
-        """Begin, sooner or later."""
-
-    def check(self) -> None:
-        """Raises DeviceError when nothing will come any more."""
-
-    def close(self) -> None:
-        """Drop what has not begun, await the rest."""
-
-
 @dataclass(slots=True)
 class _Task:
     work: Work
@@ -60,24 +45,22 @@ class _Task:
 class LocalPool:
     """Processes of this machine; Ctrl-C lets them end the step that they are at, a second one does not.
 
-    When one dies, nobody knows whose step killed it: all that were under way are done again, one at a time.
+    When one dies, nobody knows whose step killed it: all that were under way are done again, one at a time. One thread
+    alone hands out the work: whoever hears that a process is dead may not ask for another from within that call.
     """
 
     def __init__(self, jobs: int) -> None:
         self.width = jobs
-        self._waiting: deque[_Task] = deque()
-        self._suspects: deque[_Task] = deque()
-        self._under_way = 0
-        self._closed = False
-        self._lock = threading.RLock()
         self._pool = self._fresh()
+        self._under_way = 0
+        self._events: SimpleQueue[tuple[_Task, Future[Any] | None] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._hand_out, daemon=True)
+        self._thread.start()
 
     def submit(self, work: Work) -> Future[Any]:
         """Begin, sooner or later."""
         task = _Task(work)
-        with self._lock:
-            self._waiting.append(task)
-            self._begin()
+        self._events.put((task, None))
         return task.future
 
     def check(self) -> None:
@@ -86,64 +69,63 @@ class LocalPool:
     def close(self) -> None:
         """Drop what has not begun, await the rest."""
         try:
-            with self._lock:
-                self._closed = True
+            self._events.put(None)
             if self._under_way:
                 log.warning("ending what is under way: Ctrl-C again does not wait for it")
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._thread.join()
         except KeyboardInterrupt:
             for child in multiprocessing.active_children():
                 child.kill()
-            self._pool.shutdown(wait=True)
+            self._thread.join()
 
-    def _begin(self) -> None:
-        """As many as there are processes; a suspect only alone."""
-        while not self._closed and self._under_way < (1 if self._suspects else self.width):
-            queue = self._suspects or self._waiting
-            if not queue:
-                return
-            task = queue.popleft()
-            self._under_way += 1
-            with _undisturbed():
-                try:
-                    inner = self._pool.submit(task.work)
-                except BrokenExecutor:
-                    self._pool = self._fresh()
-                    inner = self._pool.submit(task.work)
-            inner.add_done_callback(partial(self._end, task))
-
-    def _end(self, task: _Task, ended: Future[Any]) -> None:
-        with self._lock:
-            self._under_way -= 1
-            if ended.cancelled():
-                task.future.cancel()
-                return
-            error = ended.exception()
-            if isinstance(error, BrokenExecutor) and task.deaths + 1 < TRIES:
-                task.deaths += 1
-                self._suspects.append(task)
-            elif error is not None:
-                task.future.set_exception(error)
+    def _hand_out(self) -> None:
+        """As many tasks as there are processes, a suspect only alone; until None comes."""
+        if hasattr(signal, "pthread_sigmask"):  # what is started here does not hear of Ctrl-C from its first moment on
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        waiting, suspects = deque[_Task](), deque[_Task]()
+        while (event := self._events.get()) is not None:
+            task, ended = event
+            if ended is None:
+                waiting.append(task)
             else:
-                task.future.set_result(ended.result())
-            self._begin()
+                self._under_way -= 1
+                if isinstance(ended.exception(), BrokenExecutor) and task.deaths + 1 < TRIES:
+                    task.deaths += 1
+                    suspects.append(task)
+                else:
+                    _pass_on(ended, task.future)
+            while (queue := suspects or waiting) and self._under_way < (1 if suspects else self.width):
+                task = queue.popleft()
+                try:
+                    inner = self._start(task.work)
+                except OSError as error:  # the machine has no room for another process
+                    task.future.set_exception(error)
+                    continue
+                self._under_way += 1
+                inner.add_done_callback(partial(self._tell, task))
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _start(self, work: Work) -> Future[Any]:
+        try:
+            return self._pool.submit(work)
+        except BrokenExecutor:
+            self._pool = self._fresh()
+            return self._pool.submit(work)
+
+    def _tell(self, task: _Task, ended: Future[Any]) -> None:
+        self._events.put((task, ended))
 
     def _fresh(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
         return ProcessPoolExecutor(self.width, mp_context=context, initializer=_live, initargs=(os.getpid(),))
 
 
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Children that are started now do not hear of Ctrl-C, from their first moment on."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def _pass_on(ended: Future[Any], future: Future[Any]) -> None:
+    """The same result, or the same error."""
+    if error := ended.exception():
+        future.set_exception(error)
+    else:
+        future.set_result(ended.result())
 
 
 def _live(parent: int) -> None:
@@ -260,6 +242,9 @@ def _within(do: Callable[[], Any], late: Exception) -> Any:
     return found
 
 
+Pool = LocalPool | DaskPool  # processes that do what they are given
+
+
 def open_pool(executor: str, jobs: int) -> Pool:
     """Of `local` or `dask://HOST:PORT`. Raises UsageError, DeviceNotFoundError."""
     if executor.startswith(DASK):
@@ -326,7 +311,7 @@ class Run:
         future.add_done_callback(lambda ended: self._ended.put((step, ended)))
 
     def _settle(self, step: _Step, future: Future[Any]) -> None:
-        url = step.going.order.recording.url
+        url = step.going.order.url
         try:
             result = future.result()
         except Exception as error:  # a process that was killed, a worker that is gone, a defect

@@ -23,18 +23,11 @@ Luggage = Mapping[str, bytes]  # small files that come along from where the work
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
-    """Where it lies, and what it is called below the part of its address without wildcards."""
-
-    url: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
 class Order:
     """All that a process needs to know for any step on one recording; small, as it goes along with each."""
 
-    recording: Recording
+    url: str  # of the recording
+    name: str  # of the recording, below the part of its address without wildcards
     size: int  # bytes of all that the result depends on
     output: str  # where its results go
     root: str  # holds FOLDER
@@ -46,12 +39,12 @@ class Order:
     @property
     def is_own(self) -> bool:
         """Whether the results go into the recording itself."""
-        return self.output == self.recording.url
+        return self.output == self.url
 
     @property
     def label(self) -> str:
         """What its notes are called: of all keys."""
-        return f"{self.steps.kind}-{self.recording.name.replace('/', '_')}"
+        return f"{self.steps.kind}-{self.name.replace('/', '_')}"
 
     def marker(self, key: str = "") -> str:
         """What says in the end that this work is done, under its own key or that of files as they have become."""
@@ -83,11 +76,15 @@ def find(sources: Sequence[str], output: str, steps: Steps, luggage: Luggage) ->
     orders: dict[str, Order] = {}
     for source in sources:
         base = _base(source)
-        for recording, files in _recordings(source, base, steps):
-            target = store.join(output, recording.name) if output else recording.url
-            key = key_of(recording.name, files, steps, wishes)
-            size = sum(files[name].size for name in steps.inputs(list(files)))
-            orders[recording.url] = Order(recording, size, target, output or base, key, steps, wishes, packed)
+        for name, files in _recordings(source, base):
+            inputs = steps.inputs(list(files))
+            if not inputs:
+                continue
+            url = store.join(base, name)
+            target = store.join(output, name) if output else url
+            key = key_of(name, files, steps, wishes)
+            size = sum(files[path].size for path in inputs)
+            orders[url] = Order(url, name, size, target, output or base, key, steps, wishes, packed)
     if not orders:
         raise UsageError(f"no recording matches {' '.join(sources)}", cure=f"look at the addresses: {steps.wanted}")
     targets = [order.output for order in orders.values()]
@@ -104,8 +101,8 @@ def without_done(orders: Sequence[Order]) -> tuple[list[Order], int]:
         there[root] = {store.join(folder, name) for name in store.listing(folder, deep=False)}
     marked = [order for order in orders if order.marker() in there[order.root]]
     present = store.each(store.exists, (store.join(order.output, TABLE_NAME) for order in marked))
-    done = {order.recording.url for order, is_there in zip(marked, present, strict=True) if is_there}
-    return [order for order in orders if order.recording.url not in done], len(done)
+    done = {order.url for order, is_there in zip(marked, present, strict=True) if is_there}
+    return [order for order in orders if order.url not in done], len(done)
 
 
 def _base(source: str) -> str:
@@ -118,13 +115,11 @@ def _base(source: str) -> str:
     return base or ("/" if source.startswith("/") else ".")
 
 
-def _recordings(source: str, base: str, steps: Steps) -> Iterator[tuple[Recording, Mapping[str, Entry]]]:
-    """Those below `base` that match, each with its files."""
+def _recordings(source: str, base: str) -> Iterator[tuple[str, Mapping[str, Entry]]]:
+    """The names of what matches below `base`, each with its files."""
     pattern = source.rstrip("/")[len(base) :].strip("/") if source.startswith(base) else source.rstrip("/")
     folder = store.local(base)
-    for name, files in _in_store(base, pattern) if folder is None else _in_folder(base, folder, pattern):
-        if steps.inputs(list(files)):
-            yield Recording(store.join(base, name), name), files
+    return _in_store(base, pattern) if folder is None else _in_folder(base, folder, pattern)
 
 
 def _in_folder(base: str, folder: Path, pattern: str) -> Iterator[tuple[str, Mapping[str, Entry]]]:

@@ -6,7 +6,6 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -113,34 +112,37 @@ def local(url: str) -> Path | None:
     return Path(path) if isinstance(store, LocalFileSystem) else None
 
 
+def _asked(url: str, ask: Callable[[Any, str], T], absent: T) -> T:
+    """What a store says of an address, `absent` where nothing is there. Raises EdencarError."""
+    store, path = opened(url)
+
+    def do() -> T:
+        try:
+            return ask(store, path)
+        except FileNotFoundError:
+            return absent
+
+    return tried(url, do)
+
+
 def listing(url: str, *, deep: bool = True) -> dict[str, Entry]:
     """All files below an address, or only those in that very folder, by their names from there on."""
-    store, root = opened(url)
 
-    def find() -> dict[str, Entry]:
-        try:
-            found = store.find(root, maxdepth=None if deep else 1, detail=True)
-        except FileNotFoundError:
-            return {}
+    def find(store: Any, root: str) -> dict[str, Entry]:
+        found = store.find(root, maxdepth=None if deep else 1, detail=True)
         return {path[len(root) + 1 :]: _entry(values) for path, values in found.items() if path.startswith(root + "/")}
 
-    return tried(url, find)
+    return _asked(url, find, {})
 
 
 def folders(url: str) -> list[str]:
     """The names of the folders right below an address."""
-    store, root = opened(url)
 
-    def find() -> list[str]:
-        try:
-            found = store.ls(root, detail=True)
-        except FileNotFoundError:
-            return []
-        return sorted(
-            values["name"].rstrip("/").rpartition("/")[2] for values in found if values["type"] == "directory"
-        )
+    def find(store: Any, root: str) -> list[str]:
+        found = (values["name"] for values in store.ls(root, detail=True) if values["type"] == "directory")
+        return sorted(name.rstrip("/").rpartition("/")[2] for name in found)
 
-    return tried(url, find)
+    return _asked(url, find, [])
 
 
 def _entry(values: dict[str, Any]) -> Entry:
@@ -150,15 +152,7 @@ def _entry(values: dict[str, Any]) -> Entry:
 
 def size_of(url: str) -> int | None:
     """The size of a file, None where there is none. Raises EdencarError."""
-    store, path = opened(url)
-
-    def ask() -> int | None:
-        try:
-            return int(store.info(path)["size"])
-        except FileNotFoundError:
-            return None
-
-    return tried(url, ask)
+    return _asked(url, lambda store, path: int(store.info(path)["size"]), None)
 
 
 def exists(url: str) -> bool:
@@ -209,7 +203,7 @@ def _put(url: str, send: Callable[[Any, str], None]) -> None:
     store, path = opened(url)
 
     def do() -> None:
-        if OBJECT_STORES.intersection([store.protocol] if isinstance(store.protocol, str) else store.protocol):
+        if url.partition("://")[0] in OBJECT_STORES:
             send(store, path)
             return
         store.makedirs(posixpath.dirname(path), exist_ok=True)
@@ -221,18 +215,11 @@ def _put(url: str, send: Callable[[Any, str], None]) -> None:
 
 
 def remove(urls: Iterable[str]) -> None:
-    """Take files away, as far as they are there. Raises EdencarError."""
+    """Take files away; another try, or another client, may have done it. Raises EdencarError."""
     for url in urls:
-        store, path = opened(url)
-        tried(url, partial(_if_there, partial(store.rm_file, path)))
+        _asked(url, lambda store, path: store.rm_file(path), None)
 
 
 def remove_folder(url: str) -> None:
     """Take away all that lies below an address. Raises EdencarError."""
-    store, path = opened(url)
-    tried(url, partial(_if_there, partial(store.rm, path, recursive=True)))
-
-
-def _if_there(remove: Callable[[], object]) -> None:
-    with suppress(FileNotFoundError):  # another try, or another client, may have done it
-        remove()
+    _asked(url, lambda store, path: store.rm(path, recursive=True), None)

@@ -56,7 +56,7 @@ def prepare(order: Order) -> Prepared | Summary | Failure:
     try:
         if (known := _done(order)) is not None:
             return known
-        files = store.listing(order.recording.url)
+        files = store.listing(order.url)
         with _place(order, files, order.steps.needs(list(files))) as place:
             plan = order.steps.prepare(place)
         _forget(order)
@@ -70,7 +70,7 @@ def make(order: Order, share: Share) -> Failure | None:
     """Do one share: its files first, then the note that it is done."""
     try:
         names = {share.file: Entry(share.size, "")}
-        if (seal := store.size_of(store.join(order.recording.url, checksums.NAME))) is not None:
+        if (seal := store.size_of(store.join(order.url, checksums.NAME))) is not None:
             names[checksums.NAME] = Entry(seal, "")
         with _place(order, names, [share.file]) as place:
             lines = order.steps.make(share, place)
@@ -92,7 +92,7 @@ def finish(order: Order, head: Any, shares: Sequence[str]) -> Summary | Failure:
             if (known := _done(order)) is not None:
                 return known
             raise
-        files = store.listing(order.recording.url)
+        files = store.listing(order.url)
         kept = [] if order.is_own else order.steps.keeps(list(files))
         there = tuple(f"photos/{name}" for name in store.listing(store.join(order.output, "photos")))
         with _place(order, files, sorted({*order.steps.needs_at_end(list(files)), *kept}), there) as place:
@@ -101,11 +101,11 @@ def finish(order: Order, head: Any, shares: Sequence[str]) -> Summary | Failure:
                 store.put(place.folder / name, store.join(order.output, name))
             _put_all(place.output, order.output)
         store.remove(store.join(order.output, name) for name in result.gone)
-        summary = {**result.summary, "recording": order.recording.url, "output": order.output, "way": result.way}
+        summary = {**result.summary, "recording": order.url, "output": order.output, "way": result.way}
         if not summary.get("failed"):
             key = ""
             if order.is_own:  # then the work may have changed what it depends on
-                key = key_of(order.recording.name, store.listing(order.output), order.steps, order.wishes)
+                key = key_of(order.name, store.listing(order.output), order.steps, order.wishes)
             store.write(json.dumps(summary, default=str).encode(), order.marker(key))
         store.remove_folder(order.parts())
         return summary
@@ -142,7 +142,7 @@ def _flat(name: str) -> str:
 
 def _told(order: Order, error: EdencarError) -> str:
     text = str(error)
-    return text if order.recording.url in text else f"{order.recording.url}: {text}"
+    return text if order.url in text else f"{order.url}: {text}"
 
 
 @contextmanager
@@ -150,11 +150,11 @@ def _place(
     order: Order, files: Mapping[str, Entry], names: Sequence[str], there: tuple[str, ...] = ()
 ) -> Iterator[Place]:
     """A folder for one step, with those files of the recording; it is gone afterwards."""
-    name = order.recording.url.rpartition("/")[2]
+    name = order.url.rpartition("/")[2]
     with _scratch() as scratch:
         place = Place(
-            url=order.recording.url,
-            folder=store.local(order.recording.url) or scratch / "recording" / name,
+            url=order.url,
+            folder=store.local(order.url) or scratch / "recording" / name,
             output=scratch / "output" / name,
             luggage=scratch / "luggage",
             is_own=order.is_own,
@@ -167,7 +167,7 @@ def _place(
                 store.fetch(store.join(order.packed_at(), packed), place.luggage / packed, size)
             if place.folder.is_relative_to(scratch):
                 place.folder.mkdir(parents=True)
-                _fetch(order.recording.url, files, names, place.folder)
+                _fetch(order.url, files, names, place.folder)
         except NoSpaceError as error:
             raise _no_room() from error
         try:
@@ -180,20 +180,16 @@ def _place(
 def _scratch() -> Iterator[Path]:
     """A folder that is gone afterwards. Raises EdencarError also for what the disk does not do meanwhile."""
     _sweep()
-    folder = None
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-"))
-        yield folder
+        with tempfile.TemporaryDirectory(prefix=f"{SCRATCH}{os.getpid()}-", ignore_cleanup_errors=True) as name:
+            yield Path(name)
+    except EdencarError:
+        raise
     except OSError as error:
-        if isinstance(error, EdencarError):
-            raise
         if is_full(error):
             raise _no_room() from error
-        where = folder or tempfile.gettempdir()
+        where = tempfile.gettempdir()
         raise UnreadableError(f"{where} cannot be used ({error})", cure="look at the disk, or set TMPDIR") from error
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _no_room() -> NoSpaceError:

@@ -62,7 +62,7 @@ class VideoSteps(Steps):
             warnings=tuple(map(place.told, wanted.summary.warnings)),
             failed=tuple(map(place.told, wanted.summary.failed)),
         )
-        rule = making.manner(settings, wish).rule
+        rule = wish.manner(settings).rule
         cuts = (cut for work in wanted.works for cut in extraction.cuts(work, most=len(work.picks)))
         shares = [_share(extraction.part_of(*cut, rule), place) for cut in cuts]
         track = wanted.track if wish.formats else None  # it is large
@@ -74,7 +74,7 @@ class VideoSteps(Steps):
         part: Part = replace(share.work, clip=replace(share.work.clip, path=place.folder / share.file))
         folder = place.output / "photos"
         (folder / part.camera).mkdir(parents=True)
-        made = extraction.extract(part, folder, making.manner(self.settings, self.wish))
+        made = extraction.extract(part, folder, self.wish.manner(self.settings))
         return [replace(one, why=place.told(one.why)).to_json() for one in made]
 
     def finish(self, head: Wanted, lines: Sequence[dict[str, Any]], place: Place) -> Result:

@@ -60,8 +60,8 @@ class Collection:
         pairs = ((row, place_of(row), direction) for row, direction in zip(self.rows, self.directions, strict=True))
         return [Located(row, *place, direction) for row, place, direction in pairs if place is not None]
 
-    def legs(self) -> Iterator[slice]:
-        """The parts of the track around the photos that no gap, jump or change of quality divides."""
+    def legs(self) -> Iterator[tuple[Track, slice]]:
+        """The parts of the track around the photos that no gap, jump or change of quality divides, with the track."""
         if self.track is None or not self.rows:
             return
         times = [parse_utc(row.utc) for row in self.rows]
@@ -70,7 +70,7 @@ class Collection:
         ends = np.flatnonzero(np.diff(self.track.segment[first:last])) + first + 1
         for begin, end in pairwise([first, *ends.tolist(), last]):
             if end > begin:
-                yield slice(begin, end)
+                yield self.track, slice(begin, end)
 
 
 def read_manifest(folder: Path) -> Manifest | None:

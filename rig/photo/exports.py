@@ -73,8 +73,8 @@ def gpx(collection: Collection) -> bytes:
     ]
     lines += map(_waypoint, collection.located())
     lines.append(f"<trk><name>{escape(collection.name)}</name>")
-    for leg in collection.legs():
-        lines += ["<trkseg>", *_track_points(collection.track, leg), "</trkseg>"]
+    for track, leg in collection.legs():
+        lines += ["<trkseg>", *_track_points(track, leg), "</trkseg>"]
     return "\n".join([*lines, "</trk>", "</gpx>", ""]).encode()
 
 
@@ -87,8 +87,7 @@ def _waypoint(photo: Located) -> str:
     )
 
 
-def _track_points(track: Track | None, leg: slice) -> Iterator[str]:
-    assert track is not None
+def _track_points(track: Track, leg: slice) -> Iterator[str]:
     for number in range(leg.start, leg.stop):
         satellites = int(track.satellites[number])
         said = _fix(int(track.quality[number]), satellites if satellites >= 0 else None, float(track.hdop[number]))
@@ -128,9 +127,7 @@ def kml(collection: Collection) -> bytes:
             f"<Point><coordinates>{place}</coordinates></Point></Placemark>"
         )
     lines.append("</Folder><Folder><name>track</name>")
-    for leg in collection.legs():
-        assert collection.track is not None
-        track = collection.track
+    for track, leg in collection.legs():
         places = zip(track.longitude[leg], track.latitude[leg], track.altitude_m[leg], strict=True)
         quality = int(track.quality[leg.start])
         style = f"<styleUrl>#q{quality}</styleUrl>" if quality in KML_COLOUR else ""

@@ -17,6 +17,7 @@ from typing import Any
 import av
 import cv2
 
+from configs import Settings
 from rig.clock import NS_PER_MS, NS_PER_S, iso_utc
 from rig.files import sync_data
 from rig.footage import video
@@ -36,14 +37,16 @@ MEMORY_BYTES = 320 << 20  # for those of all decoders
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manner:
-    """How photos are made."""
+    """How photos are made; those less sharp than `min_sharpness` are not kept."""
 
     min_sharpness: float
     quality: int
-    rule: Rule
-    directions: Sequence[str] = ()
-    privacy_command: tuple[str, ...] = ()
-    privacy_timeout_s: float = 0.0
+    settings: Settings
+
+    @property
+    def rule(self) -> Rule:
+        """How they get their places."""
+        return Rule("hermite", self.settings.max_gap_s, self.settings.lever_arm_m)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,10 +256,11 @@ def _seen(row: Photo, picture: av.VideoFrame, damaged: bool, standing: bool) -> 
 
 def _jpeg(row: Photo, picture: av.VideoFrame, part: Part, manner: Manner) -> bytes:
     """The photo with its tags. Raises PrivacyError where the user's command failed on it."""
+    settings = manner.settings
     jpeg = look.encode_jpeg(video.bgr(picture), manner.quality)
-    jpeg = make_private(jpeg, manner.privacy_command, manner.privacy_timeout_s)
-    direction = direction_of(row, part.label, manner.directions)
-    privacy = "done" if manner.privacy_command else ""
+    jpeg = make_private(jpeg, settings.privacy_command, settings.privacy_timeout_s)
+    direction = direction_of(row, part.label, settings.camera_directions)
+    privacy = "done" if settings.privacy_command else ""
     tags = tags_of(row, picture.width, picture.height, direction, privacy=privacy, **part.camera_tags)
     return exif.with_segments(jpeg, exif.app_segments(tags))
 

@@ -116,9 +116,7 @@ def _photo(photo: Located) -> tuple[object, ...]:
 
 
 def _tracks(collection: Collection) -> Iterator[tuple[object, ...]]:
-    track = collection.track
-    for leg in collection.legs():
-        assert track is not None
+    for track, leg in collection.legs():
         if leg.stop - leg.start > 1:
             moments = (iso_utc(int(track.utc_ns[at])) for at in (leg.start, leg.stop - 1))
             yield (_line(track, leg), *moments, int(track.quality[leg.start]), leg.stop - leg.start)
@@ -143,8 +141,9 @@ def _extent(longitudes: npt.ArrayLike, latitudes: npt.ArrayLike) -> tuple[float 
 
 
 def _track_extent(collection: Collection) -> tuple[float | None, ...]:
-    legs, track = list(collection.legs()), collection.track
-    if not legs or track is None:
+    legs = list(collection.legs())
+    if not legs:
         return _extent([], [])
-    whole = slice(legs[0].start, legs[-1].stop)
+    (track, first), (_, last) = legs[0], legs[-1]
+    whole = slice(first.start, last.stop)
     return _extent(track.longitude[whole], track.latitude[whole])

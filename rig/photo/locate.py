@@ -14,7 +14,7 @@ from rig.gnss.fix import Fix
 from rig.gnss.fixfiles import read_fixes
 from rig.gnss.positions import Places, Track, lever_arm
 from rig.photo.exif import PhotoTags
-from rig.photo.photos import Photo, with_flags
+from rig.photo.photos import COLUMNS, Photo, with_flags
 from rig.photo.spacing import METRES_PER_DEGREE
 
 NO_FIX = "no-fix-near"
@@ -24,6 +24,7 @@ SINGLE_SIGMA_M = 5.0  # of a receiver that does not say how exact it is
 QUARTER_HOUR_S = 900  # zones are whole multiples of it
 MOST = 0.9
 MOST_OF_WAY = 200  # points
+_OF_THE_PICTURE = COLUMNS[: COLUMNS.index("fix_utc")] + COLUMNS[COLUMNS.index("sharpness") :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,20 +186,6 @@ def _located(row: Photo, utc_ns: int, fix: int, number: int, track: Track, place
         sigma_m = float(places.sigma_m[number])
     values["position_sigma_m"] = _with_time(sigma_m, values["speed_mps"], row.time_error_ms)
     return replace(bare, **values)
-
-
-_OF_THE_PICTURE = (
-    "photo",
-    "camera",
-    "utc",
-    "time_error_ms",
-    "video",
-    "pts_s",
-    "frame",
-    "sharpness",
-    "luminance",
-    "flags",
-)
 
 
 def _with_time(sigma_m: float, speed_mps: float | None, time_error_ms: float | None) -> float | None:

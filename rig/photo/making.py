@@ -21,7 +21,6 @@ from rig.photo import exports, extraction, photos, sampling, tagging
 from rig.photo.collection import Collection
 from rig.photo.extraction import Made, Manner, Work
 from rig.photo.journal import Journal
-from rig.photo.locate import Rule
 from rig.photo.sampling import Pick
 from rig.photo.spacing import Every
 from rig.timing import calibration
@@ -59,6 +58,10 @@ class Wish:
             quality=settings.jpeg_quality,
             start_utc=start_utc,
         )
+
+    def manner(self, settings: Settings) -> Manner:
+        """How the wanted photos are made."""
+        return Manner(min_sharpness=self.min_sharpness, quality=self.quality, settings=settings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,8 +208,8 @@ def date(found: Sources, settings: Settings, wish: Wish, jobs: int) -> tuple[lis
 def want(found: Sources, clocks: Sequence[Dated], head: Mapping[str, Any], settings: Settings, wish: Wish) -> Wanted:
     """The wanted photos of each video, no two of one camera at one time. Raises NoPositionError, UsageError."""
     works, warnings, ends = list[Work](), list[str](), dict[str, int]()
-    for item, clock in sorted(clocks, key=lambda dated: _begin(*dated)):
-        utc_ns = clock.utc_ns(np.concatenate([clip.clock_ns for clip in item.clips]))
+    times = [clock.utc_ns(np.concatenate([clip.clock_ns for clip in item.clips])) for item, clock in clocks]
+    for (item, clock), utc_ns in sorted(zip(clocks, times, strict=True), key=lambda dated: int(dated[1][0])):
         track = found.track if found.positions else _own_track(item, clock)
         after = np.concatenate([[0], np.cumsum([len(clip.pts) for clip in item.clips])])
         wanted = sampling.picks(item, utc_ns, wish.every, wish.sharpest_of, track, settings.standing_mps)
@@ -230,10 +233,6 @@ def want(found: Sources, clocks: Sequence[Dated], head: Mapping[str, Any], setti
     )
     labels = {work.video.camera: work.label for work in works}
     return Wanted(works, summary, labels, next((work.track for work in works if work.track is not None), None))
-
-
-def _begin(item: Video, clock: CameraClock) -> int:
-    return int(clock.utc_ns(np.array([item.first_ns]))[0])
 
 
 def _own_track(item: Video, clock: CameraClock) -> Track | None:
@@ -289,7 +288,7 @@ def _make(
     total, count = max(1, sum(len(work.picks) for work in works)), len(known)
     progress(count / total)
     jobs = wish.jobs or extraction.usual_jobs(works)
-    for one in extraction.extract_all(left, journal.folder, manner(settings, wish), jobs):
+    for one in extraction.extract_all(left, journal.folder, wish.manner(settings), jobs):
         journal.add(one.to_json())
         count += 1
         progress(count / total)
@@ -302,18 +301,6 @@ def _is_there(one: Made, folder: Path) -> bool:
 
 def _key_of(work: Work, pick: Pick) -> str:
     return extraction.key_of(work.video.camera, work.video.clips[pick.clip], pick)
-
-
-def manner(settings: Settings, wish: Wish) -> Manner:
-    """How the wanted photos are made."""
-    return Manner(
-        min_sharpness=wish.min_sharpness,
-        quality=wish.quality,
-        rule=Rule("hermite", settings.max_gap_s, settings.lever_arm_m),
-        directions=settings.camera_directions,
-        privacy_command=settings.privacy_command,
-        privacy_timeout_s=settings.privacy_timeout_s,
-    )
 
 
 def write_beside(output: Path, wanted: Wanted, settings: Settings, wish: Wish) -> None:

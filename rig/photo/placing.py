@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
 
 from configs import Settings
 from rig.clock import iso_utc, parse_utc
@@ -35,11 +34,6 @@ class Wish:
     in_place: bool = False
     dry_run: bool = False
 
-    @classmethod
-    def of(cls, settings: Settings, formats: str = "", **more: Any) -> Self:
-        """With the formats that were named, else those of the settings. Raises UsageError."""
-        return cls(formats=exports.parse_formats(formats or ",".join(settings.photo_formats), FORMATS), **more)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhotoSummary:
@@ -65,12 +59,12 @@ class _Photos:
     failed: tuple[str, ...] = ()
 
 
-def associate(
-    folder: Path,
-    settings: Settings,
-    wish: Wish,
-    progress: Progress = lambda share: None,
-) -> PhotoSummary:
+def formats_of(settings: Settings, named: str = "") -> tuple[str, ...]:
+    """The formats that were named, else those of the settings. Raises UsageError."""
+    return exports.parse_formats(named or ",".join(settings.photo_formats), FORMATS)
+
+
+def associate(folder: Path, settings: Settings, wish: Wish, progress: Progress = lambda share: None) -> PhotoSummary:
     """Give each photo of a folder's `photos.csv` its position, from the folder's own log or from those of the wish.
 
     Raises UnreadableError without a table or a readable log, NoPositionError when no photo has a fix near enough.

@@ -158,14 +158,10 @@ def _thumbnail(folder: Path, photo: str) -> str:
 
 def _track(collection: Collection, scale: _Scale) -> list[dict[str, Any]]:
     """The track's legs, as coarse as the eye allows."""
-    track = collection.track
-    legs = list(collection.legs())
-    if track is None or not legs:
-        return []
     step_m = DRAWN_STEP_M
     while True:
         drawn = []
-        for leg in legs:
+        for track, leg in collection.legs():
             east, north = scale.metres(track.latitude[leg], track.longitude[leg])
             kept = _spaced(east, north, step_m)
             quality = int(track.quality[leg.start])
@@ -186,10 +182,8 @@ def _spaced(east: Any, north: Any, step_m: float) -> list[int]:
 
 def _gaps(collection: Collection) -> list[dict[str, Any]]:
     """Where the track does not hold together, the longest breaks first kept, in the order of time."""
-    track = collection.track
     found: list[dict[str, Any]] = []
-    for before, after in pairwise(collection.legs()):
-        assert track is not None
+    for (track, before), (_, after) in pairwise(collection.legs()):
         last, first = before.stop - 1, after.start
         changed = track.quality[last] != track.quality[first]
         found.append(

@@ -229,7 +229,7 @@ def test_a_recording_that_kills_every_process_costs_only_itself(cars: Path, tmp_
     orders = planning.find([str(tmp_path / "in" / PATTERN)], str(tmp_path / "out"), steps, {})
     going = engine.Run(orders, engine.LocalPool(2), lambda share: None)
     going.run()
-    failed = [order.recording.name for order, outcome in going.outcomes if not isinstance(outcome, dict)]
+    failed = [order.name for order, outcome in going.outcomes if not isinstance(outcome, dict)]
     assert failed == [NAMES[1]]
     assert len(going.outcomes) == 3
 

@@ -1,10 +1,12 @@
 """What goes wrong around a fleet's work: told in one clear line with its exit code, and nothing hangs."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,6 +16,8 @@ from threading import Thread
 import psutil
 import pytest
 
+import parseVideo
+from rig.cluster import engine
 from rig.photo import photos
 from tests.cluster.parts import NAMES, PATTERN, ROOT, Done, dask_cluster, dask_scheduler, run, tree
 from tests.faults.disks import in_memory, needs_disks
@@ -68,9 +72,12 @@ def begun(words: tuple[object, ...], stuck: Stuck) -> Iterator["subprocess.Popen
     command = [sys.executable, *map(str, words)]
     pipe = subprocess.PIPE
     surroundings = os.environ | stuck.environment
-    with subprocess.Popen(
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests without it
+    running = subprocess.Popen(
         command, cwd=ROOT, env=surroundings, stdout=pipe, stderr=pipe, text=True, start_new_session=True
-    ) as running:
+    )
+    signal.signal(signal.SIGINT, before)
+    with running:
         try:
             stuck.await_it()
             yield running
@@ -166,6 +173,21 @@ def test_a_full_scratch_disk_is_told(source: str, cars: Path, s3: dict[str, str]
     assert_one_line(done, 3, f"no room in {scratch}")
     assert NAMES[0].partition("/")[2] in done.errors
     assert not (tmp_path / "out" / "2026-11-22_14-03-12" / "photos.csv").exists()
+
+
+def test_a_machine_that_starts_no_more_processes_is_told(
+    cars: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", refuse)
+    words = [cars / "car1" / "2026-*", "--executor", "local", "--output", tmp_path]
+    assert parseVideo.main(list(map(str, words))) == 3
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == 1, told
+    assert f"prepare failed {engine.TRIES} times" in told
+    assert os.strerror(errno.EAGAIN) in told
 
 
 def test_a_recording_behind_a_link_is_one(cars: Path, tmp_path: Path) -> None:
