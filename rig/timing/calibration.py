@@ -127,13 +127,13 @@ def _read(item: Video, context: Context, settings: Settings) -> CodeFilm:
         return film
     ends = [(item.first_ns, item.first_ns + margin_ns), (item.last_ns - margin_ns, item.last_ns)]
     film = codefilm.read_windows(item, ends)
-    if not film.observations and item.last_ns - item.first_ns > 2 * margin_ns:
-        ends = codefilm.read_key_frames(item)
-        film = codefilm.read_windows(item, ends)
-    elif film.observations:
+    if film.observations:
         offset_ns = round(float(np.median([o.offset_ns for o in film.observations])))
         windows = _open_windows(item, context.logs, offset_ns, LOG_MARGIN_NS, margin_ns)
-        film.extend(codefilm.read_windows(item, windows, done=ends))
+        more = codefilm.read_windows(item, windows, done=ends)
+        return CodeFilm(film.observations + more.observations, film.sightings + more.sightings)
+    if item.last_ns - item.first_ns > 2 * margin_ns:
+        return codefilm.read_windows(item, codefilm.read_key_frames(item))
     return film
 
 

@@ -60,9 +60,7 @@ class Terms:
     page_bound_ns: int = 0  # half-width of the page's idea of that clock, as it measured it
 
     @staticmethod
-    def of(
-        settings: Settings, latency_ms: tuple[float, float], *, clock_error_ns: int, page_bound_ns: int = 0
-    ) -> "Terms":
+    def of(settings: Settings, latency_ms: tuple[float, float], *, clock_error_ns: int, page_bound_ns: int) -> "Terms":
         """As the settings have it; the display's latency with its half-width."""
         return Terms(
             display_latency_ns=round(latency_ms[0] * NS_PER_MS),
@@ -143,7 +141,7 @@ def _anchor(
 ) -> Anchor | None:
     """What one film says: of the clocks in it the one that a page's log knows, else the only one."""
     groups = _clocks_in(film)
-    drawn = [group for group in groups if 2 * sum(_is_drawn(o, logs) for o in group) > len(group)]
+    drawn = [group for group in groups if 2 * sum(holder(logs, o.code.utc_ns) is not None for o in group) > len(group)]
     found = [
         anchor
         for group in (drawn or groups)
@@ -151,10 +149,6 @@ def _anchor(
     ]
     found = [anchor for anchor in found if anchor.codes >= MINORITY * max(other.codes for other in found)]
     return _one_clock(found, terms) if found else None
-
-
-def _is_drawn(o: Observation, logs: Sequence[CodeLog]) -> bool:
-    return holder(logs, o.code.utc_ns) is not None
 
 
 def _one_clock(found: Sequence[Anchor], terms: Terms) -> Anchor:

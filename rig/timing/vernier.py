@@ -7,6 +7,7 @@ after the other). A film without enough mixed pictures says nothing here, nor on
 neither their mask nor the digits of the next one are known, and the interval stands.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -128,7 +129,8 @@ def measure(
 
     `near` and the result are UTC minus PTS of the middle row, as if the display had no delay.
     """
-    film = _film(_thinned(sightings), log, refresh_ns, read_out_ns, near)
+    step = max(1, math.ceil(len(sightings) / MAX_PICTURES))
+    film = _film(sightings[::step], log, refresh_ns, read_out_ns, near)
     if film is None:
         return None
     low, high = (float(bound - film.base_ns) for bound in near)
@@ -152,11 +154,6 @@ def _is_partial(sightings: Sequence[Sighting], exposure_ns: float, refresh_ns: f
     """Whether more pictures were not read than such an exposure mixes: without a log only the others are used here."""
     unread = sum(sighting.code is None for sighting in sightings) / len(sightings)
     return unread > MOST_UNREAD + exposure_ns / refresh_ns
-
-
-def _thinned(sightings: Sequence[Sighting]) -> Sequence[Sighting]:
-    step = -(-len(sightings) // MAX_PICTURES) if sightings else 1
-    return sightings[::step]
 
 
 def _film(
