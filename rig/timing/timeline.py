@@ -18,8 +18,8 @@ from rig.errors import NoCalibrationError
 from rig.timing import interval, vernier
 from rig.timing.cameraclock import WARM_UP_NS, WARM_UP_SPAN_NS, Anchor, CameraClock, combined
 from rig.timing.codelog import CodeLog, holder, joined
-from rig.timing.interval import BLUR_NS, MIN_READINGS, Observation
-from rig.timing.vernier import Instant, Sighting
+from rig.timing.interval import BLUR_NS, MIN_READINGS, Interval, Observation
+from rig.timing.vernier import Sighting
 
 FILM_GAP_NS = 10 * NS_PER_S  # a longer pause between readings separates two films of the code
 
@@ -218,10 +218,10 @@ def _of_group(
         pts_ns=middle,
         utc_ns=middle + round(best.offset_ns) + terms.display_latency_ns,
         half_width_ns=round(float(combined(np.array([best.half_width_ns, row_error, drift]))[()])),
-        codes=found.kept,
-        rejected=others + len(fresh) - found.kept,
-        method="vernier" if isinstance(best, Instant) else "interval",
-        mixed=best.mixed if isinstance(best, Instant) else 0,
+        codes=found.pictures,
+        rejected=others + len(fresh) - found.pictures,
+        method="interval" if best is found else "vernier",
+        mixed=0 if best is found else best.pictures,
     )
 
 
@@ -232,7 +232,7 @@ def _by_vernier(
     refresh_ns: int,
     read_out_ns: int,
     near: tuple[int, int],
-) -> Instant | None:
+) -> Interval | None:
     """What the pictures of that time and screen say, None unless it lies within `near`."""
     screens, first, last = {o.screen for o in group}, group[0].pts_ns, group[-1].pts_ns
     seen = [sighting for sighting in sightings if first <= sighting.pts_ns <= last and sighting.screen in screens]

@@ -19,6 +19,7 @@ import segno
 from rig.arrays import Float32, Float64, Luma, Mask, Uint8
 from rig.clock import NS_PER_MS
 from rig.timing.codelog import CodeLog
+from rig.timing.interval import Interval
 from rig.timing.qrtime import TICK_NS, Corners, TimeCode, encode
 
 MODULES = 21
@@ -51,15 +52,6 @@ class Sighting:
     light: Float32  # of the 21 x 21 modules: linear, arbitrary scale
     row: float  # of the code's centre, 0 top and 1 bottom of the picture
     screen: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Instant:
-    """What a film's mixed pictures say; `offset_ns` is UTC minus PTS of the middle row, without the display's delay."""
-
-    offset_ns: int
-    half_width_ns: int
-    mixed: int
 
 
 def light_of(luma: Luma, corners: Corners | Float64) -> Float32 | None:
@@ -124,11 +116,8 @@ class _Film:
 
 def measure(
     sightings: Sequence[Sighting], log: CodeLog | None, refresh_ns: float, read_out_ns: int, near: tuple[int, int]
-) -> Instant | None:
-    """The offset of the clock from one film, searched within `near` (lowest and highest, ns); None without enough.
-
-    `near` and the result are UTC minus PTS of the middle row, as if the display had no delay.
-    """
+) -> Interval | None:
+    """What the mixed pictures of one film tell within `near` (lowest and highest offset, ns); None without enough."""
     step = max(1, math.ceil(len(sightings) / MAX_PICTURES))
     film = _film(sightings[::step], log, refresh_ns, read_out_ns, near)
     if film is None:
@@ -143,10 +132,10 @@ def measure(
         return None
     # A tone curve that is not known shifts shares of one side all alike, and the instant with them.
     lean = TONE_ERROR * float(found[1]) * abs(float(np.nanmean(np.where(_is_mixed(share), share, np.nan))) - 0.5)
-    return Instant(
+    return Interval(
         offset_ns=film.base_ns + round(float(found[0])),
         half_width_ns=round(FLOOR_NS + lean + _spread_ns(film, found, mixed)),
-        mixed=int(mixed.sum()),
+        pictures=int(mixed.sum()),
     )
 
 
