@@ -17,7 +17,7 @@ import numpy as np
 import segno
 
 from rig.arrays import Float32, Float64, Luma, Mask, Uint8
-from rig.clock import NS_PER_MS
+from rig.clock import NS_PER_MS, SIGMAS_IN_99_PERCENT
 from rig.timing.codelog import CodeLog
 from rig.timing.interval import Interval
 from rig.timing.qrtime import TICK_NS, Corners, TimeCode, encode
@@ -313,4 +313,4 @@ def _spread_ns(film: _Film, found: Float64, mixed: Mask) -> float:
     force = np.einsum("kpm,lpm,pm->kl", slopes, slopes, weight)
     inverse = np.linalg.pinv(force + np.diag(1.0 / PRIOR_NS**2))
     variance = inverse @ (each.T @ each) @ inverse
-    return 2.6 * float(np.sqrt(variance[0, 0] * len(each) / max(1, len(each) - len(found))))
+    return SIGMAS_IN_99_PERCENT * float(np.sqrt(variance[0, 0] * len(each) / max(1, len(each) - len(found))))
