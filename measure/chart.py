@@ -5,10 +5,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import segno
 
-Luma = npt.NDArray[np.uint8]
+from rig.arrays import Luma
 
 PICTURE = Path(__file__).resolve().parent.parent / "web" / "chart.png"
 PX_PER_MM = 10

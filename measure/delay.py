@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from configs import Settings
 from configs import load as load_settings
@@ -15,6 +14,7 @@ from measure.report import Bar, Chart, Said, Table, Verdict, in_words, write_csv
 from measure.session import SAMPLES, add_session_options, read_usage, recorded, usage_content, usage_verdicts
 from measure.words import Phrase, phrase
 from rig import charts, cli
+from rig.arrays import Float64, Int64
 from rig.clock import NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, ClockCurve
 from rig.errors import NoCalibrationError, UnreadableError
 from rig.footage.transport import PTS_HZ
@@ -23,9 +23,6 @@ from rig.timing import arrival, calibration
 from rig.timing.arrival import FASTEST_PICTURES, Envelope
 from rig.timing.calibration import Context
 from rig.timing.cameraclock import CameraClock, combined
-
-Int64 = npt.NDArray[np.int64]
-Float64 = npt.NDArray[np.float64]
 
 NEAR_CODE_NS = 20 * NS_PER_S  # pictures on both sides of a film of the code that tell the delay there
 NONE = np.zeros(0, dtype=np.int64)

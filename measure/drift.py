@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from configs import Settings
 from configs import load as load_settings
@@ -18,15 +17,13 @@ from measure.report import Bar, Chart, Said, Table, Verdict, in_words, write_rep
 from measure.session import CODE, LAMP, add_session_options, recorded
 from measure.words import Phrase, phrase
 from rig import charts, cli
+from rig.arrays import Float64, Int64
 from rig.clock import NS_PER_MS, NS_PER_S
 from rig.errors import NoCalibrationError, UnreadableError
 from rig.footage.video import Video, videos_of
 from rig.timing import calibration
 from rig.timing.calibration import Context
 from rig.timing.cameraclock import CameraClock, combined
-
-Int64 = npt.NDArray[np.int64]
-Float64 = npt.NDArray[np.float64]
 
 CHART_STEP_NS = 10 * NS_PER_S
 

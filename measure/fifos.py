@@ -12,16 +12,14 @@ from typing import NamedTuple
 import av
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from measure.report import Bar
 from measure.stalls import KEPT_PACE_S, POLL_S, STEP, positions_of
 from measure.words import Phrase, phrase
+from rig.arrays import Float64
 from rig.clock import NS_PER_S
 from rig.footage.tail import Line
 from rig.workers import Link, Worker
-
-Float64 = npt.NDArray[np.float64]
 
 HOST = "127.0.0.1"
 FIFO_BYTES = 28672 * 188  # FFmpeg's, unless an option says otherwise; OpenCV's is the same

@@ -14,7 +14,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import zxingcpp
 
 from configs import CHOICES, Settings
@@ -25,12 +24,10 @@ from measure.session import USUAL_OUTPUT, find_cameras, output_folder, tell
 from measure.stalls import open_camera
 from measure.words import phrase
 from rig import cli
+from rig.arrays import Float64, Luma
 from rig.camera.finding import FoundCamera
 from rig.errors import EdencarError, UnreadableError, UsageError
 from rig.footage.video import Video, luma, pictures, videos_of
-
-Luma = npt.NDArray[np.uint8]
-Float64 = npt.NDArray[np.float64]
 
 QR = zxingcpp.BarcodeFormats(zxingcpp.BarcodeFormat.QRCode)
 CORNERS = ("top_left", "top_right", "bottom_right", "bottom_left")

@@ -14,10 +14,10 @@ from typing import Any, Literal, Protocol
 from unittest.mock import patch
 
 import numpy as np
-import numpy.typing as npt
 
 from configs import Settings
 from measure.report import Bar
+from rig.arrays import Float64, Int64
 from rig.camera.opengopro import GoPro
 from rig.camera.streamcapture import StreamCapture
 from rig.clock import NS_PER_MS, NS_PER_S
@@ -25,9 +25,6 @@ from rig.errors import DeviceError
 from rig.footage.tail import Line, Tail
 from rig.footage.transport import PTS_HZ, pts_after
 from rig.workers import Link, Worker
-
-Int64 = npt.NDArray[np.int64]
-Float64 = npt.NDArray[np.float64]
 
 What = Literal["program", "disk"]
 

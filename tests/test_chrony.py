@@ -12,7 +12,7 @@ import pytest
 
 from capturePositions import receiver_worker
 from configs import Settings
-from rig.gnss.chrony import ChronyFeed
+from rig.gnss.chrony import tell_chrony
 from rig.workers import Worker
 from simulator.receiver import Receiver
 from simulator.world import Street, World
@@ -28,11 +28,10 @@ pidfile {folder}/chronyd.pid
 
 def test_a_sample_has_chronys_forty_bytes(tmp_path: Path) -> None:
     path = tmp_path / "edencar.sock"
-    feed = ChronyFeed(str(path))
-    feed.send(NOW_NS, NOW_NS)  # nobody listens: no error
+    tell_chrony(str(path), NOW_NS, NOW_NS)  # nobody listens: no error
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as chronyd:
         chronyd.bind(str(path))
-        feed.send(NOW_NS, NOW_NS + 2_500_000)
+        tell_chrony(str(path), NOW_NS, NOW_NS + 2_500_000)
         sample = chronyd.recv(100)
     assert len(sample) == 40
     seconds, microseconds, offset_s, pulse, leap, _, magic = struct.unpack("=qqdiiii", sample)
@@ -70,12 +69,12 @@ def test_a_real_chronyd_selects_us(tmp_path: Path) -> None:
     command = ["chronyd", "-d", "-x", "-u", "root", "-f", str(tmp_path / "chrony.conf")]
     said = tmp_path / "said"
     with said.open("w") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
-        feed = ChronyFeed(str(tmp_path / "edencar.sock"))
+        path = str(tmp_path / "edencar.sock")
         deadline = time.monotonic() + 25
         try:
             while "Selected source GNSS" not in said.read_text() and time.monotonic() < deadline:
                 now_ns = time.time_ns()
-                feed.send(now_ns, now_ns + 3_000_000)
+                tell_chrony(path, now_ns, now_ns + 3_000_000)
                 time.sleep(0.05)
         finally:
             process.terminate()

@@ -13,16 +13,13 @@ MAGIC = 0x534F434B  # "SOCK"
 NO_PULSE, NO_LEAP = 0, 0
 
 
-class ChronyFeed:
-    """Sends what the receiver says of the time to chronyd's socket; a chronyd that is not there is no error."""
+def tell_chrony(path: str, realtime_ns: int, utc_ns: int) -> None:
+    """Say on chronyd's socket that CLOCK_REALTIME was `realtime_ns` when it was `utc_ns` in truth.
 
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def send(self, realtime_ns: int, utc_ns: int) -> None:
-        """CLOCK_REALTIME was `realtime_ns` when it was `utc_ns` in truth."""
-        seconds, rest_ns = divmod(realtime_ns, NS_PER_S)
-        offset_s = (utc_ns - realtime_ns) / NS_PER_S
-        sample = SAMPLE.pack(seconds, rest_ns // 1000, offset_s, NO_PULSE, NO_LEAP, 0, MAGIC)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender, suppress(OSError):
-            sender.sendto(sample, self._path)
+    A chronyd that is not there is no error.
+    """
+    seconds, rest_ns = divmod(realtime_ns, NS_PER_S)
+    offset_s = (utc_ns - realtime_ns) / NS_PER_S
+    sample = SAMPLE.pack(seconds, rest_ns // 1000, offset_s, NO_PULSE, NO_LEAP, 0, MAGIC)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender, suppress(OSError):
+        sender.sendto(sample, path)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rig.arrays import Float64, Int64, Mask
-from rig.clock import DAY_NS, NS_PER_MS, NS_PER_S, iso_utc
+from rig.clock import DAY_NS, NS_PER_MS, NS_PER_S, iso_utc, parse_utc
 from rig.errors import UnreadableError
 from rig.gnss.fix import Fix
 from rig.gnss.gpmftree import Stream, items, number, read_box, read_payloads, samples, text_of
@@ -19,7 +19,7 @@ NO_GPMF = "the file came from a camera's card? streams and copies carry none"
 LOCKED = 2  # GPSF: 0 is none, 2 in two and 3 in three dimensions
 GPS_QUALITY = 1  # as in GGA: a satellite fix without corrections
 SEA_LEVEL = "MSLV"  # GPSA: altitudes are above mean sea level; else above the ellipsoid (the real MAX file says so)
-GPS9_EPOCH_NS = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp()) * NS_PER_S
+GPS9_EPOCH_NS = parse_utc("2000-01-01T00:00:00Z")
 MOST_DAYS, MOST_SECONDS = 36_525, 86_401  # of GPS9; more is damage
 STAMP_REACH_NS = 5 * NS_PER_S  # a stamp further from its packet is damaged
 USUAL_READ_OUT_MS = 15.0  # top to bottom row, where the file does not say; 20.6 on a MAX

@@ -3,10 +3,9 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 
-from rig.clock import DAY_NS, NS_PER_MS, NS_PER_S, iso_utc
+from rig.clock import DAY_NS, NS_PER_MS, NS_PER_S, iso_utc, parse_utc
 from rig.gnss.fix import Fix
 from rig.gnss.framing import Fields, Framer, Sentence
 from rig.gnss.sentences import (
@@ -24,7 +23,7 @@ from rig.gnss.sentences import (
 
 SAME_EPOCH_NS = 25 * NS_PER_MS  # Magellan spreads one epoch's sentences over 10 ms
 ZDA_REACH_NS = 500 * NS_PER_MS  # a ZDA may carry the time of sending: only its day is believed
-EARLIEST_NS = (date(2024, 1, 1) - date(1970, 1, 1)).days * DAY_NS  # older: a clock never set, or a week rollover
+EARLIEST_NS = parse_utc("2024-01-01T00:00:00Z")  # older: a clock never set, or a week rollover
 REMEMBERED_EPOCHS = 12_000  # 10 minutes at 20 Hz: how far back a replayed buffer is recognised
 CONFLICT_M = 2.0  # between GGA and RMC of one epoch: most formats round by 0.2 m, damage mostly moves further
 CONFLICT_RATIO = 3.0

@@ -125,11 +125,8 @@ class _Pair:
 
     def __init__(self, track: Track, step: Int64, utc_ns: Int64) -> None:
         self.track, self.step = track, step
-        self.seconds = (track.utc_ns[step + 1] - track.utc_ns[step]) / NS_PER_S
+        self.north_m, self.east_m, self.seconds = moves(track, step, step + 1)
         self.share = (utc_ns - track.utc_ns[step]) / NS_PER_S / self.seconds
-        self.north_scale, self.east_scale = _metres_per_degree(track.latitude[step])
-        self.north_m = (track.latitude[step + 1] - track.latitude[step]) * self.north_scale
-        self.east_m = _turn(track.longitude[step + 1] - track.longitude[step]) * self.east_scale
         self.velocities = [_velocity(track, step), _velocity(track, step + 1)]
         self.has_velocities = np.isfinite(np.sum([*self.velocities[0], *self.velocities[1]], axis=0))
 
@@ -142,9 +139,10 @@ class _Pair:
         north_m = self.share * self.north_m + np.where(curved, bend_north, 0)
         east_m = self.share * self.east_m + np.where(curved, bend_east, 0)
         track, unknown = self.track, np.where(joined, 0.0, np.nan)
+        north_scale, east_scale = _metres_per_degree(track.latitude[self.step])
         return Places(
-            latitude=track.latitude[self.step] + north_m / self.north_scale + unknown,
-            longitude=_turn(track.longitude[self.step] + east_m / self.east_scale) + unknown,
+            latitude=track.latitude[self.step] + north_m / north_scale + unknown,
+            longitude=_turn(track.longitude[self.step] + east_m / east_scale) + unknown,
             altitude_m=self._between(track.altitude_m) + unknown,
             heading_deg=self._heading() + unknown,
             speed_mps=self._between(track.speed_mps) + unknown,

@@ -15,7 +15,7 @@ from configs import Settings
 from rig.clock import NS_PER_MS, NS_PER_S, GnssClock, UtcClock
 from rig.errors import ConflictError, DeviceError, EdencarError, NoSpaceError
 from rig.files import is_full
-from rig.gnss.chrony import ChronyFeed
+from rig.gnss.chrony import tell_chrony
 from rig.gnss.fix import Fix, horizontal_sigma_m, quality_of
 from rig.gnss.framing import Framer, Sentence
 from rig.gnss.nmea import Epochs, Stamp
@@ -70,7 +70,6 @@ class Receiver:
         self._settings, self._found = settings, found
         latency_ms = (settings.receiver_latency_ms, settings.receiver_latency_error_ms)
         self._clock = GnssClock(*(round(milliseconds * NS_PER_MS) for milliseconds in latency_ms))
-        self._chrony = ChronyFeed(settings.chrony_socket) if settings.chrony_socket else None
         self._stopping = threading.Event()
         self._changing = threading.Lock()  # whatever more than one thread reads or changes
         self._log: PositionLog | None = None
@@ -303,9 +302,10 @@ class Receiver:
                 self._tell_chrony(fix.utc_ns, fix.arrival_utc_ns or 0, arrival_ns)
 
     def _tell_chrony(self, utc_ns: int, realtime_ns: int, arrival_ns: int) -> None:
-        clock = self._clock.estimate(arrival_ns) if self._chrony else None
-        if self._chrony and clock and abs(clock.utc_ns(arrival_ns) - utc_ns) < CHRONY_GATE_NS:
-            self._chrony.send(realtime_ns, utc_ns + self._clock.latency_ns)
+        path = self._settings.chrony_socket
+        clock = self._clock.estimate(arrival_ns) if path else None
+        if clock and abs(clock.utc_ns(arrival_ns) - utc_ns) < CHRONY_GATE_NS:
+            tell_chrony(path, realtime_ns, utc_ns + self._clock.latency_ns)
 
     @contextmanager
     def _bearing_the_disk(self) -> Iterator[None]:

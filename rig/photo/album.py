@@ -12,14 +12,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from configs import Settings
 from rig.clock import NS_PER_MS, NS_PER_S, parse_utc
 from rig.errors import UnreadableError
 from rig.photo import exif
-
-Integers = npt.NDArray[np.int64]
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe"))
 SEARCHED_PHOTOS = 60  # at either end of a camera's photos: there the crew shows the code

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-Luma = npt.NDArray[np.uint8]
+from rig.arrays import Luma, Uint8
 
 DARK, BRIGHT = 20.0, 235.0  # mean luminance of a covered and of a blinded lens
 GLARE, GLARING = 250.0, 0.5  # luminance without drawing, and the share of the picture that may have it
@@ -69,7 +68,7 @@ def _deviation(values: cv2.typing.MatLike) -> float:
     return float(deviation[0, 0])
 
 
-def encode_jpeg(bgr: npt.NDArray[np.uint8], quality: int) -> bytes:
+def encode_jpeg(bgr: Uint8, quality: int) -> bytes:
     """A picture (rows x columns x 3) as JPEG."""
     done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:

@@ -4,15 +4,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from rig.arrays import Int64
 from rig.clock import NS_PER_S
 from rig.errors import UsageError
 from rig.footage.video import Video
 from rig.gnss.positions import Track
 from rig.photo.spacing import METRES_PER_DEGREE, Every, Odometer
-
-Int64 = npt.NDArray[np.int64]
 
 MAX_OFF_TARGET_FRAMES = 2.0  # a frame further from the wanted instant than this lies beside a gap
 PICTURES_PER_STEP = 3  # decoding that must be saved for each picture further from the wanted instant

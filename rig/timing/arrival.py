@@ -61,16 +61,13 @@ def _slope(at_ns: Int64, delay_ns: Int64) -> float:
 
 def _smoothed(at: Int64, lows: Float64) -> Float64:
     """At each place the line through its neighbourhood; it follows a bend and does not lag at the ends."""
-    smooth = np.empty(len(at))
-    for index, middle in enumerate(at):
-        away = (at - middle).astype(np.float64)
-        weight = np.clip(1 - np.abs(away) / SMOOTHING_NS, 0, None)
-        mean = float((weight * away).sum() / weight.sum())
-        level = float((weight * lows).sum() / weight.sum())
-        spread = float((weight * (away - mean) ** 2).sum())
-        slope = float((weight * (away - mean) * (lows - level)).sum()) / spread if spread > 0 else 0.0
-        smooth[index] = level - slope * mean
-    return smooth
+    away = (at - at[:, None]).astype(np.float64)
+    weight = np.clip(1 - np.abs(away) / SMOOTHING_NS, 0, None)
+    weight /= weight.sum(axis=1, keepdims=True)
+    mean, level = (weight * away).sum(axis=1), (weight * lows).sum(axis=1)
+    spread = (weight * away**2).sum(axis=1) - mean**2
+    slope = ((weight * away * lows).sum(axis=1) - mean * level) / np.where(spread > 0, spread, np.inf)
+    return np.asarray(level - slope * mean)
 
 
 def arrivals(item: Video) -> tuple[Int64, Int64]:

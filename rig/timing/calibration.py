@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ RECORDING_MARGIN_NS = 300 * NS_PER_S  # a code of this recording lies within, wh
 LONGEST_DELAY_NS, SHORTEST_DELAY_NS = 3 * NS_PER_S, -NS_PER_S // 5  # of a stream, with the clocks' errors
 MOST_DRIFT = 150e-6  # of a camera's clock against the Pi's
 FROM_LOCAL_NS = -14 * HOUR_NS - HOUR_NS // 4, 12 * HOUR_NS + HOUR_NS // 4  # UTC minus a camera's date, in any zone
-FIRST_TRUE_YEAR = 2017  # a camera whose battery was empty begins with 2016
+FIRST_TRUE_NS = parse_utc("2017-01-01T00:00:00Z")  # a camera whose battery was empty begins with 2016
 RATE_SPAN_NS = 600 * NS_PER_S  # films of the code this far apart tell the rate of a camera
 TOLD_READ_OUT_ERROR = 0.05  # of the read-out time in a file (SROT), which is one value for all modes of a camera
 DOUBT = "doubted_clock"  # of the constants: codes of a clock that nobody vouches for
@@ -127,13 +126,13 @@ def _read(item: Video, context: Context, settings: Settings) -> CodeFilm:
         return film
     ends = [(item.first_ns, item.first_ns + margin_ns), (item.last_ns - margin_ns, item.last_ns)]
     film = codefilm.read_windows(item, ends)
-    if not film.observations and item.last_ns - item.first_ns > 2 * margin_ns:
-        ends = codefilm.read_key_frames(item)
-        film = codefilm.read_windows(item, ends)
-    elif film.observations:
+    if film.observations:
         offset_ns = round(float(np.median([o.offset_ns for o in film.observations])))
         windows = _open_windows(item, context.logs, offset_ns, LOG_MARGIN_NS, margin_ns)
-        film.extend(codefilm.read_windows(item, windows, done=ends))
+        more = codefilm.read_windows(item, windows, done=ends)
+        return CodeFilm(film.observations + more.observations, film.sightings + more.sightings)
+    if item.last_ns - item.first_ns > 2 * margin_ns:
+        return codefilm.read_windows(item, codefilm.read_key_frames(item))
     return film
 
 
@@ -213,7 +212,7 @@ def _made_ns(path: Path) -> int | None:
             stamp = parse_utc(container.metadata["creation_time"])
     except (KeyError, ValueError, OSError, av.error.FFmpegError):
         return None
-    return stamp if datetime.fromtimestamp(stamp // NS_PER_S, UTC).year >= FIRST_TRUE_YEAR else None
+    return stamp if stamp >= FIRST_TRUE_NS else None
 
 
 # --- between and beyond the films of the code -------------------------------------------------------------------------

@@ -4,13 +4,14 @@ Instants are mid-exposure of the middle row. What no film shows (the display's l
 the code) is constant: it is added to the bar, never averaged away.
 """
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from rig.arrays import Float64, Int64, Numbers
+from rig.arrays import Float64, Int64
 from rig.clock import NS_PER_MS, NS_PER_S
 from rig.errors import UnreadableError
 
@@ -121,7 +122,7 @@ def to_json(clock: CameraClock, first_pts_ns: int, last_pts_ns: int) -> dict[str
         "constants_ns": dict(clock.constants),
         "codes_read": sum(anchor.codes for anchor in clock.anchors),
         "codes_rejected": sum(anchor.rejected for anchor in clock.anchors),
-        "residuals_ms": _milliseconds(_residuals_ns(clock)),
+        "residuals_ms": _milliseconds(anchor.utc_ns - clock.utc_ns(anchor.pts_ns) for anchor in clock.anchors),
         "anchors": [asdict(anchor) for anchor in clock.anchors],
         "warnings": list(clock.warnings),
         "curve_ns": [list(point) for point in clock.curve],
@@ -164,11 +165,5 @@ def _check(clock: CameraClock) -> None:
         raise ValueError("an impossible time")
 
 
-def _residuals_ns(clock: CameraClock) -> Float64:
-    pts = np.array([anchor.pts_ns for anchor in clock.anchors], dtype=np.int64)
-    utc = np.array([anchor.utc_ns for anchor in clock.anchors], dtype=np.int64)
-    return np.asarray(utc - clock.utc_ns(pts), dtype=np.float64)
-
-
-def _milliseconds(values_ns: Numbers) -> list[float]:
+def _milliseconds(values_ns: Iterable[Any]) -> list[float]:
     return [round(float(value) / NS_PER_MS, 3) for value in values_ns]

@@ -29,11 +29,6 @@ class CodeFilm:
     observations: list[Observation] = field(default_factory=list)
     sightings: list[Sighting] = field(default_factory=list)
 
-    def extend(self, other: "CodeFilm") -> None:
-        """Take in what was read in other windows of the same video."""
-        self.observations += other.observations
-        self.sightings += other.sightings
-
 
 def read_windows(item: Video, windows: Sequence[Window], done: Sequence[Window] = ()) -> CodeFilm:
     """All time codes in some parts of a video; every picture of them is looked at while a code is in sight.

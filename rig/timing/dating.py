@@ -38,26 +38,24 @@ def find_clocks(
     Raises NoCalibrationError where there is none at all, UsageError or UnreadableError for what was given.
     """
     calibrate = partial(_calibrate, settings=settings, context=context, given=given)
-    outcomes = list(_each(calibrate, videos, jobs))
+    outcomes = list(zip(videos, _each(calibrate, videos, jobs), strict=True))
     if given.start_utc:
-        cameras = [item.camera for item in videos]
-        later = [cameras.index(camera) != place for place, camera in enumerate(cameras)]
-        outcomes = [ONE_START if is_later else clock for clock, is_later in zip(outcomes, later, strict=True)]
-    dated = [(item, clock) for item, clock in zip(videos, outcomes, strict=True) if _is_firm(clock)]
-    warnings = []
-    for item, outcome in zip(videos, outcomes, strict=True):
+        first = {item.camera: item for item in reversed(videos)}
+        outcomes = [(item, clock if item is first[item.camera] else ONE_START) for item, clock in outcomes]
+    dated = [(item, clock) for item, clock in outcomes if _is_firm(clock)]
+    failures = []
+    for item, outcome in outcomes:
         if _is_firm(outcome):
             continue
         clock = calibration.linked(item, dated, settings) or outcome
         if isinstance(clock, CameraClock):
             dated.append((item, clock))
         else:
-            warnings.append(f"{item.camera} {item.name}: {clock.message}; it gives no photos")
-    warnings += [f"{item.camera}: {text}" for item, clock in dated for text in clock.warnings]
+            failures.append((item, clock))
     if not dated:
-        failure = outcomes[0]
-        raise failure if isinstance(failure, NoCalibrationError) else NoCalibrationError("no video has a time code")
-    return dated, warnings
+        raise failures[0][1]
+    warnings = [f"{item.camera} {item.name}: {error.message}; it gives no photos" for item, error in failures]
+    return dated, warnings + [f"{item.camera}: {text}" for item, clock in dated for text in clock.warnings]
 
 
 def _is_firm(outcome: CameraClock | NoCalibrationError) -> TypeGuard[CameraClock]:
@@ -77,13 +75,12 @@ def _calibrate(item: Video, settings: Settings, context: Context, given: Given) 
         return error
 
 
-def _each(do: Callable[[Any], Any], items: Sequence[Any], jobs: int) -> Iterator[Any]:
+def _each(do: Callable[[Any], Any], items: Sequence[Any], jobs: int) -> list[Any]:
     """`map`, in `jobs` processes when there is more than one."""
     if jobs <= 1 or len(items) <= 1:
-        yield from map(do, items)
-        return
+        return list(map(do, items))
     with ProcessPoolExecutor(min(jobs, len(items)), mp_context=get_context("spawn")) as pool:
-        yield from pool.map(do, items)
+        return list(pool.map(do, items))
 
 
 def known_clocks(videos: Sequence[Video], table: Mapping[str, Any]) -> Iterator[Dated]:

@@ -45,11 +45,11 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """UTC minus PTS with its half-width, and how many readings lie within their bounds."""
+    """UTC minus PTS of the middle row, the display's delay left out; its half-width, and how many pictures tell it."""
 
     offset_ns: float
     half_width_ns: float
-    kept: int
+    pictures: int
 
 
 def measure(fresh: Sequence[Observation], delay_ns: Int64, refresh_ns: int, logs: Sequence[CodeLog]) -> Interval:

@@ -216,8 +216,8 @@ def _wait(until_ns: int, keep_on: Callable[[], bool]) -> bool:
     return True
 
 
-def server_clock(url: str) -> tuple[UtcClock, int]:
-    """The clock of the running server, and the half-width of what its answers leave open, in ns.
+def server_clock(url: str) -> UtcClock:
+    """The clock of the running server; its sigma is the half-width of what the answers leave open.
 
     Raises DeviceNotFoundError when it does not answer: the page would then have asked another clock.
     """
@@ -234,7 +234,7 @@ def server_clock(url: str) -> tuple[UtcClock, int]:
         answers.append((time.monotonic_ns() - sent, sent, utc_ns))
     took, sent, utc_ns = min(answers)
     middle = sent + took // 2
-    return UtcClock(utc_ns - middle, middle, took // 2, "server"), took // 2
+    return UtcClock(utc_ns - middle, middle, took // 2, "server")
 
 
 def _parser(settings: Settings) -> argparse.ArgumentParser:
@@ -271,8 +271,8 @@ def _run(options: argparse.Namespace) -> LedLog | LatencyResult:
 def _blink_now(options: argparse.Namespace) -> LedLog:
     seed = random.randrange(1 << 32) if options.seed is None else options.seed
     with opened(options.pin) as switch:
-        clock, error_ns = server_clock(options.server)
-        edges = blink(switch, clock, options.seconds, seed, lambda: True, error_ns)
+        clock = server_clock(options.server)
+        edges = blink(switch, clock, options.seconds, seed, lambda: True, clock.sigma_ns)
     options.output.mkdir(parents=True, exist_ok=True)
     write_log(options.output / LOG_NAME, edges)
     return edges

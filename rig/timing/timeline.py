@@ -18,8 +18,8 @@ from rig.errors import NoCalibrationError
 from rig.timing import interval, vernier
 from rig.timing.cameraclock import WARM_UP_NS, WARM_UP_SPAN_NS, Anchor, CameraClock, combined
 from rig.timing.codelog import CodeLog, holder, joined
-from rig.timing.interval import BLUR_NS, MIN_READINGS, Observation
-from rig.timing.vernier import Instant, Sighting
+from rig.timing.interval import BLUR_NS, MIN_READINGS, Interval, Observation
+from rig.timing.vernier import Sighting
 
 FILM_GAP_NS = 10 * NS_PER_S  # a longer pause between readings separates two films of the code
 
@@ -60,9 +60,7 @@ class Terms:
     page_bound_ns: int = 0  # half-width of the page's idea of that clock, as it measured it
 
     @staticmethod
-    def of(
-        settings: Settings, latency_ms: tuple[float, float], *, clock_error_ns: int, page_bound_ns: int = 0
-    ) -> "Terms":
+    def of(settings: Settings, latency_ms: tuple[float, float], *, clock_error_ns: int, page_bound_ns: int) -> "Terms":
         """As the settings have it; the display's latency with its half-width."""
         return Terms(
             display_latency_ns=round(latency_ms[0] * NS_PER_MS),
@@ -143,7 +141,7 @@ def _anchor(
 ) -> Anchor | None:
     """What one film says: of the clocks in it the one that a page's log knows, else the only one."""
     groups = _clocks_in(film)
-    drawn = [group for group in groups if 2 * sum(_is_drawn(o, logs) for o in group) > len(group)]
+    drawn = [group for group in groups if 2 * sum(holder(logs, o.code.utc_ns) is not None for o in group) > len(group)]
     found = [
         anchor
         for group in (drawn or groups)
@@ -151,10 +149,6 @@ def _anchor(
     ]
     found = [anchor for anchor in found if anchor.codes >= MINORITY * max(other.codes for other in found)]
     return _one_clock(found, terms) if found else None
-
-
-def _is_drawn(o: Observation, logs: Sequence[CodeLog]) -> bool:
-    return holder(logs, o.code.utc_ns) is not None
 
 
 def _one_clock(found: Sequence[Anchor], terms: Terms) -> Anchor:
@@ -224,10 +218,10 @@ def _of_group(
         pts_ns=middle,
         utc_ns=middle + round(best.offset_ns) + terms.display_latency_ns,
         half_width_ns=round(float(combined(np.array([best.half_width_ns, row_error, drift]))[()])),
-        codes=found.kept,
-        rejected=others + len(fresh) - found.kept,
-        method="vernier" if isinstance(best, Instant) else "interval",
-        mixed=best.mixed if isinstance(best, Instant) else 0,
+        codes=found.pictures,
+        rejected=others + len(fresh) - found.pictures,
+        method="interval" if best is found else "vernier",
+        mixed=0 if best is found else best.pictures,
     )
 
 
@@ -238,7 +232,7 @@ def _by_vernier(
     refresh_ns: int,
     read_out_ns: int,
     near: tuple[int, int],
-) -> Instant | None:
+) -> Interval | None:
     """What the pictures of that time and screen say, None unless it lies within `near`."""
     screens, first, last = {o.screen for o in group}, group[0].pts_ns, group[-1].pts_ns
     seen = [sighting for sighting in sightings if first <= sighting.pts_ns <= last and sighting.screen in screens]

@@ -7,6 +7,7 @@ after the other). A film without enough mixed pictures says nothing here, nor on
 neither their mask nor the digits of the next one are known, and the interval stands.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,8 +17,9 @@ import numpy as np
 import segno
 
 from rig.arrays import Float32, Float64, Luma, Mask, Uint8
-from rig.clock import NS_PER_MS
+from rig.clock import NS_PER_MS, SIGMAS_IN_99_PERCENT
 from rig.timing.codelog import CodeLog
+from rig.timing.interval import Interval
 from rig.timing.qrtime import TICK_NS, Corners, TimeCode, encode
 
 MODULES = 21
@@ -50,15 +52,6 @@ class Sighting:
     light: Float32  # of the 21 x 21 modules: linear, arbitrary scale
     row: float  # of the code's centre, 0 top and 1 bottom of the picture
     screen: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Instant:
-    """What a film's mixed pictures say; `offset_ns` is UTC minus PTS of the middle row, without the display's delay."""
-
-    offset_ns: int
-    half_width_ns: int
-    mixed: int
 
 
 def light_of(luma: Luma, corners: Corners | Float64) -> Float32 | None:
@@ -123,12 +116,10 @@ class _Film:
 
 def measure(
     sightings: Sequence[Sighting], log: CodeLog | None, refresh_ns: float, read_out_ns: int, near: tuple[int, int]
-) -> Instant | None:
-    """The offset of the clock from one film, searched within `near` (lowest and highest, ns); None without enough.
-
-    `near` and the result are UTC minus PTS of the middle row, as if the display had no delay.
-    """
-    film = _film(_thinned(sightings), log, refresh_ns, read_out_ns, near)
+) -> Interval | None:
+    """What the mixed pictures of one film tell within `near` (lowest and highest offset, ns); None without enough."""
+    step = max(1, math.ceil(len(sightings) / MAX_PICTURES))
+    film = _film(sightings[::step], log, refresh_ns, read_out_ns, near)
     if film is None:
         return None
     low, high = (float(bound - film.base_ns) for bound in near)
@@ -141,10 +132,10 @@ def measure(
         return None
     # A tone curve that is not known shifts shares of one side all alike, and the instant with them.
     lean = TONE_ERROR * float(found[1]) * abs(float(np.nanmean(np.where(_is_mixed(share), share, np.nan))) - 0.5)
-    return Instant(
+    return Interval(
         offset_ns=film.base_ns + round(float(found[0])),
         half_width_ns=round(FLOOR_NS + lean + _spread_ns(film, found, mixed)),
-        mixed=int(mixed.sum()),
+        pictures=int(mixed.sum()),
     )
 
 
@@ -152,11 +143,6 @@ def _is_partial(sightings: Sequence[Sighting], exposure_ns: float, refresh_ns: f
     """Whether more pictures were not read than such an exposure mixes: without a log only the others are used here."""
     unread = sum(sighting.code is None for sighting in sightings) / len(sightings)
     return unread > MOST_UNREAD + exposure_ns / refresh_ns
-
-
-def _thinned(sightings: Sequence[Sighting]) -> Sequence[Sighting]:
-    step = -(-len(sightings) // MAX_PICTURES) if sightings else 1
-    return sightings[::step]
 
 
 def _film(
@@ -327,4 +313,4 @@ def _spread_ns(film: _Film, found: Float64, mixed: Mask) -> float:
     force = np.einsum("kpm,lpm,pm->kl", slopes, slopes, weight)
     inverse = np.linalg.pinv(force + np.diag(1.0 / PRIOR_NS**2))
     variance = inverse @ (each.T @ each) @ inverse
-    return 2.6 * float(np.sqrt(variance[0, 0] * len(each) / max(1, len(each) - len(found))))
+    return SIGMAS_IN_99_PERCENT * float(np.sqrt(variance[0, 0] * len(each) / max(1, len(each) - len(found))))
