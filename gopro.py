@@ -206,15 +206,16 @@ def _meter(wanted: Sequence[Media]) -> Progress:
 
 def _wait(camera: GoPro, seconds: float | None, watch: Callable[[], None] = lambda: None) -> None:
     """Let time pass, keeping the camera awake; Ctrl-C is the way to end when no time was given."""
-    began_s = kept_s = time.monotonic()
+    kept_s = time.monotonic()
+    end_s = math.inf if seconds is None else kept_s + seconds
     try:
-        while seconds is None or time.monotonic() - began_s < seconds:
+        while (left_s := end_s - time.monotonic()) > 0:
             watch()
             if time.monotonic() - kept_s >= KEEP_ALIVE_S:
                 kept_s = time.monotonic()
                 with suppress(*TROUBLE):
                     camera.keep_alive()
-            time.sleep(TICK_S if seconds is None else max(0.0, min(TICK_S, began_s + seconds - time.monotonic())))
+            time.sleep(min(TICK_S, left_s))
     except KeyboardInterrupt:
         if seconds is not None:
             raise

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs import Settings
-from rig.clock import DAY_NS, EARLY_SHARE, NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, UtcClock
+from rig.clock import DAY_NS, NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, UtcClock
 from rig.errors import EdencarError, NoCalibrationError
-from rig.footage.decoding import Decoder, PtsClock
+from rig.footage.decoding import Decoder, PtsClock, early_and_median
 from rig.footage.tail import Line, Tail
 from rig.footage.transport import PTS_HZ
 from rig.timing.led import display_latency
@@ -298,7 +298,7 @@ class _Film:
         at = np.array([pts_ns], dtype=np.int64)
         error_ns = int(clock.error_ns(at, constants=False)[0])
         offset_ns = int(clock.utc_ns(at)[0]) - pts_ns
-        early_ns, median_ns = (int(value) for value in np.quantile(self._arrivals, (EARLY_SHARE, 0.5)))
+        early_ns, median_ns = early_and_median(self._arrivals)
         delay_sigma_ns = math.hypot(
             error_ns / SIGMAS_IN_99_PERCENT,
             *(value / UNIFORM for name, value in clock.constants if name != "clock"),
