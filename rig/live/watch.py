@@ -331,11 +331,9 @@ class _Film:
 
 
 def _jpeg(frame: Any) -> bytes:
-    import cv2
+    from rig.photo.look import encode_jpeg
 
     width = min(JPEG_WIDTH, frame.width)
     height = round(frame.height * width / frame.width)
     # By way of BGR: planes straight into a JPEG would change the colours of BT.709.
-    picture = frame.to_ndarray(format="bgr24", width=width, height=height)
-    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return data.tobytes()
+    return encode_jpeg(frame.to_ndarray(format="bgr24", width=width, height=height), JPEG_QUALITY)
