@@ -14,6 +14,8 @@ EdencarError                   1  500  a defect of this program
 The message is one line: what, where, and what to do.
 """
 
+from functools import partial
+
 
 class EdencarError(Exception):
     """A defect of this program, or the base of all that a user can meet."""
@@ -30,11 +32,7 @@ class EdencarError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # The built-in way would lose the keyword on its way between two processes.
-        return _rebuild, (type(self), self.message, self.cure)
-
-
-def _rebuild(kind: type[EdencarError], message: str, cure: str) -> EdencarError:
-    return kind(message, cure=cure)
+        return partial(type(self), self.message, cure=self.cure), ()
 
 
 class UsageError(EdencarError, ValueError):

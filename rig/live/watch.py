@@ -173,7 +173,8 @@ class _Watcher:
             self._pending.append(line)
         if not self._reads:
             self._go_to_newest_key()
-            if self._pending and self._newest_ns != self._pending[0].arrival_monotonic_ns:
+            newest_ns = self._newest[1] if self._newest else None
+            if self._pending and self._pending[0].arrival_monotonic_ns != newest_ns:
                 self._decode(self._pending[0])
             return
         if time.monotonic_ns() - self._pending[0].arrival_monotonic_ns > LATE_NS:
@@ -182,10 +183,6 @@ class _Watcher:
         pending, self._pending = self._pending, []
         for line in pending:
             self._decode(line)
-
-    @property
-    def _newest_ns(self) -> int | None:
-        return None if self._newest is None else self._newest[1]
 
     def _go_to_newest_key(self) -> int:
         """Drop what comes before the newest key frame, all when there is none; how many pictures these were."""
