@@ -68,8 +68,7 @@ def _run(options: Options) -> Result:
 def _require_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         why = f"{folder} cannot be written ({error.strerror})"
         raise UnreadableError(why, cure="name another folder with --output") from error

@@ -26,7 +26,6 @@ from rig.workers import Link
 if TYPE_CHECKING:
     from rig.timing.cameraclock import CameraClock
     from rig.timing.interval import Observation
-    from rig.timing.timeline import Near
 
 OFF, SEARCHING, READING, DONE = "off", "searching", "reading", "done"
 
@@ -225,9 +224,8 @@ class _Film:
         self._arrivals: deque[int] = deque(maxlen=MAX_ARRIVALS)  # minus PTS
         self._glimpses: deque[str] = deque(maxlen=GLIMPSES)
         self._glimpse_due_s = 0.0
-        self._judged = -1
+        self._is_new = False  # whether a code was read after the last verdict
         self._verdict: dict[str, Any] = {"state": SEARCHING}
-        self._seen = 0
 
     @property
     def has_enough(self) -> bool:
@@ -236,7 +234,7 @@ class _Film:
 
     @property
     def _span_ns(self) -> int:
-        return self._observations[-1].pts_ns - self._observations[0].pts_ns if self._observations else 0
+        return self._observations[-1].pts_ns - self._observations[0].pts_ns
 
     def look(self, pts_ns: int, arrival_ns: int, luma: Any) -> None:
         """Read one picture."""
@@ -246,7 +244,7 @@ class _Film:
         reading = self._reader.read(luma)
         if reading is not None:
             self._observations.append(Observation(pts_ns, reading.code, reading.centre[1] / luma.shape[0]))
-            self._seen += 1
+            self._is_new = True
             self._glimpses.clear()
             self._glimpse_due_s = time.monotonic() + GLIMPSE_S
         elif time.monotonic() >= self._glimpse_due_s and not self.has_enough:
@@ -257,8 +255,8 @@ class _Film:
 
     def judge(self, asked: Look) -> dict[str, Any]:
         """What a Sight says of the code."""
-        if self._judged != self._seen:
-            self._judged = self._seen
+        if self._is_new:
+            self._is_new = False
             was_done = self._verdict["state"] == DONE
             self._verdict = self._calibrate(asked)
             if was_done and self._verdict["state"] == READING:
@@ -268,25 +266,19 @@ class _Film:
     def _calibrate(self, asked: Look) -> dict[str, Any]:
         from rig.timing import timeline
 
-        if not self._observations:
-            return {"state": SEARCHING}
         terms = timeline.Terms.of(
             self._settings,
             display_latency(self._settings, [asked.user_agent] if asked.user_agent else []),
             clock_error_ns=round(SIGMAS_IN_99_PERCENT * asked.clock.sigma_ns),
             page_bound_ns=asked.page_bound_ns,
         )
+        offset_ns = asked.clock.offset_ns + self._arrivals[-1]
+        near = timeline.Near(offset_ns - DAY_NS, offset_ns + DAY_NS)
         try:
-            clock = timeline.calibrate(list(self._observations), terms, self._near(asked))
+            clock = timeline.calibrate(list(self._observations), terms, near)
         except NoCalibrationError:
             return {"state": SEARCHING, "codes": 0}
         return self._figures(clock, asked)
-
-    def _near(self, asked: Look) -> "Near":
-        from rig.timing.timeline import Near
-
-        offset_ns = asked.clock.offset_ns + self._arrivals[-1]
-        return Near(offset_ns - DAY_NS, offset_ns + DAY_NS)
 
     def _figures(self, clock: "CameraClock", asked: Look) -> dict[str, Any]:
         import numpy as np
