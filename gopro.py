@@ -68,8 +68,7 @@ def _run(options: Options) -> Result:
 def _require_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         why = f"{folder} cannot be written ({error.strerror})"
         raise UnreadableError(why, cure="name another folder with --output") from error
@@ -206,15 +205,16 @@ def _meter(wanted: Sequence[Media]) -> Progress:
 
 def _wait(camera: GoPro, seconds: float | None, watch: Callable[[], None] = lambda: None) -> None:
     """Let time pass, keeping the camera awake; Ctrl-C is the way to end when no time was given."""
-    began_s = kept_s = time.monotonic()
+    kept_s = time.monotonic()
+    end_s = math.inf if seconds is None else kept_s + seconds
     try:
-        while seconds is None or time.monotonic() - began_s < seconds:
+        while (left_s := end_s - time.monotonic()) > 0:
             watch()
             if time.monotonic() - kept_s >= KEEP_ALIVE_S:
                 kept_s = time.monotonic()
                 with suppress(*TROUBLE):
                     camera.keep_alive()
-            time.sleep(TICK_S if seconds is None else max(0.0, min(TICK_S, began_s + seconds - time.monotonic())))
+            time.sleep(min(TICK_S, left_s))
     except KeyboardInterrupt:
         if seconds is not None:
             raise

@@ -30,6 +30,7 @@ import av
 import cv2
 import numpy as np
 
+from configs import Settings
 from rig.footage.decoding import Decoder
 from rig.footage.stream import StreamRecorder
 from rig.footage.tail import Line, Tail
@@ -188,7 +189,7 @@ def record_all(loop: Sequence[Due], streams: int, seconds: float) -> int:
 
 
 def _record(pipe: Any, folder: Path, seconds: float) -> None:
-    recorder = StreamRecorder(folder, HOST)
+    recorder = StreamRecorder(folder, HOST, 0, Settings())
     recorder.start()
     pipe.send(recorder.port)
     while not recorder.datagrams:
@@ -291,7 +292,7 @@ def _watch(pipe: Any, reader: Reader, port: int, folder: Path, slow: bool) -> No
 
 
 def _keep(folder: Path, port: int) -> None:
-    StreamRecorder(folder, HOST, port).start()
+    StreamRecorder(folder, HOST, port, Settings()).start()
     time.sleep(3600)
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 import numpy as np
@@ -71,7 +71,16 @@ def chart_file(title: str, x_label: str, y_label: str, series: Sequence[Series])
 
 
 def _kept(series: Sequence[Series]) -> list[Series]:
-    return [_thinned(item) for item in (_finite(item) for item in series) if len(item.x)]
+    """What can be drawn: finite values, of a long series the lowest and the highest of each piece."""
+    kept = []
+    for item in series:
+        good = np.flatnonzero(np.isfinite(item.x) & np.isfinite(item.y))
+        if len(good) > MOST_POINTS:
+            pieces = np.array_split(good, MOST_POINTS // 2)
+            good = np.unique([piece[pick(item.y[piece])] for piece in pieces for pick in (np.argmin, np.argmax)])
+        if len(good):
+            kept.append(replace(item, x=item.x[good], y=item.y[good]))
+    return kept
 
 
 def _colour(index: int) -> str:
@@ -95,19 +104,6 @@ def ticks(low: float, high: float, most: int) -> list[float]:
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * (1 - 1e-9))
     first = math.ceil(low / step - 1e-9)
     return [round(number * step, 12) for number in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def _finite(item: Series) -> Series:
-    good = np.isfinite(item.x) & np.isfinite(item.y)
-    return Series(item.name, item.x[good], item.y[good], item.points)
-
-
-def _thinned(item: Series) -> Series:
-    if len(item.x) <= MOST_POINTS:
-        return item
-    pieces = np.array_split(np.arange(len(item.x)), MOST_POINTS // 2)
-    kept = sorted({int(piece[pick(item.y[piece])]) for piece in pieces for pick in (np.argmin, np.argmax)})
-    return Series(item.name, item.x[kept], item.y[kept], item.points)
 
 
 def _range(values: Sequence[Float64], margin: float) -> Range:

@@ -14,13 +14,13 @@ EdencarError                   1  500  a defect of this program
 The message is one line: what, where, and what to do.
 """
 
+from functools import partial
+
 
 class EdencarError(Exception):
     """A defect of this program, or the base of all that a user can meet."""
 
-    exit_code = 1
-    status = 500
-    title = "Defect"
+    exit_code, status, title = 1, 500, "Defect"
 
     def __init__(self, message: str, *, cure: str = "") -> None:
         super().__init__(message)
@@ -32,80 +32,58 @@ class EdencarError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # The built-in way would lose the keyword on its way between two processes.
-        return _rebuild, (type(self), self.message, self.cure)
-
-
-def _rebuild(kind: type[EdencarError], message: str, cure: str) -> EdencarError:
-    return kind(message, cure=cure)
+        return partial(type(self), self.message, cure=self.cure), ()
 
 
 class UsageError(EdencarError, ValueError):
     """Asked in a way that cannot be understood."""
 
-    exit_code = 2
-    status = 400
-    title = "Not understood"
+    exit_code, status, title = 2, 400, "Not understood"
 
 
 class UnreadableError(EdencarError, ValueError):
     """An input is not readable or not what it should be."""
 
-    exit_code = 3
-    status = 422
-    title = "Unreadable input"
+    exit_code, status, title = 3, 422, "Unreadable input"
 
 
 class UnknownError(EdencarError, LookupError):
     """No such recording, camera, job or file."""
 
-    exit_code = 3
-    status = 404
-    title = "Unknown"
+    exit_code, status, title = 3, 404, "Unknown"
 
 
 class NoCalibrationError(EdencarError):
     """Nothing says when the frames were taken."""
 
-    exit_code = 4
-    status = 422
-    title = "No time calibration"
+    exit_code, status, title = 4, 422, "No time calibration"
 
 
 class NoPositionError(EdencarError):
     """No photo has a position."""
 
-    exit_code = 5
-    status = 422
-    title = "No position"
+    exit_code, status, title = 5, 422, "No position"
 
 
 class DeviceNotFoundError(EdencarError, OSError):
     """No camera or no receiver answers."""
 
-    exit_code = 6
-    status = 503
-    title = "Device not found"
+    exit_code, status, title = 6, 503, "Device not found"
 
 
 class DeviceError(EdencarError, OSError):
     """A device refused a command or vanished."""
 
-    exit_code = 7
-    status = 502
-    title = "Device failed"
+    exit_code, status, title = 7, 502, "Device failed"
 
 
 class ConflictError(EdencarError):
     """Asked for something that does not fit the present state."""
 
-    exit_code = 7
-    status = 409
-    title = "Not now"
+    exit_code, status, title = 7, 409, "Not now"
 
 
 class NoSpaceError(EdencarError, OSError):
     """The disk has no room."""
 
-    exit_code = 8
-    status = 507
-    title = "No space left"
+    exit_code, status, title = 8, 507, "No space left"

@@ -50,7 +50,7 @@ class Counted:
 
 @contextmanager
 def open_port(port: int, buffer_bytes: int, queue_bytes: int, folder: Path, settings: Settings) -> Iterator[Counted]:
-    recorder = StreamRecorder(folder, HOST, port, buffer_bytes=buffer_bytes, queue_bytes=queue_bytes)
+    recorder = StreamRecorder(folder, HOST, port, Settings(receive_buffer_bytes=buffer_bytes), queue_bytes)
     recorder.start()
     try:
         yield Counted(recorder)
@@ -102,7 +102,7 @@ def fill(picture: bytes) -> bytes:
 def kernel_keeps(buffer_bytes: int) -> int:
     """Bytes of such datagrams that a socket with this buffer keeps while nobody reads it: tried on another one."""
     with (
-        closing(StreamRecorder(Path(), HOST, buffer_bytes=buffer_bytes)._socket) as receiver,
+        closing(StreamRecorder(Path(), HOST, 0, Settings(receive_buffer_bytes=buffer_bytes))._socket) as receiver,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
     ):
         for _ in range(3 * buffer_bytes // DATAGRAM_BYTES + 50):

@@ -18,12 +18,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from configs import Settings
 from rig.errors import DeviceError, NoSpaceError
 from rig.footage import segments, stream
-from rig.footage.stream import StreamRecorder
+from rig.footage.stream import QUEUE_BYTES, StreamRecorder
 from rig.footage.transport import PACKET_BYTES, PTS_WRAP, Picture, Transport, find_packets, pts_after
 
 HOST = "127.0.0.1"
+SETTINGS = Settings()
 DATAGRAM_BYTES = 7 * PACKET_BYTES
 VIDEO_PID, MAP_PID = 0x1011, 0x20
 H264, HEVC = 0x1B, 0x24
@@ -216,8 +218,10 @@ def test_damaged_packets_do_no_harm(noise: bytes, at: int) -> None:
 
 
 @contextmanager
-def recorder_on(folder: Path, **options: float) -> Iterator[StreamRecorder]:
-    recorder = StreamRecorder(folder, HOST, segment_s=options.pop("segment_s", 60.0), **options)  # type: ignore[arg-type]
+def recorder_on(
+    folder: Path, settings: Settings = SETTINGS, queue_bytes: int = QUEUE_BYTES
+) -> Iterator[StreamRecorder]:
+    recorder = StreamRecorder(folder, HOST, 0, settings, queue_bytes)
     recorder.start()
     try:
         yield recorder
@@ -240,7 +244,7 @@ def read_index(path: Path) -> list[dict[str, int]]:
 
 def test_every_byte_is_kept_in_segments_that_stand_alone(tmp_path: Path) -> None:
     pictures = make_stream(60)
-    with recorder_on(tmp_path, segment_s=0.1) as recorder:
+    with recorder_on(tmp_path, Settings(segment_s=0.1)) as recorder:
         for picture in pictures:
             send(recorder.port, cut(picture))
             time.sleep(0.008)
@@ -281,7 +285,7 @@ def test_arrival_times_are_the_kernels(tmp_path: Path) -> None:
 
 def test_decoder_reads_what_was_kept(tmp_path: Path) -> None:
     data = encode("libx264", bf="0")
-    with recorder_on(tmp_path, segment_s=0.05) as recorder:
+    with recorder_on(tmp_path, Settings(segment_s=0.05)) as recorder:
         send(recorder.port, cut(data), 0.004)
     segments = recorder.segments
     assert len(segments) > 1
@@ -310,7 +314,7 @@ def test_loss_is_counted_and_laid_at_the_damaged_picture(tmp_path: Path) -> None
 
 def test_what_the_kernel_drops_is_counted(tmp_path: Path) -> None:
     datagrams = cut(b"".join(make_stream(200, size=4000)))
-    recorder = StreamRecorder(tmp_path, HOST, buffer_bytes=64 << 10)
+    recorder = StreamRecorder(tmp_path, HOST, 0, Settings(receive_buffer_bytes=64 << 10))
     send(recorder.port, datagrams[:400])  # nobody reads yet
     recorder.start()
     time.sleep(0.15)
@@ -425,7 +429,7 @@ def test_stall_that_is_longer_than_the_buffer_is_counted_exactly(
 
 def test_a_full_queue_takes_what_still_fits_of_a_burst(tmp_path: Path) -> None:
     datagrams = cut(b"".join(make_stream(15)))[:15]
-    recorder = StreamRecorder(tmp_path, HOST, queue_bytes=10 * DATAGRAM_BYTES)
+    recorder = StreamRecorder(tmp_path, HOST, 0, SETTINGS, 10 * DATAGRAM_BYTES)
     with closing(recorder._socket):
         send(recorder.port, datagrams)
         while recorder.datagrams < len(datagrams):
@@ -436,7 +440,7 @@ def test_a_full_queue_takes_what_still_fits_of_a_burst(tmp_path: Path) -> None:
 
 def test_port_that_is_taken_is_told(tmp_path: Path) -> None:
     with recorder_on(tmp_path) as recorder, pytest.raises(DeviceError, match=str(recorder.port)):
-        StreamRecorder(tmp_path, HOST, recorder.port)
+        StreamRecorder(tmp_path, HOST, recorder.port, SETTINGS)
 
 
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
@@ -445,13 +449,13 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
 
     before = count()
     for _ in range(3):
-        with recorder_on(tmp_path, segment_s=0.01, sync_interval_s=0.01) as recorder:
+        with recorder_on(tmp_path, Settings(segment_s=0.01, sync_interval_s=0.01)) as recorder:
             send(recorder.port, [datagram for picture in make_stream(20) for datagram in cut(picture)], 0.0005)
     assert count() == before
 
 
 def _record_until_killed(folder: Path, port: "multiprocessing.SimpleQueue[int]") -> None:
-    recorder = StreamRecorder(folder, HOST)
+    recorder = StreamRecorder(folder, HOST, 0, SETTINGS)
     recorder.start()
     port.put(recorder.port)
     time.sleep(60)

@@ -101,9 +101,7 @@ def _announced() -> dict[str, str]:
 
 def _probe_all(serials: Mapping[str, str]) -> list[FoundCamera]:
     """The cameras that answer at these addresses; the serial numbers (empty: unknown) are for those that tell none."""
-    if not serials:
-        return []
-    with ThreadPoolExecutor(max_workers=min(16, len(serials))) as pool:
+    with ThreadPoolExecutor(16) as pool:
         return [camera for camera in pool.map(_probe, serials, serials.values()) if camera is not None]
 
 

@@ -122,20 +122,12 @@ class StreamCapture:
 
     def _listen(self, port: int) -> None:
         """Bind a port of our own address on the camera's net; raises DeviceError when another one has it."""
-        host, settings = own_address(self._camera.address), self._settings
+        host = own_address(self._camera.address)
         with self._changing:
             if self._recorders:
                 self._recorders[-1].stop()
             if not self._ended:
-                recorder = StreamRecorder(
-                    self.folder,
-                    host,
-                    port,
-                    segment_s=settings.segment_s,
-                    buffer_bytes=settings.receive_buffer_bytes,
-                    sync_interval_s=settings.sync_interval_s,
-                )
-                self._recorders.append(recorder)
+                self._recorders.append(StreamRecorder(self.folder, host, port, self._settings))
 
     def _order(self) -> None:
         resolution, lens = self._settings.webcam_resolution, self._settings.webcam_lens

@@ -1,6 +1,7 @@
 """What the car's status says, as Prometheus reads it (text format 0.0.4)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from rig.status import DEGRADED, ERROR, IDLE, INFO, RECORDING, STARTING, STOPPING, WARNING
@@ -8,6 +9,7 @@ from rig.status import DEGRADED, ERROR, IDLE, INFO, RECORDING, STARTING, STOPPIN
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Sample = tuple[Mapping[str, str], float | None]  # labels and value, None for what nobody knows
+Metric = tuple[str, str, Sequence[Sample]]  # name, meaning, samples
 
 
 def render(status: Mapping[str, Any], alive: bool, responses: Mapping[str, int]) -> str:
@@ -20,34 +22,19 @@ def render(status: Mapping[str, Any], alive: bool, responses: Mapping[str, int])
     return "\n".join(lines) + "\n"
 
 
-def _metrics(
-    status: Mapping[str, Any], alive: bool, responses: Mapping[str, int]
-) -> Iterator[tuple[str, str, Sequence[Sample]]]:
-    """Each metric with its meaning and its samples."""
+def _metrics(status: Mapping[str, Any], alive: bool, responses: Mapping[str, int]) -> Iterator[Metric]:
     receiver, storage, time = status["receiver"], status["storage"], status["time"]
-    cameras = [({"serial": camera["serial"]}, camera) for camera in status["cameras"]]
-    batteries = [(serial, camera["battery_percent"]) for serial, camera in cameras]
     states = [({"state": name}, status["state"] == name) for name in (IDLE, STARTING, RECORDING, DEGRADED, STOPPING)]
     levels = [problem["level"] for problem in status["problems"]]
 
     def one(value: float | None) -> Sequence[Sample]:
         return [({}, value)]
 
-    def of_cameras(key: str) -> Sequence[Sample]:
-        return [(serial, camera[key]) for serial, camera in cameras]
-
     yield "up", "1 while the supervision of the devices runs.", one(alive)
     yield "state", "1 for the state that the car is in.", states
     elapsed_s = status["recording"]["elapsed_s"] if status["recording"] else 0
     yield "recording_elapsed_seconds", "Age of the recording that runs, 0 without one.", one(elapsed_s)
-    up = [(serial, camera["state"] != "lost") for serial, camera in cameras]
-    yield "camera_up", "1 for a camera that answers.", up
-    shares = [(serial, None if percent is None else percent / 100) for serial, percent in batteries]
-    yield "camera_battery_ratio", "Charge of a camera's battery.", shares
-    yield "camera_card_seconds_left", "Recording time left on a camera's card.", of_cameras("card_seconds_left")
-    yield "camera_fps", "Pictures a second that arrive from a camera.", of_cameras("fps")
-    lost = "Datagrams of a camera's stream that never came."
-    yield "camera_lost_datagrams_total", lost, of_cameras("lost_datagrams")
+    yield from _camera_metrics(status["cameras"])
     yield "receiver_up", "1 for a receiver that sends.", one(receiver["state"] == "listening")
     yield "fix_age_seconds", "Age of the newest fix.", one(receiver["fix_age_s"])
     yield "correction_age_seconds", "Age of the corrections of the newest fix.", one(receiver["correction_age_s"])
@@ -62,6 +49,23 @@ def _metrics(
     yield "problems", "What is wrong now, by level.", counts
     answers = [({"class": kind}, count) for kind, count in responses.items()]
     yield "http_responses_total", "Answers since the start, by status class.", answers
+
+
+def _camera_metrics(cameras: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
+    def each(value: Callable[[Mapping[str, Any]], float | None]) -> Sequence[Sample]:
+        return [({"serial": camera["serial"]}, value(camera)) for camera in cameras]
+
+    def share(camera: Mapping[str, Any]) -> float | None:
+        percent = camera["battery_percent"]
+        return None if percent is None else percent / 100
+
+    yield "camera_up", "1 for a camera that answers.", each(lambda camera: camera["state"] != "lost")
+    yield "camera_battery_ratio", "Charge of a camera's battery.", each(share)
+    left = each(itemgetter("card_seconds_left"))
+    yield "camera_card_seconds_left", "Recording time left on a camera's card.", left
+    yield "camera_fps", "Pictures a second that arrive from a camera.", each(itemgetter("fps"))
+    lost = each(itemgetter("lost_datagrams"))
+    yield "camera_lost_datagrams_total", "Datagrams of a camera's stream that never came.", lost
 
 
 def _labels(labels: Mapping[str, str]) -> str:

@@ -4,10 +4,11 @@ The server imports this module by way of others and decodes nothing: PyAV is loa
 """
 
 import io
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from rig.clock import NS_PER_S
+from rig.clock import EARLY_SHARE, NS_PER_S
 from rig.footage.tail import Line, read_unit
 from rig.footage.transport import PTS_HZ, pts_after
 
@@ -39,6 +40,14 @@ class PtsClock:
         assert self._last is not None
         ticks = self._last_ticks + pts_after(pts_90khz, self._last.pts_90khz)
         return ticks * NS_PER_S // PTS_HZ
+
+
+def early_and_median(lags_ns: Collection[int]) -> tuple[int, int]:
+    """Of arrivals less PTS, ns: the early one, which a busy machine hardly moves, and the one in the middle."""
+    import numpy as np
+
+    early, median = np.quantile(list(lags_ns), (EARLY_SHARE, 0.5))
+    return round(early), round(median)
 
 
 class Decoder:

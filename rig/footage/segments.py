@@ -50,7 +50,7 @@ class SegmentWriter:
         self._buffer = bytearray()
         self._lines: list[str] = []
         self._last: Picture | None = None
-        self._last_is_told = False  # whether its line has been made
+        self._untold: Picture | None = None  # the same until its line has been made
         self._told_errors = 0
         self._held: Datagram | None = None
         self._lock = threading.Lock()
@@ -83,9 +83,8 @@ class SegmentWriter:
         self._buffer += data[start:] if start else data
         for picture in pictures:
             self._add(picture)
-        if self._last is not None and not self._last_is_told and self.transport.is_complete:
-            self._add_line(self._last, self.transport.errors)
-            self._last_is_told = True
+        if self.transport.is_complete:
+            self._tell(self.transport.errors)
 
     def begin_anew(self) -> None:
         """Close the segment: the stream that follows is another one."""
@@ -120,17 +119,15 @@ class SegmentWriter:
         self.release()
         for picture in self.transport.finish():
             self._add(picture)
-        if self._last is not None and not self._last_is_told:
-            self._add_line(self._last, self.transport.errors)
+        self._tell(self.transport.errors)
         self._last = None
         self._write_up_to(self.transport.position)
 
     def _add(self, picture: Picture) -> None:
         self.arrivals.append(picture.arrival_monotonic_ns)
+        self._tell(picture.errors)
         if self._last is None:
             self._told_errors = picture.errors
-        elif not self._last_is_told:
-            self._add_line(self._last, picture.errors)
         if self._must_split(picture):
             self._write_up_to(picture.position)
             self._close_segment()
@@ -140,7 +137,7 @@ class SegmentWriter:
             self._open_segment(self.transport.position - len(self._buffer), b"")
         if self._began_ns is None:
             self._began_ns = picture.arrival_monotonic_ns
-        self._last, self._last_is_told = picture, False
+        self._last = self._untold = picture
 
     def _must_split(self, picture: Picture) -> bool:
         if self._last is None or self._began_ns is None:
@@ -151,8 +148,10 @@ class SegmentWriter:
         waited_s = (picture.arrival_monotonic_ns - self._last.arrival_monotonic_ns) / 1e9
         return step_s < -PTS_BACK_S or abs(step_s - waited_s) > PTS_PARTED_S
 
-    def _add_line(self, picture: Picture, errors: int) -> None:
-        if self._segment is not None:
+    def _tell(self, errors: int) -> None:
+        """Make the newest picture's line, unless that has been done; so many errors were met up to its end."""
+        picture, self._untold = self._untold, None
+        if picture is not None and self._segment is not None:
             offset = self._segment.offset_of(picture.position)
             arrival_ns, key = picture.arrival_monotonic_ns, int(picture.key)
             told, self._told_errors = self._told_errors, errors

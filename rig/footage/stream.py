@@ -16,6 +16,7 @@ from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 
+from configs import Settings
 from rig.errors import DeviceError, EdencarError
 from rig.footage.segments import Datagram, SegmentWriter
 from rig.footage.transport import find_packets
@@ -44,7 +45,7 @@ _Batch = list[Datagram]
 class StreamRecorder:
     """Writes what arrives at a UDP port to `folder/stream-NNN.ts`, and a line for each picture to `stream-NNN.idx`.
 
-    The port is bound at construction (`.port`); raises DeviceError when it cannot be. What has come so far is told by
+    The port (0: any) is bound at construction (`.port`); raises DeviceError when it cannot be. What has come is told by
     `datagrams`, `foreign_datagrams` (no packets of a stream), `socket_drops` (by the kernel), `lost_datagrams`, `fps`
     and `last_arrival_monotonic_ns`; `buffer_bytes` is the payload that the kernel really keeps for us.
     """
@@ -53,22 +54,18 @@ class StreamRecorder:
         self,
         folder: Path,
         host_address: str,
-        port: int = 0,
-        *,
-        segment_s: float = 60.0,
-        buffer_bytes: int = 8 << 20,
-        sync_interval_s: float = 1.0,
+        port: int,
+        settings: Settings,
         queue_bytes: int = QUEUE_BYTES,
     ) -> None:
         self.host_address = host_address
         self._queue_bytes = queue_bytes
-        self._sync_interval_s = sync_interval_s
-        self._socket = _bind(host_address, port, buffer_bytes)
+        self._settings = settings
+        self._socket = _bind(host_address, port, settings.receive_buffer_bytes)
         self.port: int = self._socket.getsockname()[1]
         # The kernel counts twice what was asked, for its own bookkeeping.
         self.buffer_bytes = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
-        self._wanted_buffer_bytes = buffer_bytes
-        self._writer = SegmentWriter(folder, segment_s)
+        self._writer = SegmentWriter(folder, settings.segment_s)
         self._queue: deque[_Batch | None] = deque()
         self.datagrams = self.foreign_datagrams = self.socket_drops = 0
         self.last_arrival_monotonic_ns: int | None = None
@@ -124,9 +121,10 @@ class StreamRecorder:
     def problems(self) -> tuple[EdencarError, ...]:
         """What keeps the recording from being whole."""
         problems = [] if self._writer.problem is None else [self._writer.problem]
-        if self.buffer_bytes < self._wanted_buffer_bytes // 2:
+        wanted_bytes = self._settings.receive_buffer_bytes
+        if self.buffer_bytes < wanted_bytes // 2:
             short = f"the kernel keeps only {self.buffer_bytes >> 10} KiB of the stream while the program is held up"
-            problems.append(DeviceError(short, cure=f"sysctl -w net.core.rmem_max={self._wanted_buffer_bytes}"))
+            problems.append(DeviceError(short, cure=f"sysctl -w net.core.rmem_max={wanted_bytes}"))
         return tuple(problems)
 
     @property
@@ -216,7 +214,7 @@ class StreamRecorder:
         self._writer.flush()
 
     def _sync(self) -> None:
-        while not self._written.wait(self._sync_interval_s):
+        while not self._written.wait(self._settings.sync_interval_s):
             self._writer.sync()
 
 

@@ -4,7 +4,7 @@ Written from ISO/IEC 13818-1 (packets 2.4.3, tables 2.4.4), H.264 7.4.1 and H.26
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 PACKET_BYTES = 188
 SYNC_BYTE = 0x47
@@ -67,7 +67,7 @@ class Transport:
         self._map_pid = -1
         self._video_pid = -1
         self._is_key: Callable[[int], bool | None] = _h264_key
-        self._open: tuple[int, int, int, int] | None = None
+        self._open: Picture | None = None  # of which it is not yet known whether it is a key picture
         self._head = b""
         self._ended = False
 
@@ -85,7 +85,7 @@ class Transport:
     @property
     def undecided(self) -> int | None:
         """Position of a picture of which it is not yet known whether it is a key picture."""
-        return None if self._open is None else self._open[1]
+        return None if self._open is None else self._open.position
 
     def feed(self, data: bytes, start: int, arrival_monotonic_ns: int) -> list[Picture]:
         """Take the whole packets from `start` on and return the pictures that are now known to have begun."""
@@ -149,7 +149,7 @@ class Transport:
         pts = _read_pts(payload)
         if pts is None:
             return
-        self._open = (pts, position, arrival_ns, self.errors)
+        self._open = Picture(pts, False, position, arrival_ns, self.errors)
         self._head = b""
         if data[at + 3] & 0x20 and data[at + 4] and data[at + 5] & 0x40:  # random access indicator
             pictures.append(self._close(True))
@@ -167,9 +167,8 @@ class Transport:
 
     def _close(self, key: bool) -> Picture:
         assert self._open is not None
-        pts, position, arrival_ns, errors = self._open
-        self._open, self._head = None, b""
-        return Picture(pts, key, position, arrival_ns, errors)
+        picture, self._open, self._head = replace(self._open, key=key), None, b""
+        return picture
 
     def _read_table(self, pid: int, data: bytes, at: int) -> None:
         payload = payload_of(data, at)

@@ -223,17 +223,17 @@ def set_threads(most: int) -> None:
     _most_threads = most
 
 
-def pictures(clip: Clip, wanted: Sequence[int], threads: int = 0) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Decode the pictures with these numbers (ascending), and no more of each group than they need.
-
-    `threads` of the decoder, 0 for as many as there are cores.
-    """
-    for number, frame, _ in judged_pictures(clip, wanted, threads):
+def pictures(clip: Clip, wanted: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decode the pictures with these numbers (ascending), and no more of each group than they need."""
+    for number, frame, _ in judged_pictures(clip, wanted):
         yield number, frame
 
 
 def judged_pictures(clip: Clip, wanted: Sequence[int], threads: int = 0) -> Iterator[tuple[int, av.VideoFrame, bool]]:
-    """As `pictures`, and whether each is damaged: by a loss, or by what the decoder stumbled over in its group."""
+    """As `pictures`, and whether each is damaged: by a loss, or by what the decoder stumbled over in its group.
+
+    `threads` of the decoder, 0 for as many as there are cores.
+    """
     number_of = dict(zip(clip.pts[list(wanted)].tolist(), wanted, strict=True))
     with _opened(clip.path) as container:
         stream = _video_stream(container, clip.path)

@@ -22,21 +22,11 @@ import numpy as np
 
 from configs import Settings
 from rig.camera.camerabook import CameraBook
-from rig.clock import (
-    EARLY_SHARE,
-    NS_PER_MS,
-    NS_PER_S,
-    SIGMAS_IN_99_PERCENT,
-    GnssClock,
-    UtcClock,
-    iso_utc,
-    parse_utc,
-    system_clock,
-)
+from rig.clock import NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, GnssClock, UtcClock, iso_utc, parse_utc, system_clock
 from rig.errors import NoPositionError
 from rig.files import write_atomically
 from rig.footage import video
-from rig.footage.decoding import Decoder, PtsClock
+from rig.footage.decoding import Decoder, PtsClock, early_and_median
 from rig.footage.tail import Line, Tail
 from rig.footage.transport import PTS_HZ
 from rig.gnss.fix import Fix
@@ -237,7 +227,7 @@ class _Stream:
         if len(self._lines) < 2:
             return []
         lines = list(self._lines)
-        early_ns, late_ns = (round(float(value)) for value in np.quantile(self._lags, (EARLY_SHARE, 0.5)))
+        early_ns, late_ns = early_and_median(self._lags)
         to_utc_ns = early_ns + clock.offset_ns - self.delay[0]
         utc_ns = np.array([self._clock.ns(line.pts_90khz) + to_utc_ns for line in lines], dtype=np.int64)
         error_ms = math.hypot(self.delay[1], late_ns - early_ns, SIGMAS_IN_99_PERCENT * clock.sigma_ns) / NS_PER_MS

@@ -114,9 +114,7 @@ class Lookout:
     def sight(self, serial: str) -> Sight | None:
         """What is known of the code in a camera's stream: what is seen now, else what was seen in this recording."""
         live, result = self.live(serial), self._results.get(serial)
-        if live is None:
-            return None if result is None else result.sight
-        return result.sight if result is not None and result.outweighs(live) else live
+        return result.sight if result and (live is None or result.outweighs(live)) else live
 
     def live(self, serial: str) -> Sight | None:
         """What is seen of the code now; None when nobody looks."""

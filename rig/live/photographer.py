@@ -15,7 +15,7 @@ from pathlib import Path
 from configs import Settings
 from rig.errors import EdencarError
 from rig.photo.spacing import Every
-from rig.workers import Link, StopCapture, Target, Worker
+from rig.workers import Link, StopCapture, Worker
 
 NICENESS = 5  # after the recorders, before the watchers
 REPORT_S = 0.5
@@ -64,8 +64,8 @@ def photo_worker(link: Link, recording: Path, every: Every, settings: Settings) 
 class Photographer:
     """Keeps a photo worker going. `tend` is called a few times a second by one thread, `stop` from any, once."""
 
-    def __init__(self, recording: Path, every: Every, settings: Settings, target: Target = photo_worker) -> None:
-        self._worker = Worker("photographer", target, recording, every, settings)
+    def __init__(self, recording: Path, every: Every, settings: Settings) -> None:
+        self._worker = Worker("photographer", photo_worker, recording, every, settings)
         self._worker.start()
         self._started_s = time.monotonic()
         self._lock = threading.Lock()

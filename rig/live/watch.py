@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs import Settings
-from rig.clock import DAY_NS, EARLY_SHARE, NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, UtcClock
+from rig.clock import DAY_NS, NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, UtcClock
 from rig.errors import EdencarError, NoCalibrationError
-from rig.footage.decoding import Decoder, PtsClock
+from rig.footage.decoding import Decoder, PtsClock, early_and_median
 from rig.footage.tail import Line, Tail
 from rig.footage.transport import PTS_HZ
 from rig.timing.led import display_latency
@@ -26,7 +26,6 @@ from rig.workers import Link
 if TYPE_CHECKING:
     from rig.timing.cameraclock import CameraClock
     from rig.timing.interval import Observation
-    from rig.timing.timeline import Near
 
 OFF, SEARCHING, READING, DONE = "off", "searching", "reading", "done"
 
@@ -173,7 +172,8 @@ class _Watcher:
             self._pending.append(line)
         if not self._reads:
             self._go_to_newest_key()
-            if self._pending and self._newest_ns != self._pending[0].arrival_monotonic_ns:
+            newest_ns = self._newest[1] if self._newest else None
+            if self._pending and self._pending[0].arrival_monotonic_ns != newest_ns:
                 self._decode(self._pending[0])
             return
         if time.monotonic_ns() - self._pending[0].arrival_monotonic_ns > LATE_NS:
@@ -182,10 +182,6 @@ class _Watcher:
         pending, self._pending = self._pending, []
         for line in pending:
             self._decode(line)
-
-    @property
-    def _newest_ns(self) -> int | None:
-        return None if self._newest is None else self._newest[1]
 
     def _go_to_newest_key(self) -> int:
         """Drop what comes before the newest key frame, all when there is none; how many pictures these were."""
@@ -228,9 +224,8 @@ class _Film:
         self._arrivals: deque[int] = deque(maxlen=MAX_ARRIVALS)  # minus PTS
         self._glimpses: deque[str] = deque(maxlen=GLIMPSES)
         self._glimpse_due_s = 0.0
-        self._judged = -1
+        self._is_new = False  # whether a code was read after the last verdict
         self._verdict: dict[str, Any] = {"state": SEARCHING}
-        self._seen = 0
 
     @property
     def has_enough(self) -> bool:
@@ -239,7 +234,7 @@ class _Film:
 
     @property
     def _span_ns(self) -> int:
-        return self._observations[-1].pts_ns - self._observations[0].pts_ns if self._observations else 0
+        return self._observations[-1].pts_ns - self._observations[0].pts_ns
 
     def look(self, pts_ns: int, arrival_ns: int, luma: Any) -> None:
         """Read one picture."""
@@ -249,7 +244,7 @@ class _Film:
         reading = self._reader.read(luma)
         if reading is not None:
             self._observations.append(Observation(pts_ns, reading.code, reading.centre[1] / luma.shape[0]))
-            self._seen += 1
+            self._is_new = True
             self._glimpses.clear()
             self._glimpse_due_s = time.monotonic() + GLIMPSE_S
         elif time.monotonic() >= self._glimpse_due_s and not self.has_enough:
@@ -260,8 +255,8 @@ class _Film:
 
     def judge(self, asked: Look) -> dict[str, Any]:
         """What a Sight says of the code."""
-        if self._judged != self._seen:
-            self._judged = self._seen
+        if self._is_new:
+            self._is_new = False
             was_done = self._verdict["state"] == DONE
             self._verdict = self._calibrate(asked)
             if was_done and self._verdict["state"] == READING:
@@ -271,25 +266,19 @@ class _Film:
     def _calibrate(self, asked: Look) -> dict[str, Any]:
         from rig.timing import timeline
 
-        if not self._observations:
-            return {"state": SEARCHING}
         terms = timeline.Terms.of(
             self._settings,
             display_latency(self._settings, [asked.user_agent] if asked.user_agent else []),
             clock_error_ns=round(SIGMAS_IN_99_PERCENT * asked.clock.sigma_ns),
             page_bound_ns=asked.page_bound_ns,
         )
+        offset_ns = asked.clock.offset_ns + self._arrivals[-1]
+        near = timeline.Near(offset_ns - DAY_NS, offset_ns + DAY_NS)
         try:
-            clock = timeline.calibrate(list(self._observations), terms, self._near(asked))
+            clock = timeline.calibrate(list(self._observations), terms, near)
         except NoCalibrationError:
             return {"state": SEARCHING, "codes": 0}
         return self._figures(clock, asked)
-
-    def _near(self, asked: Look) -> "Near":
-        from rig.timing.timeline import Near
-
-        offset_ns = asked.clock.offset_ns + self._arrivals[-1]
-        return Near(offset_ns - DAY_NS, offset_ns + DAY_NS)
 
     def _figures(self, clock: "CameraClock", asked: Look) -> dict[str, Any]:
         import numpy as np
@@ -298,7 +287,7 @@ class _Film:
         at = np.array([pts_ns], dtype=np.int64)
         error_ns = int(clock.error_ns(at, constants=False)[0])
         offset_ns = int(clock.utc_ns(at)[0]) - pts_ns
-        early_ns, median_ns = (int(value) for value in np.quantile(self._arrivals, (EARLY_SHARE, 0.5)))
+        early_ns, median_ns = early_and_median(self._arrivals)
         delay_sigma_ns = math.hypot(
             error_ns / SIGMAS_IN_99_PERCENT,
             *(value / UNIFORM for name, value in clock.constants if name != "clock"),
@@ -331,11 +320,9 @@ class _Film:
 
 
 def _jpeg(frame: Any) -> bytes:
-    import cv2
+    from rig.photo.look import encode_jpeg
 
     width = min(JPEG_WIDTH, frame.width)
     height = round(frame.height * width / frame.width)
     # By way of BGR: planes straight into a JPEG would change the colours of BT.709.
-    picture = frame.to_ndarray(format="bgr24", width=width, height=height)
-    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return data.tobytes()
+    return encode_jpeg(frame.to_ndarray(format="bgr24", width=width, height=height), JPEG_QUALITY)
