@@ -85,7 +85,7 @@ def create_app(car: Car, jobs: Jobs, settings: Settings) -> Flask:
     app.register_blueprint(pages)
     app.register_blueprint(api)
     install(app, settings.host_names, lambda shown: render("error.html", problem=shown))
-    guard(app, app.extensions["gate"], closed=frozenset(DOWNLOADING), free=frozenset(("api.open_session",)))
+    guard(app, app.extensions["gate"], closed=DOWNLOADING, free=("api.open_session",))
     return app
 
 

@@ -26,13 +26,12 @@ WHITE, BLACK = 255, 0
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """One code of the chart: its centre from the chart's upper left corner and the size of a module."""
+    """One code of the chart, by its row and column, and its centre from the chart's upper left corner."""
 
     row: int
     column: int
     x_mm: float
     y_mm: float
-    module_mm: float
 
     @property
     def payload(self) -> str:
@@ -53,7 +52,7 @@ class Letters:
 def codes() -> tuple[Code, ...]:
     """All codes, the largest first."""
     return tuple(
-        Code(row, column, _column_px(row, column) / PX_PER_MM, (top + _side_px(row) / 2) / PX_PER_MM, MODULES_MM[row])
+        Code(row, column, _column_px(row, column) / PX_PER_MM, (top + _side_px(row) / 2) / PX_PER_MM)
         for row, top in enumerate(_tops_px())
         for column in range(CODES_IN_ROW)
     )

@@ -33,6 +33,7 @@ SHORTEST_HOURS, LONGEST_HOURS = 0.05, 24.0
 SHOW_AT = (0.0, 0.5, 1.0)  # shares of the time at which the cameras are shown something
 SAMPLE_COLUMNS = ("elapsed_s", "process", "pid", "memory_mb", "cpu_s", "descriptors")
 SAMPLES = "processes.csv"
+WARM_UP = 0.1  # of the samples, the first ones
 
 Say = Callable[[str], None]
 
@@ -181,11 +182,11 @@ class Usage:
     descriptors_last: int
 
 
-def read_usage(samples: Path, warm_up: float = 0.1) -> tuple[Usage, ...]:
+def read_usage(samples: Path) -> tuple[Usage, ...]:
     """What the processes used, the first tenth apart: until then they still load what they need."""
     found = []
     for process, pid, rows in _by_process(samples):
-        mine = rows.iloc[int(len(rows) * warm_up) :]
+        mine = rows.iloc[int(len(rows) * WARM_UP) :]
         if len(mine) < 3:
             continue  # it lived for a moment only
         first, last = mine.iloc[0], mine.iloc[-1]

@@ -32,7 +32,7 @@ def test_the_file_is_the_chart() -> None:
     drawn = chart.draw()
     assert stored.shape == drawn.shape
     for code in chart.codes():
-        side = round(12 * code.module_mm * chart.PX_PER_MM)
+        side = round(12 * chart.MODULES_MM[code.row] * chart.PX_PER_MM)
         x, y = round(code.x_mm * chart.PX_PER_MM), round(code.y_mm * chart.PX_PER_MM)
         place = slice(y - side, y + side), slice(x - side, x + side)
         assert np.array_equal(stored[place], drawn[place]), code

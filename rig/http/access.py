@@ -8,7 +8,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Set
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -114,7 +114,7 @@ def read_pin(file: str) -> str:
     return pin
 
 
-def guard(app: Flask, gate: Gate, closed: Set[str], free: Set[str]) -> None:
+def guard(app: Flask, gate: Gate, closed: Collection[str], free: Collection[str]) -> None:
     """Have a gate asked before anything is changed and before the endpoints `closed`, but not before those `free`."""
 
     def ask() -> None:
