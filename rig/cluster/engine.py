@@ -195,13 +195,15 @@ class DaskPool:
             raise DeviceNotFoundError(f"the Dask scheduler at {address} has no workers", cure="start some") from error
 
     def _check_versions(self) -> None:
-        """Whoever runs another version would make other photos."""
-        try:
-            found = self._client.run(tasks.fingerprint)
-        except Exception as error:
+        """Whoever runs another version would make other photos; a worker that dies meanwhile makes none."""
+        lost = import_module("distributed.comm").CommClosedError
+        said = self._client.run(tasks.fingerprint, on_error="return")
+        found = {worker: answer for worker, answer in said.items() if not isinstance(answer, lost)}
+        if errors := [answer for answer in found.values() if isinstance(answer, Exception)]:
             raise UsageError(
-                f"the workers cannot run this program ({error})", cure="start them in its folder, with its packages"
-            ) from error
+                f"the workers cannot run this program ({errors[0]})",
+                cure="start them in its folder, with its packages",
+            )
         if strangers := sorted(worker for worker, version in found.items() if version != tasks.fingerprint()):
             raise UsageError(
                 f"{len(strangers)} of {len(found)} workers run another version, the first {strangers[0]}",
