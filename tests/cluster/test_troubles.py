@@ -115,16 +115,27 @@ def test_a_scheduler_that_is_gone_during_the_run_is_told(cars: Path, tmp_path: P
     assert running.returncode == 7
 
 
+STRANGE = (
+    "import parseVideo; from rig.cluster import tasks; from tests.cluster.parts import strange_fingerprint; "
+    "tasks.fingerprint = strange_fingerprint; raise SystemExit(parseVideo.main())"
+)
+
+
+@pytest.mark.timeout(300)
+def test_a_worker_of_another_version_is_refused(cars: Path, tmp_path: Path) -> None:
+    with dask_cluster(tmp_path, 2, FINGERPRINT_TRAP=str(tmp_path / "trap"), FINGERPRINT="old") as cluster:
+        words = (cars / PATTERN, "--executor", cluster.executor, "--output", tmp_path / "out")
+        done = run(("-c", STRANGE), *words)
+    assert_one_line(done, 2, "1 of 2 workers run another version, the first tcp://127.0.0.1")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.timeout(300)
 def test_a_worker_that_dies_before_the_work_begins_costs_nothing(cars: Path, tmp_path: Path) -> None:
-    program = (
-        "import parseVideo; from rig.cluster import tasks; from tests.cluster.parts import deadly_fingerprint; "
-        "tasks.fingerprint = deadly_fingerprint; raise SystemExit(parseVideo.main())"
-    )
     trap = tmp_path / "trap"
     with dask_cluster(tmp_path, 2, FINGERPRINT_TRAP=str(trap)) as cluster:
         words = (cars / "car1" / "2026-*", "--executor", cluster.executor, "--output", tmp_path / "out")
-        done = run(("-c", program), *words)
+        done = run(("-c", STRANGE), *words)
     assert trap.exists()
     assert done.code == 0, done.errors
     assert photos.read_table(tmp_path / "out" / NAMES[0].partition("/")[2])
