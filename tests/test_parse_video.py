@@ -225,7 +225,7 @@ def test_what_was_learnt_and_cannot_be_kept_costs_no_photo(
     (folder / "stream-001.ts").write_bytes(film.read_bytes())
     write_index(folder / "stream-001.ts", 230_000_000)
     (tmp_path / "output" / "delays.json.tmp").mkdir(parents=True)  # nobody writes over a folder
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDENCAR_OUTPUT", str(tmp_path / "output"))
     assert run(tmp_path / "drive", "--output", tmp_path / "photos", "--json") == 0
     summary = json.loads(capsys.readouterr().out)
     assert any("what was learnt of the cameras is not kept" in text for text in summary["warnings"])
