@@ -506,7 +506,9 @@ def recording_of_a_dead_server(output: Path, address: str) -> str:
     worker.start()
     worker.ask(StartCapture(folder, "camera"), 20.0)
     time.sleep(0.7)  # a camera needs a moment for its first picture
-    worker.stop(0.0)
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.stop()
     return left
 
 
