@@ -8,8 +8,8 @@ from html import escape
 from typing import Any
 
 from rig.cluster import store
+from rig.gnss.fix import METRES_PER_DEGREE
 from rig.photo import report
-from rig.photo.spacing import METRES_PER_DEGREE
 
 WIDTH = 1000  # of the map's view box
 MOST_REMARKS = 5  # of a recording; all are in its own summary

@@ -17,7 +17,7 @@ from typing import Any
 
 from rig.clock import parse_utc
 from rig.files import write_atomically
-from rig.photo.spacing import METRES_PER_DEGREE
+from rig.gnss.fix import METRES_PER_DEGREE
 from rig.recordings import OPEN_STATES, Manifest, Recordings
 
 VERSION = 1  # of what is kept

@@ -9,6 +9,7 @@ QUALITY_OF_MODE = {"A": 1, "D": 2, "P": 3, "R": 4, "F": 5, "E": 6, "M": 7, "S": 
 # SBAS below 0.6 m (95 %), autonomous some metres; dead reckoning drifts.
 SIGMA_M = {1: 2.5, 2: 0.5, 3: 2.5, 4: 0.02, 5: 0.25, 6: 20.0, 7: 20.0, 8: 2.5, 9: 0.5}
 UNKNOWN_HDOP = 2.0
+METRES_PER_DEGREE = 111_195.0  # of latitude, mean sphere: good to 0.5 %, for short distances
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rig.clock import DAY_NS, NS_PER_MS, NS_PER_S, iso_utc, parse_utc
-from rig.gnss.fix import Fix
+from rig.gnss.fix import METRES_PER_DEGREE, Fix
 from rig.gnss.framing import Fields, Framer, Sentence
 from rig.gnss.sentences import (
     POSITION_KINDS,
@@ -28,7 +28,6 @@ REMEMBERED_EPOCHS = 12_000  # 10 minutes at 20 Hz: how far back a replayed buffe
 CONFLICT_M = 2.0  # between GGA and RMC of one epoch: most formats round by 0.2 m, damage mostly moves further
 CONFLICT_RATIO = 3.0
 STEADY_EPOCHS = 30  # of new places in a row, on which GGA and RMC agreed to the last digit: any difference is damage
-METRES_PER_DEGREE = 111_195.0  # of a sphere: enough to compare distances
 TIME_FIELD = {"GGA": 0, "RMC": 0, "GNS": 0, "GST": 0, "GLL": 4}
 UNTIMED_KINDS = ("VTG", "GSA")
 SATELLITE_QUALITIES = (1, 2, 3, 4, 5)

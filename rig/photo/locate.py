@@ -10,12 +10,11 @@ import numpy as np
 
 from rig.clock import NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, iso_utc, parse_utc
 from rig.errors import NoPositionError
-from rig.gnss.fix import Fix
+from rig.gnss.fix import METRES_PER_DEGREE, Fix
 from rig.gnss.fixfiles import read_fixes
 from rig.gnss.positions import Places, Track, lever_arm
 from rig.photo.exif import PhotoTags
 from rig.photo.photos import COLUMNS, Photo, with_flags
-from rig.photo.spacing import METRES_PER_DEGREE
 
 NO_FIX = "no-fix-near"
 SAME_TIME_S = 2.0  # two logs' fixes within tell of the same time

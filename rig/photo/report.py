@@ -19,10 +19,10 @@ from configs import Settings
 from rig.clock import NS_PER_MS, NS_PER_S, iso_utc, parse_utc
 from rig.files import write_atomically
 from rig.footage.tail import read_index
+from rig.gnss.fix import METRES_PER_DEGREE
 from rig.photo.collection import Collection, read_manifest
 from rig.photo.locate import place_of
 from rig.photo.photos import Photo
-from rig.photo.spacing import METRES_PER_DEGREE
 
 NAME = "report.html"
 SOURCE = Path(__file__).resolve().parents[2] / "web" / "report"

@@ -9,8 +9,9 @@ from rig.arrays import Int64
 from rig.clock import NS_PER_S
 from rig.errors import UsageError
 from rig.footage.video import Video
+from rig.gnss.fix import METRES_PER_DEGREE
 from rig.gnss.positions import Track
-from rig.photo.spacing import METRES_PER_DEGREE, Every, Odometer
+from rig.photo.spacing import Every, Odometer
 
 MAX_OFF_TARGET_FRAMES = 2.0  # a frame further from the wanted instant than this lies beside a gap
 PICTURES_PER_STEP = 3  # decoding that must be saved for each picture further from the wanted instant

@@ -5,8 +5,8 @@ import re
 from dataclasses import dataclass
 
 from rig.errors import UsageError
+from rig.gnss.fix import METRES_PER_DEGREE
 
-METRES_PER_DEGREE = 111_195.0  # of latitude, mean sphere: good to 0.5 %, enough to space photos
 STANDING_MPS = 0.3  # below it the receiver's noise is no way
 
 _EVERY = re.compile(r"(\d+(?:\.\d+)?)(s|m)?", re.ASCII)

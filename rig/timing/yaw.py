@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from rig.arrays import Float64, Int64, Numbers
-from rig.clock import NS_PER_S
+from rig.clock import NS_PER_S, SIGMAS_IN_99_PERCENT
 from rig.errors import UnreadableError
 from rig.footage.video import STREAM_SUFFIX, Clip, Video
 from rig.gnss.gpmf import Telemetry
@@ -31,7 +31,6 @@ FIX_SIGMA_M, ANGLE_SIGMA_RAD = 0.015, math.radians(0.1)  # of an RTK fix; of a c
 WALK_RAD2_PER_S = math.radians(0.04) ** 2  # the angle of a gyro with 0.5 degrees/s of noise at 200 Hz
 BLOCK_S, DRIVEN_S = 30.0, 8.0  # the gyro's zero drifts over longer; of each so much must be driving
 OUTLIER_RATIO = 3.0
-SIGMAS = 2.58  # 99 %
 ALARM_MS = 20.0
 WIDEST_BAR_MS = 100.0  # a wider one says nothing
 WORST_NOISE, COARSE_RAD = 20.0, math.radians(6.0)
@@ -134,7 +133,7 @@ def _verdict(fit: "_Fit", facts: dict[str, float]) -> DriveCheck:
     if fit.noise > WORST_NOISE or abs(fit.offset_s) > REACH_S - STEP_S:
         why = f"the camera's turning fits the fixes nowhere within {REACH_S:.0f} s: a wrong time, or another drive"
         return DriveCheck("alarm", why, **facts)
-    offset_ms, bar_ms = fit.offset_s * 1000, SIGMAS * fit.sigma_s * 1000
+    offset_ms, bar_ms = fit.offset_s * 1000, SIGMAS_IN_99_PERCENT * fit.sigma_s * 1000
     if bar_ms > WIDEST_BAR_MS:
         return DriveCheck("unknown", f"the drive only tells the time within {bar_ms:.0f} ms", **facts)
     is_off = abs(offset_ms) > bar_ms + ALARM_MS
