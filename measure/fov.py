@@ -236,6 +236,8 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     failed_rows = ((item["camera"], item["setting"], "failed", *dashes) for item in failures)
     table = Table(tuple(COLUMNS), (*Table.of(ranked, COLUMNS).rows, *failed_rows))
     report = write_report(output, "Which field of view reads characters best", about, verdicts, [table])
+    if not found:
+        raise UnreadableError(f"no setting could be filmed: {failures[0]['reason']}", cure=f"see {report}")
     return {
         "report": str(report),
         "verdicts": [str(item.text) for item in verdicts],

@@ -109,6 +109,16 @@ def test_a_lens_that_a_camera_refuses_is_one_failed_row(tmp_path: Path, capsys: 
     assert "linear 720 reads best" in page
 
 
+def test_a_camera_that_refuses_all_lenses_is_an_error_with_a_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["--lenses", "narrow", "--resolutions", "720", "--output", str(tmp_path / "report"), "--json"]
+    with running(size=720, chart_m=0.4, faults={"lens_refused": 2}) as camera:
+        assert fov.main([*argv, "--address", camera.address]) == 3
+    assert "no setting could be filmed" in json.loads(capsys.readouterr().out)["error"]
+    assert "<td>failed</td>" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+
+
 def test_the_command_ranks_the_lenses_of_a_simulated_camera(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "simulator", "measure", "--cameras", "1", "--keep", str(tmp_path / "output")]
     command += ["fov", "--lenses", "narrow,superview", "--resolutions", "720", "--json"]
