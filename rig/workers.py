@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any, Concatenate
 
 from rig.errors import DeviceError, EdencarError
+from rig.offspring import end_with
 
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 M_ARENA_MAX = -8  # malloc.h of glibc
 STOP_GRACE_S = 5.0
 DEATH_S = 2.0  # for the kernel to take away what was killed, unless a disk holds it
@@ -273,7 +273,7 @@ def _launch(name: str, descriptor: int) -> "subprocess.Popen[bytes]":
 
 def live(descriptor: int, parent: int) -> None:
     """The life of a worker's process; only `Worker.start` begins one."""
-    _end_with(parent)
+    end_with(parent)
     use_one_heap()
     faulthandler.enable()
     # Ctrl-C reaches the whole terminal; the server stops its workers in order.
@@ -296,11 +296,3 @@ def use_one_heap() -> None:
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
-
-
-def _end_with(parent: int) -> None:
-    """Have the kernel end this process when its parent dies, even by SIGKILL (Linux only)."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before it could be watched
-        raise SystemExit

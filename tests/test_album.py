@@ -2,7 +2,9 @@
 
 import errno
 import json
+import os
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from tests.albums import album as make_album
 from tests.albums import payload_at, phone_photo, picture
 from tests.test_parse_photos import BEGIN_NS, log_positions, metres
 
+ROOT = Path(__file__).parents[1]
 HOUR_NS = 3600 * NS_PER_S
 INSTANTS = [BEGIN_NS + 731_000_000 * number for number in range(1, 61)]
 HERE = Street(start_utc_ns=BEGIN_NS).at(BEGIN_NS)
@@ -174,6 +177,43 @@ def test_a_disk_that_fills_up_leaves_each_original_whole_and_the_next_run_goes_o
     assert sorted((tmp_path / "card").iterdir()) == sorted(paths)
     assert run(*arguments) == 0
     assert errors_ms(photos.read_table(tmp_path / "card"), INSTANTS[:40]) == [0.0] * 40
+
+
+def run_with_processes(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """In a process without other threads, and as if a few photos were many."""
+    program = "import sys, parsePhotos; from rig.photo import tagging as t; t.MANY, t.SHARE = 8, 4"
+    command = [sys.executable, "-W", "error", "-c", f"{program}; sys.exit(parsePhotos.main())", *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=100, check=False
+    )
+
+
+def test_processes_write_what_threads_write(tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    for name in ("threads", "processes"):
+        paths = make_album(tmp_path / name, INSTANTS[:41])
+        arguments = (tmp_path / name, "--positions", log, "--in-place", "--camera-offset=0:0.01", "--format", "none")
+        if name == "threads":
+            monkeypatch.setattr(tagging, "MANY", 1 << 30)
+            assert run(*arguments) == 0
+        else:
+            done = run_with_processes(*arguments)
+            assert (done.returncode, done.stderr) == (0, "")
+        made.append([path.read_bytes() for path in paths])
+        assert len(list((tmp_path / name).iterdir())) == 42, "the photos and their table"
+    assert made[0] == made[1]
+
+
+def test_a_process_that_is_killed_is_told_in_one_line(tmp_path: Path, log: Path) -> None:
+    paths = make_album(tmp_path / "card", INSTANTS[:40])
+    before = [path.read_bytes() for path in paths]
+    killer = "sh,-c,kill -9 $PPID"
+    arguments = (tmp_path / "card", "--positions", log, "--output", tmp_path / "out", "--camera-offset=0:0.01")
+    done = run_with_processes(*arguments, EDENCAR_PRIVACY_COMMAND=killer)
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1
+    assert "a process was killed" in done.stderr
+    assert [path.read_bytes() for path in paths] == before
 
 
 def test_what_an_earlier_run_has_mended_says_nothing_of_the_camera() -> None:
