@@ -181,7 +181,7 @@ def test_a_disk_that_fills_up_leaves_each_original_whole_and_the_next_run_goes_o
 
 def run_with_processes(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
     """In a process without other threads, and as if a few photos were many."""
-    program = "import sys, parsePhotos; from rig.photo import tagging as t; t.MANY, t.SHARE = 8, 4"
+    program = "import sys, parsePhotos; from rig.photo import tagging as t; t.MANY, t.CHUNK = 8, 4"
     command = [sys.executable, "-W", "error", "-c", f"{program}; sys.exit(parsePhotos.main())", *map(str, arguments)]
     return subprocess.run(
         command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=100, check=False

@@ -32,8 +32,7 @@ from rig.recordings import Manifest
 MAKE = "GoPro"  # of all cameras that a recording knows
 WITHHELD = "photos-withheld"  # where photos lie of which the privacy command failed
 WRITERS = 8  # the disk confirms that many files at once, 3.5 times as fast as one by one
-CHUNK = 64  # photos between two reports of progress
-SHARE = 32  # photos that a writer takes at once
+CHUNK = 64  # photos between two reports of progress, and what a process takes at once
 MANY = 256  # photos that are worth processes: a fork takes some milliseconds
 PROCESSES = 4
 
@@ -70,19 +69,22 @@ def tag_all(
 
 def _outcomes(items: Sequence[Item], tag: Callable[[Item], Outcome]) -> Iterator[Outcome]:
     """What comes of each photo, in their order. Raises OSError."""
-
-    def work(begin: int) -> list[Outcome]:
-        return [tag(item) for item in items[begin : begin + SHARE]]
-
     # Threads wait for each other at Python's lock: processes take half the time. A fork has all that is known without
     # being told, but of a process with threads it may stand still for ever.
     forks = sys.platform == "linux" and len(items) >= MANY and threading.active_count() == 1
-    pool: Executor = ThreadPoolExecutor(WRITERS)
-    if forks:
-        pool = ProcessPoolExecutor(PROCESSES, get_context("fork"), _inherit, (os.getpid(), work))
+    share = CHUNK if forks else CHUNK // WRITERS
+
+    def work(begin: int) -> list[Outcome]:
+        return [tag(item) for item in items[begin : begin + share]]
+
+    pool: Executor = (
+        ProcessPoolExecutor(PROCESSES, get_context("fork"), _inherit, (os.getpid(), work))
+        if forks
+        else ThreadPoolExecutor(WRITERS)
+    )
     try:
         with pool:
-            yield from chain.from_iterable(pool.map(_do if forks else work, range(0, len(items), SHARE)))
+            yield from chain.from_iterable(pool.map(_do if forks else work, range(0, len(items), share)))
     except BrokenExecutor as error:
         raise OSError(errno.ENOMEM, "a process was killed, say for want of memory") from error
 
