@@ -606,9 +606,9 @@ def _in_words(status: CarStatus) -> str:
 
 
 def _leave(ending: threading.Event, _number: int, _frame: object) -> NoReturn:
-    ending.set()  # waitress waits for long answers before `run` returns
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # the second Ctrl-C must not disturb the orderly end
+    ending.set()  # waitress waits for long answers before `run` returns
     raise SystemExit(0)
 
 

@@ -6,7 +6,6 @@ It is written from GoPro's OpenAPI document and from what users logged, not from
 import argparse
 import json
 import random
-import signal
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ from typing import Any, Self
 
 from simulator import camera_control, camera_faults
 from simulator.camera_faults import Faults
+from simulator.ending import Ending
 from simulator.hero import api, models
 from simulator.hero.device import Absence, Device
 from simulator.hero.encoder import H264, HEVC
@@ -203,9 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; one JSON line on stdout says that the camera answers."""
     options = vars(_parser().parse_args(argv))
     control_port = options.pop("control_port")
-    ends = {signal.SIGTERM, signal.SIGINT}
-    # Blocked before any thread starts, so that only `sigwait` takes them.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    ending = Ending()  # before the card's folder is made, which is removed in the end
     try:
         camera = _build(**options)
         control = camera_control.serve(camera, options["host"], control_port)
@@ -216,8 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         control.start()
         ready = {"serial": camera.serial, "model": camera.model, "address": camera.address}
         print(json.dumps(ready | {"control": f"http://{options['host']}:{control.port}"}), flush=True)
-        signal.sigwait(ends)
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        ending.wait()
     return 0
 
 

@@ -4,7 +4,6 @@ import argparse
 import http.client
 import json
 import os
-import signal
 import sys
 import tempfile
 import threading
@@ -21,6 +20,7 @@ from simulator import camera_faults, receiver
 from simulator.camera import Camera
 from simulator.cameraprocess import CameraProcess, CarError, go_first
 from simulator.control import Control
+from simulator.ending import Ending
 from simulator.lamp import Lamp, blinks
 from simulator.led import Led, LedWire
 from simulator.page import Page
@@ -378,21 +378,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"car: {error}", file=sys.stderr)
         return 2
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+    ending = Ending()
     go_first()
     if options.until_eof:
-        threading.Thread(target=_wait_for_eof, args=(stopped,), name="stdin", daemon=True).start()
+        threading.Thread(target=_wait_for_eof, args=(ending,), name="stdin", daemon=True).start()
     try:
-        _drive(plan, options, stopped)
+        _drive(plan, options, ending)
     except (CarError, OSError) as error:
         print(f"car: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _drive(plan: CarPlan, options: argparse.Namespace, stopped: threading.Event) -> None:
+def _drive(plan: CarPlan, options: argparse.Namespace, ending: Ending) -> None:
     with ExitStack() as exits:
         truth, link = options.truth, options.link
         if truth is None or link is None:
@@ -401,12 +399,12 @@ def _drive(plan: CarPlan, options: argparse.Namespace, stopped: threading.Event)
         car = exits.enter_context(Car(plan, truth, link, options.led))
         control = exits.enter_context(Control(car, options.control_port))
         print(json.dumps(control.addresses()), flush=True)
-        stopped.wait()
+        ending.wait()
 
 
-def _wait_for_eof(stopped: threading.Event) -> None:
+def _wait_for_eof(ending: Ending) -> None:
     # Not by way of sys.stdin: its lock would be held when the interpreter ends.
     with suppress(OSError):
         while os.read(0, 4096):
             pass
-    stopped.set()
+    ending.tell()

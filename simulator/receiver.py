@@ -7,7 +7,6 @@ import math
 import os
 import random
 import select
-import signal
 import sys
 import termios
 import threading
@@ -20,6 +19,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
+from simulator.ending import Ending
 from simulator.sentences import KINDS, Epoch, write
 from simulator.world import Pose, Street, World
 
@@ -448,13 +448,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"receiver: {error}", file=sys.stderr)
         return 2
     # Before the ready line: a signal that comes at once must not be lost.
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+    ending = Ending()
     with receiver:
         ready = {"receiver": str(options.link), "rate_hz": options.rate, "sentences": options.sentences}
         print(json.dumps(ready | {"faults": receiver.faults}), flush=True)
-        stopped.wait()
+        ending.wait()
     return 0
 
 
