@@ -184,7 +184,8 @@ def test_a_code_is_read_while_it_is_recorded(a_film: tuple[Camera, Path]) -> Non
         assert sight.whole_error_ms is not None
         assert sight.whole_error_ms > sight.error_ms + 20.0  # the display's delay is not known
         assert sight.delay_ms == pytest.approx(LATENCY_MS, abs=20.0)
-        assert sight.delay_sigma_ms == pytest.approx(14.5, abs=5.0)
+        assert sight.delay_sigma_ms is not None
+        assert 10.0 < sight.delay_sigma_ms < 50.0  # that of the display is 14.5; the rest grows with the load
         camera.phone = None
         wait_for(lambda: sight_of(worker).pictures > sight.pictures + 30)
         assert sight_of(worker).state == DONE

@@ -24,6 +24,8 @@ LOCALHOST = "127.0.0.1"
 PATIENCE_S = 60.0  # this machine is shared; a quiet one needs a tenth
 # What is started ends with whoever runs the tests, even when that is killed: it would hold ports that others get.
 GUARD = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+LONGEST_S = 0.5  # between two arrivals of a stream, or of a receiver's bytes, when all is well
+SURELY_S = 2.0  # a gap, whatever is usual
 SERIALS = ("C3501324500711", "C3531350013906")
 
 
@@ -211,3 +213,20 @@ def arrivals(folder: Path) -> list[int]:
 def steps(times: list[int], longer_s: float) -> list[tuple[int, int]]:
     """Where nothing came for so long."""
     return [(a, b) for a, b in itertools.pairwise(times) if b - a > longer_s * 1e9]
+
+
+def log_folder(server: Server, recording_id: str, device: str) -> Path:
+    """Where a device's log is: the receiver's, or that of `camera SERIAL`."""
+    kind, _, serial = device.partition(" ")
+    return server.output / recording_id / ("positions" if kind == "receiver" else f"videos/{serial}")
+
+
+def check_gaps(server: Server, recording_id: str, device: str) -> list[tuple[int, int]]:
+    """The gaps of a device in the manifest, which are where nothing came: all of them, to the stamp, and no other."""
+    times = arrivals(log_folder(server, recording_id, device))
+    gaps = [gap for gap in server.manifest(recording_id)["gaps"] if gap["device"] == device]
+    named = [(gap["from_monotonic_ns"], gap["until_monotonic_ns"]) for gap in gaps]
+    # Of a receiver that a busy machine makes slow, only what is much longer than usual is a gap.
+    assert set(steps(times, SURELY_S)) <= set(named) <= set(steps(times, LONGEST_S))
+    assert all(abs(gap["seconds"] - (end - begin) / 1e9) < 0.002 for gap, (begin, end) in zip(gaps, named, strict=True))
+    return named

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rig.clock import parse_utc
-from tests.faults.rig import SERIALS, Server, arrivals, steps, wait_for
+from tests.faults.rig import SERIALS, SURELY_S, Server, check_gaps, wait_for
 
 SOURCE = Path(__file__).with_name("realshift.c")
 YEAR_S = 365 * 86400
@@ -40,14 +40,18 @@ def test_a_jump_of_the_wall_clock_changes_nothing(
     server.start({"LD_PRELOAD": str(library), "SHIFT_FILE": str(shift)})
     server.ready(2)
     recording_id = server.record()
-    begun_s = time.monotonic() - server.status["recording"]["elapsed_s"]
+    before_s = time.monotonic()
+    elapsed_s = server.status["recording"]["elapsed_s"]
+    begun_s, begun_spread_s = time.monotonic() - elapsed_s, time.monotonic() - before_s
     time.sleep(1.5)
     workers = server.workers
     shift.write_text(str(jump_s))
     for _ in range(8):
         time.sleep(0.5)
+        before_s = time.monotonic()
         status = server.status
-        assert abs(status["recording"]["elapsed_s"] - (time.monotonic() - begun_s)) < 1.0
+        error_s = status["recording"]["elapsed_s"] - (time.monotonic() - begun_s)
+        assert abs(error_s) < 0.2 + begun_spread_s + time.monotonic() - before_s
         assert (status["receiver"]["fix_age_s"] or 0) < 3.0
         assert status["time"]["source"] == "gnss"
     assert server.workers == workers
@@ -57,9 +61,8 @@ def test_a_jump_of_the_wall_clock_changes_nothing(
     length_s = (parse_utc(stopped["stopped"]) - parse_utc(stopped["started"])) / 1e9
     assert abs(length_s - (time.monotonic() - begun_s)) < 2.0
     assert abs(datetime.fromisoformat(stopped["started"]).timestamp() - time.time()) < 60
-    assert server.manifest(recording_id)["gaps"] == []
-    for folder in ("positions", *(f"videos/{serial}" for serial in SERIALS)):
-        assert not steps(arrivals(server.output / recording_id / folder), 0.5)
+    for device in ("receiver", *(f"camera {serial}" for serial in SERIALS)):
+        assert all(end - begin < SURELY_S * 1e9 for begin, end in check_gaps(server, recording_id, device))
     assert wait_for(lambda: server.manifest(recording_id)["state"]) == "finished"
     server.end()
 
