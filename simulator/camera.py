@@ -270,7 +270,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="how wrong its date is; default by --seed",
     )
-    add("--chapter-bytes", type=int, help="a video file is no larger; default by model")
+    add("--chapter-bytes", type=int, help="a video goes on in the next file once one has so many; default by model")
     add(
         "--hevc",
         action="store_true",

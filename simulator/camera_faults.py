@@ -34,7 +34,7 @@ FAULTS: Mapping[str, tuple[float, str]] = MappingProxyType(
         "card_status": (1, "status 33, and recordings end: 1 full, 2 removed, 3 format error"),
         "card_errors": (1, "status 111 (too slow) is 1, and 112 counts so many errors"),
         "stale_idle": (1, "the webcam says it is idle, but sends nothing until it was started and stopped once"),
-        "clock_offset_s": (3600, "what the camera's clock is wrong by, in addition"),
+        "clock_offset_s": (3600, "what the camera's clock is wrong by, in addition, until it is set"),
         "clock_drift_ppm": (50, "how much too fast the camera's clock runs, in addition, since it was set"),
         "anti_flicker_50_hz": (1, "somebody sets anti-flicker to 50 Hz: 25 frames a second instead of 30"),
         "udp_loss": (0.01, "share of the datagrams that get lost"),

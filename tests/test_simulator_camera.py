@@ -130,9 +130,12 @@ def test_unknown_paths_and_what_the_model_lacks(get: Client) -> None:
     assert get("/gopro/version", method="HEAD").status == 405
 
 
-def test_a_hero9_has_neither_shutter_nor_clock() -> None:
+def test_a_hero9_has_no_shutter_and_a_clock_without_zone() -> None:
     with running(model="HERO9 Black") as camera:
         get = Client(camera)
+        date = "/gopro/camera/set_date_time?date=2026_1_5&time=3_4_5"
+        assert get(f"{date}&tzone=0&dst=0").status == 501  # so the document's list of cameras
+        assert get(date).status == 200  # so its notes on tzone and dst
         for path in ("control/wired_usb?p=1", "get_date_time", "info"):
             assert get(f"/gopro/camera/{path}").status == 501
         assert get("/gopro/camera/shutter/start").status == get("/gp/gpControl/command/shutter?p=1").status == 500
@@ -190,7 +193,8 @@ def test_the_date_is_set_without_leading_zeros_and_told_with_them(get: Client) -
     told = get("/gopro/camera/get_date_time").json
     assert (told["date"], told["tzone"], told["dst"]) == ("2026_01_05", -60, 0)
     assert told["time"] in ("03_04_05", "03_04_06")
-    assert get("/gopro/camera/set_date_time?date=2026_13_5&time=3_4_5").status == 400
+    for wrong in ("date=2026_13_5&time=3_4_5", "date=2026_1_5&time=3_4_5&tzone=0&dst=2"):
+        assert get(f"/gopro/camera/set_date_time?{wrong}").status == 400
 
 
 def test_the_clock_has_whole_seconds_and_a_fault() -> None:
@@ -200,8 +204,8 @@ def test_the_clock_has_whole_seconds_and_a_fault() -> None:
     assert rtc.local_s(1000 * SECOND_NS) == 1003
     faults["clock_offset_s"] = -3600
     assert rtc.local_s(0) == -3598
-    del faults["clock_offset_s"]
     rtc.set(datetime(2026, 7, 1, 12, tzinfo=UTC), zone_min=120, is_dst=True, utc_ns=7)
+    assert rtc.local_s(7) == datetime(2026, 7, 1, 12, tzinfo=UTC).timestamp()  # it is right from now on
     assert rtc.local_s(7) - rtc.utc_s(7) == 7200
 
 
@@ -432,7 +436,9 @@ def card() -> Iterator[Camera]:
         get = Client(camera)
         get("/gopro/camera/shutter/start")
         time.sleep(0.5)
+        assert get.status(58) == 0
         assert get("/gopro/media/hilight/moment").status == 200
+        assert get.status(58) == 1
         get("/gopro/camera/shutter/stop")
         get.wait(10, 0)
         get.wait(8, 0)
@@ -478,6 +484,12 @@ def test_hilights_are_added_and_removed(card: Camera) -> None:
     assert get(f"/gopro/media/hilight/file?{where}").status == 200
     assert get(f"/gopro/media/hilight/remove?{where}").status == 200
     assert get(f"/gopro/media/hilight/remove?{where}").status == 500
+    for nowhere in ("path=100GOPRO/GX010001.MP4&ms=-1", "path=100GOPRO/GX010001.MP4&ms=99999"):
+        assert get(f"/gopro/media/hilight/file?{nowhere}").status == 500
+    photo = "path=100GOPRO/GOPR0002.JPG"  # has no moments: the document asks for none
+    assert get(f"/gopro/media/hilight/file?{photo}").status == 200
+    assert get(f"/gopro/media/info?{photo}").json["hc"] == "1"
+    assert get(f"/gopro/media/hilight/remove?{photo}").status == 200
 
 
 def test_downloads_by_range(card: Camera) -> None:
@@ -491,6 +503,7 @@ def test_downloads_by_range(card: Camera) -> None:
     assert part.headers["content-range"] == f"bytes 100-{len(whole.body) - 1}/{len(whole.body)}"
     assert get(path, Range=f"bytes={len(whole.body)}-").status == 416
     assert get("/videos/DCIM/100GOPRO/../../etc/passwd").status == 404
+    assert get(path, method="DELETE").status == 405
 
 
 def test_ranges() -> None:
@@ -520,7 +533,7 @@ def test_deleted_files_are_gone() -> None:
         get = Client(camera)
         get.record(1.2)
         first, *others = [item["n"] for item in get.files()]
-        assert others
+        assert get(f"/gp/gpControl/command/storage/delete/group?p=100GOPRO/{others[0]}").status == 400  # not the first
         assert get(f"/gopro/media/delete/file?path=100GOPRO/{others[0]}").status == 200  # one chapter only
         assert get("/gopro/media/delete/file?path=100GOPRO/NONE.MP4").status == 400
         assert get(f"/videos/DCIM/100GOPRO/{others[0]}").status == 404

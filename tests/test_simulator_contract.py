@@ -68,6 +68,18 @@ PLAN = (
     ("/gp/gpControl/command/system/reset", "", 200),
     ("/gp/gpControl/command/system/sleep", "", 200),
 )
+# And each path of another method.
+OTHERS = (
+    ("PUT", "/gopro/camera/name", "", 200),
+    ("PUT", "/gopro/camera/presets/update_custom", "", 400),  # no preset is a custom one
+    ("POST", "/GoProRootCA.crt", "", 200),
+    ("POST", "/gopro/cohn/cert/clear", "", 200),
+    ("POST", "/gopro/cohn/cert/create", "", 200),
+    ("POST", "/gopro/cohn/setting", "", 200),
+    ("POST", "/gopro/cohn/status", "", 200),
+    ("POST", "/gp/gpSoftUpdate", "?request=progress", 200),
+    ("POST", "/gp/gpUpdate", "", 200),
+)
 SETTING, DOWNLOAD, WEBCAM = "/gopro/camera/setting?", "/videos/", "/gopro/webcam/"
 TEXTS = ("id", "d", "n", "gumi", "ao", "folder", "file", "t")
 
@@ -93,9 +105,9 @@ def camera(request: pytest.FixtureRequest) -> Iterator[Camera]:
         yield camera
 
 
-def judge(document: Any, path: str, reply: Reply) -> None:
+def judge(document: Any, path: str, reply: Reply, method: str = "get") -> None:
     """The answer has a status that the document names for the path, and the content it describes."""
-    answers = document["paths"][path]["get"]["responses"]
+    answers = document["paths"][path][method]["responses"]
     assert str(reply.status) in answers, f"{path}: {reply.status}"
     answer = answers[str(reply.status)]
     if "$ref" in answer:
@@ -120,10 +132,10 @@ def as_numbers(content: Any) -> Any:
     return int(content)
 
 
-def is_supported(document: Any, model: str, path: str) -> bool:
+def is_supported(document: Any, model: str, path: str, method: str = "get") -> bool:
     if path.startswith(WEBCAM):  # only HERO13 has it in the document: GoPro's internal build of it knows better
         return not model.endswith("Mini")
-    return model in document["paths"][path]["get"]["x-supported-cameras"]
+    return model in document["paths"][path][method]["x-supported-cameras"]
 
 
 def test_each_answer_fits_the_document(camera: Camera, document: Any) -> None:
@@ -143,9 +155,22 @@ def test_each_answer_fits_the_document(camera: Camera, document: Any) -> None:
         get.wait(8, 0) if "system" not in path else None
 
 
+def test_each_answer_to_another_method_fits_the_document(camera: Camera, document: Any) -> None:
+    ask = Client(camera)
+    for method, path, query, status in OTHERS:
+        reply = ask(path + query, method=method)
+        if is_supported(document, camera.model, path, method.lower()):
+            assert reply.status == status, path
+            judge(document, path, reply, method.lower())
+            assert ask(path + query).status == 405, path
+        else:
+            assert reply.status == 501, path
+
+
 def test_no_path_of_the_document_is_left_out(document: Any) -> None:
-    paths = {path for path, methods in document["paths"].items() if "get" in methods}
-    assert {path for path in paths if not path.startswith((SETTING, DOWNLOAD))} == {path for path, _, _ in PLAN}
+    asked = {("get", path) for path, _, _ in PLAN} | {(method.lower(), path) for method, path, _, _ in OTHERS}
+    there = {(method, path) for path, methods in document["paths"].items() for method in methods}
+    assert {(method, path) for method, path in there if not path.startswith((SETTING, DOWNLOAD))} == asked
 
 
 @pytest.mark.parametrize("name", models.names())

@@ -9,7 +9,8 @@ from itertools import groupby
 from types import MappingProxyType
 
 from simulator.hero import models
-from simulator.hero.api_media import MEDIA_ROUTES, Route, download
+from simulator.hero.api_media import DOWNLOADS, MEDIA_ROUTES, Route, download
+from simulator.hero.api_network import NETWORK_ROUTES
 from simulator.hero.device import RESET, SLEEP, Device
 from simulator.hero.httpd import Answer, Request, answer_json
 from simulator.hero.models import Preset
@@ -20,20 +21,12 @@ API_VERSION = "2.0"
 UI_CONTROLLERS = (0, 2)  # the others are set by the camera alone
 WEBCAM_VERSION = {"version": 2, "max_lens_support": True, "usb_3_1_compatible": True}
 ZONE_MIN = range(-12 * 60, 14 * 60 + 1)
-DOWNLOADS = "/videos/DCIM/"
 SHUTTER, LEGACY_SHUTTER = "/gopro/camera/shutter/", "/gp/gpControl/command/shutter"
 OLD_SETTING = "/gopro/camera/setting/"
+SET_DATE_TIME = "/gopro/camera/set_date_time"
 UPDATE_CUSTOM = "/gopro/camera/presets/update_custom"
-PUT_PATHS = (UPDATE_CUSTOM,)
-# In the document for other cameras, or for the camera's own network and firmware: no matter over USB.
-NOT_SIMULATED = (
-    "/gopro/camera/name",
-    "/gopro/camera/presets/set_visibility",
-    "/gopro/cohn/",
-    "/GoProRootCA.crt",
-    "/gp/gpSoftUpdate",
-    "/gp/gpUpdate",
-)
+METHODS = {UPDATE_CUSTOM: "PUT"} | dict.fromkeys(NETWORK_ROUTES, "POST")  # of a path; GET for all others
+OF_LATER_CAMERAS = ("/gopro/camera/name", "/gopro/camera/presets/set_visibility")  # in the document, but of none here
 LEGACY_RESOLUTIONS = {"1080": "12", "720": "7", "480": "4"}
 MAX_QR_CODE = 400
 CAPTIONS = (models.RESOLUTION, models.FRAMES_PER_SECOND, models.FRAME_RATE, models.VIDEO_LENS)
@@ -43,33 +36,35 @@ PRESETS_BY_GROUP = {group: list(some) for group, some in groupby(models.PRESETS,
 def handle(device: Device, request: Request) -> Answer:
     """Answer a request. Commands are handled one at a time, downloads beside them."""
     if request.path.startswith(DOWNLOADS):
-        answer = download(device, request.path.removeprefix(DOWNLOADS))
-    elif request.method not in ("GET", "PUT") or (request.method == "PUT") != (request.path in PUT_PATHS):
-        answer = Answer(HTTPStatus.METHOD_NOT_ALLOWED)
+        answer = download(device, request)
     else:
         with device.lock:
             if device.faults.take("anti_flicker_50_hz"):
                 device.settings.choose_50_hz()
-            answer = _route(device, request.path)(device, request)
+            answer = _route(device, request)(device, request)
     return dataclasses.replace(answer, log_line=device.faults.take("log_line_before_status"))
 
 
-def _route(device: Device, path: str) -> Route:
-    if path.startswith((SHUTTER, LEGACY_SHUTTER)):
-        return ROUTES.get(path, _not_found) if device.model.has_shutter else lambda device, request: _done(False)
-    if device.model.lacks_path(path) or path.startswith(NOT_SIMULATED):
-        return lambda device, request: Answer(HTTPStatus.NOT_IMPLEMENTED)
+def _route(device: Device, request: Request) -> Route:
+    path, model = request.path, device.model
+    if path.startswith((SHUTTER, LEGACY_SHUTTER)) and not model.has_shutter:
+        return _always(HTTPStatus.INTERNAL_SERVER_ERROR)
+    if path.startswith(OF_LATER_CAMERAS) or (model.lacks_path(path) and not _sets_plain_date(request)):
+        return _always(HTTPStatus.NOT_IMPLEMENTED)
     if path.startswith(OLD_SETTING):
-        return lambda device, request: Answer(HTTPStatus.BAD_REQUEST)
-    return ROUTES.get(path, _not_found)
+        return _always(HTTPStatus.BAD_REQUEST)
+    if path in ROUTES and request.method != METHODS.get(path, "GET"):
+        return _always(HTTPStatus.METHOD_NOT_ALLOWED)
+    return ROUTES.get(path, _always(HTTPStatus.NOT_FOUND))
 
 
-def _not_found(device: Device, request: Request) -> Answer:
-    return Answer(HTTPStatus.NOT_FOUND)
+def _always(status: HTTPStatus) -> Route:
+    return lambda device, request: Answer(status)
 
 
-def _accept(device: Device, request: Request) -> Answer:
-    return Answer()
+def _sets_plain_date(request: Request) -> bool:
+    """What the document leaves to HERO9 and 10, which it says know no zone, although it lists the path for neither."""
+    return request.path == SET_DATE_TIME and request.query.keys() == {"date", "time"}
 
 
 def _done(succeeded: bool, otherwise: HTTPStatus = HTTPStatus.INTERNAL_SERVER_ERROR) -> Answer:
@@ -169,10 +164,10 @@ def _set_date_time(device: Device, request: Request) -> Answer:
         local = datetime(year, month, day, hour, minute, second)  # noqa: DTZ001 (the camera's zone is apart)
     except (KeyError, ValueError):
         return Answer(HTTPStatus.BAD_REQUEST)
-    zone = request.number("tzone", 0)
-    if zone not in ZONE_MIN:
+    zone, dst = request.number("tzone", 0), request.query.get("dst", "0")
+    if zone not in ZONE_MIN or dst not in ("0", "1"):
         return Answer(HTTPStatus.BAD_REQUEST)
-    device.rtc.set(local, zone, request.query.get("dst") == "1", device.sensor.world.utc_ns())
+    device.rtc.set(local, zone, dst == "1", device.sensor.world.utc_ns())
     return Answer()
 
 
@@ -220,10 +215,6 @@ def _preset(device: Device, preset: Preset) -> dict[str, object]:
 
 def _load_preset(device: Device, request: Request) -> Answer:
     return _done(device.choose_preset(request.number("id", -1)))
-
-
-def _update_custom_preset(device: Device, request: Request) -> Answer:
-    return Answer(HTTPStatus.BAD_REQUEST)  # no preset of the camera is a custom one
 
 
 def _set_group(device: Device, request: Request) -> Answer:
@@ -310,18 +301,18 @@ ROUTES: Mapping[str, Route] = MappingProxyType(
         "/gopro/camera/state": _state,
         "/gopro/camera/setting": _setting,
         "/gopro/camera/keep_alive": _keep_alive,
-        "/gopro/camera/analytics/set_client_info": _accept,
+        "/gopro/camera/analytics/set_client_info": _always(HTTPStatus.OK),
         "/gopro/camera/control/wired_usb": _wired_usb,
         "/gopro/camera/control/set_ui_controller": _ui_controller,
         "/gopro/camera/digital_zoom": _zoom,
         f"{SHUTTER}start": _shutter_start,
         f"{SHUTTER}stop": _shutter_stop,
-        "/gopro/camera/set_date_time": _set_date_time,
+        SET_DATE_TIME: _set_date_time,
         "/gopro/camera/get_date_time": _get_date_time,
         "/gopro/camera/presets/get": _presets,
         "/gopro/camera/presets/load": _load_preset,
         "/gopro/camera/presets/set_group": _set_group,
-        UPDATE_CUSTOM: _update_custom_preset,
+        UPDATE_CUSTOM: _always(HTTPStatus.BAD_REQUEST),  # no preset of the camera is a custom one
         "/gopro/camera/stream/start": _unless("preview_409", HTTPStatus.CONFLICT, _stream_start),
         "/gopro/camera/stream/stop": _unless("preview_409", HTTPStatus.CONFLICT, _stream_stop),
         "/gopro/webcam/start": _unless("webcam_500", HTTPStatus.INTERNAL_SERVER_ERROR, _webcam_start),
@@ -338,5 +329,6 @@ ROUTES: Mapping[str, Route] = MappingProxyType(
         "/gp/gpControl/command/system/sleep": _sleep,
         "/gp/gpControl/command/system/reset": _reset,
         **MEDIA_ROUTES,
+        **NETWORK_ROUTES,
     }
 )

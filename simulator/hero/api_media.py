@@ -9,15 +9,18 @@ from simulator.hero.device import Device
 from simulator.hero.httpd import BYTES_TYPE, Answer, Pace, Request, answer_json
 from simulator.hero.media import Card, MediaFile
 
+DOWNLOADS = "/videos/DCIM/"
 MAX_HILIGHTS = 99
 UNREADABLE_CARD = (2, 3)  # status 33: removed, format error
 
 Route = Callable[[Device, Request], Answer]
 
 
-def download(device: Device, path: str) -> Answer:
+def download(device: Device, request: Request) -> Answer:
     """`/videos/DCIM/<path>`: the bytes of a file, once it is closed."""
-    where = device.card.locate(path)
+    if request.method not in ("GET", "HEAD"):
+        return Answer(HTTPStatus.METHOD_NOT_ALLOWED)
+    where = device.card.locate(request.path.removeprefix(DOWNLOADS))
     if where is None or device.faults.get("card_status", 0) in UNREADABLE_CARD:
         return Answer(HTTPStatus.NOT_FOUND)
     faults = device.faults
@@ -63,7 +66,8 @@ def _delete_file(device: Device, request: Request) -> Answer:
 
 def _delete_group(device: Device, request: Request) -> Answer:
     file = device.card.find(request.query.get("p", ""))
-    return _delete(device, [] if file is None else device.card.companions(file))
+    group = [] if file is None else device.card.companions(file)
+    return _delete(device, group if file in group[:1] else [])  # it must be the first of its group
 
 
 def _delete_all(device: Device, request: Request) -> Answer:
@@ -84,19 +88,23 @@ def _mark_moment(device: Device, request: Request) -> Answer:
 
 
 def _mark_file(device: Device, request: Request) -> Answer:
-    file, moment = _asked(device, request), request.number("ms")
-    if file is None or moment is None or len(file.hilights_ms) >= MAX_HILIGHTS:
+    file, moment = _asked(device, request), _moment_ms(request)
+    if file is None or moment not in file.moments_ms or len(file.hilights_ms) >= MAX_HILIGHTS:
         return Answer(HTTPStatus.INTERNAL_SERVER_ERROR)
     file.hilights_ms.append(moment)
     return Answer()
 
 
 def _unmark_file(device: Device, request: Request) -> Answer:
-    file, moment = _asked(device, request), request.number("ms")
+    file, moment = _asked(device, request), _moment_ms(request)
     if file is None or moment not in file.hilights_ms:
         return Answer(HTTPStatus.INTERNAL_SERVER_ERROR)
     file.hilights_ms.remove(moment)
     return Answer()
+
+
+def _moment_ms(request: Request) -> int:
+    return request.number("ms", 0)  # a photo has no other
 
 
 def _turbo_transfer(device: Device, request: Request) -> Answer:

@@ -248,13 +248,16 @@ class Device:
         }
 
     def _work_statuses(self) -> dict[int, int]:
-        preset = self.switches.preset
+        preset, video = self.switches.preset, self.video
+        hilights_ms = video.hilights_ms if video is not None else ()
         return {number: self._last_presets[group].number for number, group in LAST_PRESETS.items()} | {
             8: int(self.is_busy),
             10: int(self.is_encoding),
-            13: int(self.video.elapsed_s) if self.video is not None else 0,
+            13: int(video.elapsed_s) if video is not None else 0,
             32: int(self.preview.is_on),
             55: int(not self.is_writing),
+            58: len(hilights_ms),
+            59: round(video.elapsed_s * 1000) - hilights_ms[-1] if video is not None and hilights_ms else 0,
             82: int(not self.is_busy),
             89: preset.flat_mode,
             96: preset.group,

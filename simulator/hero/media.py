@@ -80,6 +80,11 @@ class MediaFile:
         return int(self.names.file[4:8])
 
     @property
+    def moments_ms(self) -> range:
+        """Where a hilight may be: within a video, at 0 in a photo."""
+        return range(1 if self.rate is None else round(self.rate.at_s(self.frames) * 1000) + 1)
+
+    @property
     def belongs_to(self) -> tuple[str, int]:
         """The same for all files of a recording, or of a series."""
         return (self.names.directory, self.number) if self.group is None else ("", self.group)

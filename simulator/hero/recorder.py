@@ -152,6 +152,11 @@ class Video(Capture):
         self._frames = 0
         self._telemetry = Telemetry(plan.maker, sensor.street, plan.rate, self._began_utc_ns)
 
+    @property
+    def hilights_ms(self) -> tuple[int, ...]:
+        """From the beginning."""
+        return tuple(self._hilights_ms)
+
     def mark(self) -> None:
         """A hilight, now."""
         self._hilights_ms.append(round(self.elapsed_s * 1000))

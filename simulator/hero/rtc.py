@@ -23,7 +23,8 @@ class Rtc:
         self._local_ns = utc_ns + round(offset_s * SECOND_NS)
 
     def set(self, local: datetime, zone_min: int, is_dst: bool, utc_ns: int) -> None:
-        """Set to a local time (its tzinfo is not looked at); a new second begins now."""
+        """Set to a local time (its tzinfo is not looked at); a new second begins now, and it is no longer wrong."""
+        self._faults.pop("clock_offset_s", None)
         self.zone_min, self.is_dst = zone_min, is_dst
         self._set_at_ns = utc_ns
         self._local_ns = round((local.replace(tzinfo=UTC) - EPOCH).total_seconds()) * SECOND_NS
