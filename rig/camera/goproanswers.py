@@ -32,9 +32,8 @@ LIMITS = {  # by the beginning of the model's name
     "HERO9": (
         "it takes no shutter command over USB since firmware 1.60: record its stream, or press its button",
         "its stream always goes to UDP port 8554",
-        "its clock cannot be set over USB",
     ),
-    "HERO10": ("its stream always goes to UDP port 8554", "its clock cannot be set over USB"),
+    "HERO10": ("its stream always goes to UDP port 8554",),
     "HERO11 Black Mini": ("it has no webcam stream: use mode camera",),
     "HERO12": ("it has no GPS",),
 }
