@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ import configs
 from configs import Settings
 from rig import cli
 from rig.camera import camerasettings
-from rig.camera.cameraworker import KEEP_ALIVE_S, TICK_S
+from rig.camera.cameraworker import TICK_S
 from rig.camera.cardfiles import Progress, download_all
 from rig.camera.finding import FoundCamera, discover, usb_serial_at
-from rig.camera.goproanswers import Media, added, limits
+from rig.camera.goproanswers import Media, RefusedError, added, limits
 from rig.camera.opengopro import STREAMING, TROUBLE, GoPro
 from rig.camera.streamcapture import StreamCapture
+from rig.camera.vigil import Restarter, Vigil, awake
 from rig.errors import DeviceNotFoundError, UnknownError, UnreadableError, UsageError
 
 NO_CAMERA_CURE = "switch it on, choose USB Connection: GoPro Connect in its menu, look at its cable"
@@ -127,37 +129,58 @@ def _change_settings(camera: GoPro, options: Options, settings: Settings) -> Res
 
 
 def _record(camera: GoPro, options: Options, settings: Settings) -> Result:
-    def film() -> None:
+    def film(vigil: Vigil) -> None:
         camera.start_recording()
         try:
-            _wait(camera, options.seconds)
+            _wait(options.seconds, partial(_go_on, vigil, Restarter(camera)))
+            with suppress(*TROUBLE):
+                vigil.note(None if camera.state().encoding else "the camera has stopped recording by itself")
         finally:
             camera.stop_recording()
 
     return _capture_on_card(camera, settings, film)
 
 
+def _go_on(vigil: Vigil, restarter: Restarter) -> None:
+    state = vigil.look()
+    if state is not None:
+        vigil.note(restarter.watch(state))
+
+
 def _take_photo(camera: GoPro, _options: Options, settings: Settings) -> Result:
-    return _capture_on_card(camera, settings, camera.take_photo)
+    return _capture_on_card(camera, settings, lambda _vigil: camera.take_photo())
 
 
-def _capture_on_card(camera: GoPro, settings: Settings, capture: Callable[[], None]) -> Result:
-    camera.take_control(settings.camera_settings)
-    before = [media.path for media in camera.media()]
-    capture()
-    return {"files": _listed(added(before, camera.media()))}
+def _capture_on_card(camera: GoPro, settings: Settings, capture: Callable[[Vigil], None]) -> Result:
+    vigil, before = Vigil(camera), None
+    with awake(camera.address):
+        camera.take_control(settings.camera_settings)
+        try:
+            before = [media.path for media in camera.media()]
+        except RefusedError as refusal:  # a recording need not wait for that
+            vigil.note(str(refusal))
+        capture(vigil)
+        card = camera.media()
+    return {"files": _listed([] if before is None else added(before, card)), "problems": vigil.problems}
 
 
 def _stream(camera: GoPro, options: Options, settings: Settings) -> Result:
-    capture = StreamCapture(camera, camera.identify()[1], options.output, settings)
-    capture.start()
-    try:
-        _wait(camera, options.seconds, capture.watch)
-    finally:
-        capture.halt()
-        capture.dismiss()
-    result = {"files": [str(options.output / name) for name in capture.files], "problems": capture.problems}
-    return result | {"fps": capture.fps, "lost_datagrams": capture.lost_datagrams}
+    capture, vigil = StreamCapture(camera, camera.identify()[1], options.output, settings), Vigil(camera)
+
+    def watch() -> None:
+        capture.watch()
+        vigil.look()
+
+    with awake(camera.address):
+        capture.start()
+        try:
+            _wait(options.seconds, watch)
+        finally:
+            capture.halt()
+            capture.dismiss()
+    files = [str(options.output / name) for name in capture.files]
+    told = {"files": files, "problems": capture.problems + vigil.problems}
+    return told | {"fps": capture.fps, "lost_datagrams": capture.lost_datagrams}
 
 
 def _list_media(camera: GoPro, options: Options, _settings: Settings) -> Result:
@@ -169,7 +192,8 @@ def _list_media(camera: GoPro, options: Options, _settings: Settings) -> Result:
 
 def _download(camera: GoPro, options: Options, _settings: Settings) -> Result:
     wanted = _named(camera, options.items) if options.items else camera.media()
-    paths = download_all(camera.address, wanted, options.output, _meter(wanted))
+    with awake(camera.address):
+        paths = download_all(camera.address, wanted, options.output, _meter(wanted))
     return {"files": list(map(str, paths))}
 
 
@@ -203,17 +227,12 @@ def _meter(wanted: Sequence[Media]) -> Progress:
     return note
 
 
-def _wait(camera: GoPro, seconds: float | None, watch: Callable[[], None] = lambda: None) -> None:
-    """Let time pass, keeping the camera awake; Ctrl-C is the way to end when no time was given."""
-    kept_s = time.monotonic()
-    end_s = math.inf if seconds is None else kept_s + seconds
+def _wait(seconds: float | None, watch: Callable[[], None]) -> None:
+    """Let time pass, watching; Ctrl-C is the way to end when no time was given."""
+    end_s = math.inf if seconds is None else time.monotonic() + seconds
     try:
         while (left_s := end_s - time.monotonic()) > 0:
             watch()
-            if time.monotonic() - kept_s >= KEEP_ALIVE_S:
-                kept_s = time.monotonic()
-                with suppress(*TROUBLE):
-                    camera.keep_alive()
             time.sleep(min(TICK_S, left_s))
     except KeyboardInterrupt:
         if seconds is not None:

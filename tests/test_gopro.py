@@ -27,6 +27,7 @@ from rig.camera.finding import discover
 from rig.camera.goproanswers import Media, RefusedError, added, limits, newest
 from rig.camera.opengopro import GoPro
 from rig.camera.streamcapture import StreamCapture
+from rig.camera.vigil import Vigil
 from rig.errors import ConflictError, DeviceError, DeviceNotFoundError, UsageError
 from rig.recordings import INTERRUPTED, Recordings
 from rig.workers import StartCapture, StopCapture
@@ -717,11 +718,14 @@ def test_of_several_cameras_one_must_be_named(
 def test_ctrl_c_ends_what_was_started_without_a_time(
     camera: Camera, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(_camera: GoPro) -> None:
-        raise KeyboardInterrupt
+    looks: list[Vigil] = []
 
-    monkeypatch.setattr(gopro, "KEEP_ALIVE_S", 0.1)
-    monkeypatch.setattr(GoPro, "keep_alive", interrupt)  # which is asked while it waits
+    def interrupt(vigil: Vigil) -> None:
+        looks.append(vigil)
+        if len(looks) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Vigil, "look", interrupt)  # which is done while it waits
     code, result, _ = run(capsys, "record", "--address", camera.address)
     assert code == 0
     assert [file["name"][-4:] for file in result["files"]] == [".MP4"]

@@ -10,19 +10,15 @@ from pathlib import Path
 from configs import Settings
 from rig.camera.cardfiles import Fetch, Ledger
 from rig.camera.finding import usb_serial_at
-from rig.camera.goproanswers import UNKNOWN_MODEL, CameraState, RefusedError, added, limits, newest
+from rig.camera.goproanswers import TOO_HOT, UNKNOWN_MODEL, CameraState, RefusedError, added, limits, newest
 from rig.camera.opengopro import TROUBLE, GoPro, missing
 from rig.camera.streamcapture import QUIET_S, StreamCapture
+from rig.camera.vigil import KEEP_ALIVE_S, WATCH_S, Restarter
 from rig.errors import ConflictError, DeviceError, EdencarError, UsageError
 from rig.recordings import TRASH
 from rig.status import CameraNow
 from rig.workers import Link, StartCapture, StopCapture
 
-STILL_POLLS = 2  # a recording camera that says so often that it does not is started again
-STILL_PAUSE_POLLS = 5  # before the next try
-
-KEEP_ALIVE_S = 2.5
-WATCH_S = 2.0
 LOST_WATCH_S = 1.0
 TICK_S = 0.25
 WELCOME_S = 3.0  # a worker that was started anew is told to go on recording before that
@@ -56,7 +52,7 @@ class _CardCapture:
         self._settings = settings
         self._ledger = Ledger.load(folder)
         self._seen: CameraState | None = None
-        self._still = 0
+        self._restarter = Restarter(camera)
 
     def start(self) -> None:
         """Returns when the camera records. Raises DeviceError when it does not."""
@@ -82,19 +78,12 @@ class _CardCapture:
             return None
 
     def watch(self, state: CameraState) -> None:
-        """Start a camera again that stopped by itself: some do, after half an hour or when they are hot."""
+        """Start a camera again that stopped by itself."""
         if state is self._seen:
             return
         self._seen = state
-        self._still = 0 if state.encoding else self._still + 1
-        if self._still < STILL_POLLS:
-            return
-        self._still, end = 0, "was started again"
-        try:
-            self._camera.start_recording()
-        except TROUBLE as error:
-            self._still, end = -STILL_PAUSE_POLLS, f"does not start again: {error}"
-        self.problems = [f"the camera stopped recording by itself and {end}"]
+        problem = self._restarter.watch(state)
+        self.problems = [problem] if problem else self.problems
 
     def finish(self) -> Ledger:
         """Stop it, wait until its file is closed, and note what is to be fetched."""
@@ -198,7 +187,7 @@ class _Worker:
     def _name_problems(
         self, capture: StreamCapture | _CardCapture | None, known: CameraState | None
     ) -> tuple[str, ...]:
-        hot = "the camera is too hot: give it shade and air" if known and known.hot else ""
+        hot = TOO_HOT if known and known.hot else ""
         problems = [hot if known else str(missing(self._address)), *(capture.problems if capture else ())]
         problems += [self._problem, self._fetch.problem if self._fetch else ""]
         return tuple(dict.fromkeys(filter(None, problems)))
