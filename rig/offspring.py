@@ -3,14 +3,32 @@
 import ctypes
 import os
 import signal
-from contextlib import suppress
+import threading
+import time
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+LOOK_S = 2.0
 
 
 def end_with(parent: int) -> None:
-    """Have the kernel end this process when its parent dies, even by SIGKILL (Linux only)."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    """Have this process end when its parent dies, even by SIGKILL: by the kernel (Linux), else by a thread that looks.
+
+    The kernel means the parent's thread that started this process (prctl(2)): that one must live as long.
+    """
+    if not _asks_kernel():
+        threading.Thread(target=_look, args=(parent,), daemon=True).start()
     if os.getppid() != parent:  # it died before it could be watched
         raise SystemExit
+
+
+def _asks_kernel() -> bool:
+    try:
+        return bool(ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM) == 0)
+    except (AttributeError, OSError, TypeError):  # Windows has no library without a name
+        return False
+
+
+def _look(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(LOOK_S)
+    os._exit(1)

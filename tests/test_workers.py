@@ -16,7 +16,7 @@ import pytest
 from rig.errors import ConflictError, DeviceError, EdencarError, UnreadableError
 from rig.supervision import Kept
 from rig.workers import Link, StartCapture, StopCapture, Worker
-from tests.machine import wait_for
+from tests.machine import is_gone, wait_for
 
 PROMPT_S = 10.0  # this machine is shared; a quiet one needs a tenth
 
@@ -63,14 +63,6 @@ def ignore_everything(link: Link) -> None:
     link.report("deaf")
     while True:
         time.sleep(1)
-
-
-def is_gone(pid: int) -> bool:
-    """Whether a process is dead; a zombie is."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0] == "Z"
-    except OSError:
-        return True
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
@@ -22,6 +21,7 @@ from rig.cluster.planning import Order
 from rig.cluster.steps import Plan
 from rig.cluster.tasks import Failure, Prepared, Summary
 from rig.errors import DeviceError, DeviceNotFoundError, UsageError
+from rig.offspring import end_with
 
 TRIES = 3  # of a step that fails without saying why, or whose process dies
 AHEAD = 2  # recordings under way for each process: their plans are in this process's memory
@@ -46,7 +46,8 @@ class LocalPool:
     """Processes of this machine; Ctrl-C lets them end the step that they are at, a second one does not.
 
     When one dies, nobody knows whose step killed it: all that were under way are done again, one at a time. One thread
-    alone hands out the work: whoever hears that a process is dead may not ask for another from within that call.
+    alone hands out the work: whoever hears that a process is dead may not ask for another from within that call, and
+    the kernel ends processes with the thread that started them (rig/offspring.py).
     """
 
     def __init__(self, jobs: int) -> None:
@@ -131,13 +132,7 @@ def _pass_on(ended: Future[Any], future: Future[Any]) -> None:
 def _live(parent: int) -> None:
     """A process of the pool: deaf to Ctrl-C, and not alive for longer than whoever gives it work."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(LOOK_S)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    end_with(parent)
 
 
 class DaskPool:

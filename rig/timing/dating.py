@@ -1,5 +1,6 @@
 """The clock of each video of a run, found side by side; of what has no time code, by another run of its camera."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -12,6 +13,7 @@ from configs import Settings
 from rig.errors import NoCalibrationError
 from rig.footage.video import Video
 from rig.gnss.positions import Track
+from rig.offspring import end_with
 from rig.timing import calibration, cameraclock
 from rig.timing.calibration import Context
 from rig.timing.cameraclock import CameraClock
@@ -79,7 +81,7 @@ def _each(do: Callable[[Any], Any], items: Sequence[Any], jobs: int) -> list[Any
     """`map`, in `jobs` processes when there is more than one."""
     if jobs <= 1 or len(items) <= 1:
         return list(map(do, items))
-    with ProcessPoolExecutor(min(jobs, len(items)), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(min(jobs, len(items)), get_context("spawn"), end_with, (os.getpid(),)) as pool:
         return list(pool.map(do, items))
 
 

@@ -1,0 +1,71 @@
+"""No process outlives the one that started it, be that one killed by SIGKILL, on Linux and elsewhere."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rig.timing import dating
+from tests.machine import is_gone, wait_for
+
+ROOT = Path(__file__).parent.parent
+ELSEWHERE = "import ctypes; ctypes.CDLL = lambda name: None"  # a system whose library has no prctl
+CHILD = """{system}
+import os, time
+from rig.offspring import end_with
+end_with(os.getppid())
+print(os.getpid(), flush=True)
+time.sleep(600)
+"""
+PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+POOL = "from tests.test_offspring import date; date()"
+
+
+def nap(number: int) -> None:
+    """A film that takes its time."""
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+
+
+def date() -> None:
+    """Clocks of several videos are being found."""
+    dating._each(nap, [1, 2, 3], 2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("words", "children"),
+    [
+        ((PARENT, CHILD.format(system="")), 1),
+        ((PARENT, CHILD.format(system=ELSEWHERE)), 1),
+        ((POOL,), 2),
+    ],
+    ids=["the kernel", "a thread", "clocks of videos"],
+)
+def test_processes_end_with_their_parent(words: tuple[str, ...], children: int, number: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", *words], cwd=ROOT, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout
+        pids = [int(parent.stdout.readline()) for _ in range(children)]
+        parent.send_signal(number)
+        try:
+            wait_for(lambda: all(map(is_gone, pids)))
+        finally:
+            for pid in pids:
+                if not is_gone(pid):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def test_a_parent_that_is_dead_already_is_noticed() -> None:
+    code = "import sys, time; from rig.offspring import end_with; end_with(1 << 30); time.sleep(600)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=100, check=False).returncode == 0
+
+
+def test_a_living_parent_costs_nothing() -> None:
+    code = f"{ELSEWHERE}; from rig import offspring; offspring.LOOK_S = 0.01; import os, time"
+    code += "; offspring.end_with(os.getppid()); time.sleep(1); print('alive')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "alive\n"
