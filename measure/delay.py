@@ -43,7 +43,7 @@ class Delay:
     growth_ms_per_h: Bar | None
     delays_ms: tuple[float, ...]  # by each film of the code, the display's unknown share included
     jitter_p95_ms: float
-    lost: int  # continuity errors in the stream
+    lost: int  # gaps in the stream, of a datagram or more each: breaks of continuity
 
     @property
     def verdict(self) -> Phrase:
@@ -226,7 +226,14 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     figures = [figures for figures, _ in found]
     verdicts = [Verdict(item.verdict, not item.is_growing) for item in figures]
     verdicts += [
-        Verdict(phrase("{camera}: {lost} packets lost", camera=item.camera, lost=item.lost), not item.lost)
+        Verdict(
+            phrase(
+                "{camera}: {lost} gaps in the stream (of a datagram or more)",
+                camera=item.camera,
+                lost=item.lost,
+            ),
+            not item.lost,
+        )
         for item in figures
     ]
     verdicts += usage_verdicts(usage, 3600 * figures[0].hours)
@@ -274,4 +281,4 @@ def _charts(found: Sequence[Series]) -> Iterator[Chart]:
     yield Chart("Arrival minus the picture's own time, fastest pictures", "minutes", "ms", edges)
     if any(item.lost.any() for item in found):
         lost = [charts.Series(item.camera, item.at_s / 60, item.lost.astype(np.float64)) for item in found]
-        yield Chart("Packets lost so far", "minutes", "packets", lost)
+        yield Chart("Gaps in the stream so far", "minutes", "gaps", lost)

@@ -13,7 +13,7 @@ from configs import Settings
 from configs import load as load_settings
 from measure.delay import BY_CODES, clock_drift
 from measure.light import Event, common_events, find_jumps
-from measure.report import Bar, Chart, Said, Table, Verdict, in_words, write_report
+from measure.report import Bar, Chart, Said, Table, Verdict, in_words, write_csv, write_report
 from measure.session import CODE, LAMP, add_session_options, recorded
 from measure.words import Phrase, phrase
 from rig import charts, cli
@@ -190,6 +190,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     settings = load_settings()
     folder, output = recorded(options, settings, "drift", LAMP if options.light else CODE)
     drifts, curves = measure_lamp(folder) if options.light else measure_recording(folder, settings)
+    _write_curves(output / "drift.csv", curves)
     verdicts = [Verdict(drift.verdict, good=True) for drift in drifts]
     report = write_report(
         output,
@@ -204,6 +205,16 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
         "verdicts": [str(item.text) for item in verdicts],
         "pairs": [asdict(drift) for drift in drifts],
     }
+
+
+def _write_curves(path: Path, curves: Chart) -> None:
+    rows = (
+        (one.name, round(minutes * 60, 1), round(ahead_ms, 4))
+        for one in curves.series
+        if not one.points  # they lie on the curves
+        for minutes, ahead_ms in zip(one.x.tolist(), one.y.tolist(), strict=True)
+    )
+    write_csv(path, ("curve", "since_s", "ahead_ms"), rows)
 
 
 COLUMNS: Mapping[str, Callable[[Drift], Said]] = {

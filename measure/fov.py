@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -19,7 +19,7 @@ import zxingcpp
 from configs import CHOICES, Settings
 from configs import load as load_settings
 from measure import chart
-from measure.report import Said, Table, Verdict, in_words, write_report
+from measure.report import Said, Table, Verdict, in_words, write_csv, write_report
 from measure.session import USUAL_OUTPUT, find_cameras, output_folder, tell
 from measure.stalls import open_camera
 from measure.words import phrase
@@ -232,6 +232,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
         "{films} films; a row counts when half of its codes are read in half of the pictures", films=len(found)
     )
     ranked = sorted(found, key=lambda item: (item.camera, item.rank))
+    write_csv(output / "fov.csv", [one.name for one in fields(Sharpness)], map(astuple, ranked))
     dashes = ["–"] * (len(COLUMNS) - 3)
     failed_rows = ((item["camera"], item["setting"], "failed", *dashes) for item in failures)
     table = Table(tuple(COLUMNS), (*Table.of(ranked, COLUMNS).rows, *failed_rows))

@@ -31,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m simulator measure",
         description="Run a measurement (./edencar measure ...) on a simulated car.",
     )
+    usual = CarPlan()
     parser.add_argument("--cameras", type=int, default=2)
     parser.add_argument("--size", type=int, choices=(1080, 720), default=720, help="rows of a picture (%(default)s)")
     parser.add_argument("--chart-m", type=float, default=0.4, help="for fov: metres to the chart (%(default)g)")
@@ -42,6 +43,28 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--anti-flicker", type=int, choices=(50, 60), default=60, help="50: 25 pictures a second")
     parser.add_argument("--latency-growth-ms-per-h", type=float, default=0.0, help="of the cameras' streams")
+    parser.add_argument(
+        "--crystals-ppm",
+        type=_rates,
+        default=usual.crystals_ppm,
+        metavar="X,...",
+        help="how much too fast the clock of each camera runs; --crystals-ppm=-1,0 where the first is negative",
+    )
+    parser.add_argument(
+        "--crystal-drift-ppm-per-hour",
+        type=float,
+        default=usual.crystal_drift_ppm_per_hour,
+        metavar="X",
+        help="how much faster that becomes (%(default)g)",
+    )
+    parser.add_argument("--seed", type=int, default=usual.seed, help="of all that is random (%(default)d)")
+    parser.add_argument(
+        "--camera-fault",
+        action="append",
+        default=[],
+        metavar="NAME[=VALUE]",
+        help="of all cameras, without --speed: udp_loss=0.001, say (see python -m simulator camera --help)",
+    )
     parser.add_argument("--keep", type=Path, default=Path("output"), help="folder of the recording (%(default)s)")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="VERB ...", help="as after ./edencar measure")
     return parser
@@ -78,7 +101,7 @@ def _lend_cameras(options: argparse.Namespace, _recordings: Path, scratch: Path,
     """The command has the cameras for itself, without any server; for fov they see the chart."""
     distance = str(options.chart_m)
     sees_chart = options.command[0] == "fov"
-    more = ("--chart-m", distance) if sees_chart else ()
+    more = [*_wrongs(options), *(("--chart-m", distance) if sees_chart else ())]
     with simulated_car(options.cameras if sees_chart else 1, options.size, scratch, log, more) as car:
         arguments = [word for camera in car["cameras"] for word in ("--address", camera["address"])]
         arguments += ["--distance-m", distance] if sees_chart else []
@@ -87,18 +110,27 @@ def _lend_cameras(options: argparse.Namespace, _recordings: Path, scratch: Path,
 
 def _drive(options: argparse.Namespace, recordings: Path, scratch: Path, log: TextIO) -> int:
     port = choose_port(USUAL_PORT, lambda text: print(text, file=sys.stderr))
-    more = ["--latency-growth-ms-per-h", str(options.latency_growth_ms_per_h)]
-    more += ["--anti-flicker", str(options.anti_flicker)]
     with (
-        simulated_car(options.cameras, options.size, scratch, log, more) as car,
+        simulated_car(options.cameras, options.size, scratch, log, _wrongs(options)) as car,
         real_server(car, recordings, port, log) as api,
     ):
         command = _command([*options.command, "--server", api.url, "--recordings", str(recordings)])
         return _measure(command, api, car["control"])
 
 
+def _wrongs(options: argparse.Namespace) -> list[str]:
+    """What is wrong with the cameras, as the car is told."""
+    words = [f"--latency-growth-ms-per-h={options.latency_growth_ms_per_h}", f"--anti-flicker={options.anti_flicker}"]
+    words += [f"--crystals-ppm={','.join(map(str, options.crystals_ppm))}", f"--seed={options.seed}"]
+    words += [f"--crystal-drift-ppm-per-hour={options.crystal_drift_ppm_per_hour}"]
+    return [*words, *(f"--camera-fault={fault}" for fault in options.camera_fault)]
+
+
 def _hurry(options: argparse.Namespace, verb: str, recordings: Path) -> int:
     """Without car and server: the recording of some hours, then the command on it."""
+    if options.camera_fault:
+        print("measure: no --camera-fault shows with --speed", file=sys.stderr)
+        return EXIT_USAGE
     if verb not in LONG_RUNS:
         print(f"measure: --speed goes with {' and '.join(LONG_RUNS)} only", file=sys.stderr)
         return EXIT_USAGE
@@ -110,6 +142,9 @@ def _hurry(options: argparse.Namespace, verb: str, recordings: Path) -> int:
         cameras=options.cameras,
         anti_flicker_hz=options.anti_flicker,
         latency_growth_ms_per_h=options.latency_growth_ms_per_h,
+        crystals_ppm=options.crystals_ppm,
+        crystal_drift_ppm_per_hour=options.crystal_drift_ppm_per_hour,
+        seed=options.seed,
     )
     began_s = time.monotonic()
     folder = recordings / time.strftime("simulated-%Y%m%dT%H%M%SZ", time.gmtime())
@@ -117,6 +152,15 @@ def _hurry(options: argparse.Namespace, verb: str, recordings: Path) -> int:
     took_s = time.monotonic() - began_s
     print(f"{wanted.hours:g} h written in {took_s:.0f} s: {folder}", file=sys.stderr)
     return subprocess.call(_command([*options.command, str(folder)]), cwd=PROJECT)
+
+
+def _rates(text: str) -> tuple[float, ...]:
+    """Of the first cameras; the others keep theirs."""
+    try:
+        rates = tuple(map(float, text.split(",")))
+        return rates + CarPlan().crystals_ppm[len(rates) :]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is no list of numbers like 1,0") from error
 
 
 def _hours(text: str) -> float:

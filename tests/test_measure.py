@@ -223,14 +223,17 @@ def test_all_that_reports_say_is_said_in_french_too() -> None:
 
 def test_a_report_speaks_both_languages(tmp_path: Path) -> None:
     about = phrase("recording {recording}; bars hold 99 %", recording="<b>")
-    verdict = Verdict(phrase("{camera}: {lost} packets lost", camera="left", lost=2), good=False)
+    verdict = Verdict(
+        phrase("{camera}: {lost} gaps in the stream (of a datagram or more)", camera="left", lost=2),
+        good=False,
+    )
     table = Table(("camera", "open files"), (("left", "1.5"),))
     curve = Chart("Memory", "minutes", "MB", [Series("left", np.arange(9.0), np.linspace(0, 2.0, 9))])
     path = write_report(tmp_path, "How the cameras' clocks drift", about, [verdict], [table, curve])
     english, french = re.findall(r"<main lang=.*?</main>", path.read_text(encoding="utf-8"))
     for main, words in (
-        (english, ("drift</h1>", "packets lost", "open files", "1.5<", "Memory", ">0.5<")),
-        (french, ("caméras</h1>", "paquets perdus", "fichiers ouverts", "1,5<", "Mémoire", ">0,5<")),
+        (english, ("drift</h1>", "2 gaps in the stream", "open files", "1.5<", "Memory", ">0.5<")),
+        (french, ("caméras</h1>", "2 lacunes dans le flux", "fichiers ouverts", "1,5<", "Mémoire", ">0,5<")),
     ):
         assert [word for word in words if word not in main] == []
         assert "&lt;b&gt;" in main

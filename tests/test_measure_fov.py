@@ -130,4 +130,7 @@ def test_the_command_ranks_the_lenses_of_a_simulated_camera(tmp_path: Path) -> N
     assert (best["setting"], worst["setting"]) == ("narrow 720", "superview 720")
     assert best["px_per_degree"] == pytest.approx(focal_px(NARROW, 1280) * math.pi / 180, rel=0.025)
     assert worst["px_per_degree"] == pytest.approx(focal_px(SUPERVIEW, 1280) * math.pi / 180, rel=0.025)
+    heading, *rows = (tmp_path / "report" / "fov.csv").read_text(encoding="utf-8").splitlines()
+    assert heading.startswith("camera,setting,pictures,smallest_code_row")
+    assert [row.split(",")[1] for row in rows] == ["narrow 720", "superview 720"]
     assert "narrow 720 reads best" in Path(result["report"]).read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ from measure.report import Bar
 from rig.clock import NS_PER_S
 from rig.errors import NoCalibrationError
 from rig.footage.video import find_videos, luma, videos_of
-from simulator import measure
+from simulator import car, measure
 from simulator.car import CarPlan
 from simulator.film import Film
 from simulator.hours import BEGAN_APART_S, write_recording
@@ -91,6 +91,10 @@ def test_a_lamp_tells_the_drift_within_its_bar_and_the_command_says_it(
     (verdict,) = result["verdicts"]
     assert verdict.startswith("the clock of right gains -")
     assert "left, right</td>" in Path(result["report"]).read_text(encoding="utf-8")
+    heading, *rows = (tmp_path / "report" / "drift.csv").read_text(encoding="utf-8").splitlines()
+    assert heading == "curve,since_s,ahead_ms"
+    assert len(rows) == 3, "start, middle and end"
+    assert rows[0] == '"left, right",0.0,0.0'
     for item in videos_of(tmp_path):
         jumps = light.find_jumps(item)
         assert [jump.is_on for jump in jumps] == [True, False] * 3 * BLINKS
@@ -235,6 +239,7 @@ def test_a_simulated_measurement_ends_as_the_command_does_and_with_its_car() -> 
 @pytest.mark.timeout(300)
 def test_the_command_hurries(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "simulator", "measure", "--speed", "--cameras", "1", "--anti-flicker", "50"]
+    command += ["--crystals-ppm=-25", "--crystal-drift-ppm-per-hour", "0", "--seed", "3"]
     command += ["--latency-growth-ms-per-h", "40", "--keep", str(tmp_path), "delay", "--hours", "0.5"]
     done = subprocess.run(
         [*command, "--output", str(tmp_path / "report"), "--json"],
@@ -248,4 +253,38 @@ def test_the_command_hurries(tmp_path: Path) -> None:
     (camera,) = json.loads(done.stdout)["cameras"]
     assert camera["hours"] == pytest.approx(0.5, abs=0.001)
     assert camera["growth_ms_per_h"]["value"] == pytest.approx(40, abs=camera["growth_ms_per_h"]["error"])
+    assert camera["drift_ppm"]["value"] == pytest.approx(25, abs=camera["drift_ppm"]["error"])
     assert "0.5 h written in" in done.stderr
+
+
+def test_what_is_put_into_the_cameras_reaches_the_car(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    def begin(_cameras: int, _size: int, _scratch: Path, _log: object, more: list[str]) -> None:
+        told.extend(more)
+        raise DemoError("no car today")
+
+    monkeypatch.setattr(measure, "simulated_car", begin)
+    options = ["--crystals-ppm=-3", "--crystal-drift-ppm-per-hour", "0.5", "--seed", "9", "--anti-flicker", "50"]
+    options += ["--latency-growth-ms-per-h", "5", "--camera-fault", "udp_loss=0.001", "--keep", str(tmp_path)]
+    for verb in ("delay", "buffer", "fov"):
+        told.clear()
+        assert measure.main([*options, verb]) == 1
+        plan = car._plan(car._parser().parse_args(told))
+        assert plan == CarPlan(
+            anti_flicker_hz=50,
+            crystals_ppm=(-3.0, *CarPlan().crystals_ppm[1:]),
+            crystal_drift_ppm_per_hour=0.5,
+            latency_growth_ms_per_h=5.0,
+            chart_m=0.4 if verb == "fov" else 0.0,
+            seed=9,
+            camera_faults=(("udp_loss", 0.001),),
+        )
+
+
+def test_what_cannot_be_put_in_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert measure.main(["--speed", "--camera-fault", "udp_loss=0.1", "--keep", str(tmp_path), "delay"]) == 2
+    assert capsys.readouterr().err == "measure: no --camera-fault shows with --speed\n"
+    with pytest.raises(SystemExit):
+        measure.main(["--crystals-ppm", "fast", "delay"])
+    assert "fast is no list of numbers like 1,0" in capsys.readouterr().err
