@@ -5,6 +5,7 @@ import math
 import shutil
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, fields, replace
 from itertools import product
@@ -38,8 +39,9 @@ SETTLE_S = 1.0  # exposure and focus of the first pictures are not yet right
 PICTURES = 15  # of a film that are read, evenly spaced, key frames first
 FILM_SHARE = 0.5  # of the pictures in which half of a row's codes must be read
 MIDDLE_MM = np.array([[chart.WIDTH_MM / 2, chart.HEIGHT_MM / 2]])
-INNER_MM = 60.0  # around the middle
 MIN_CODES = 4  # for a scale
+ENOUGH_CODES = 10  # to tell how a lens bends, too
+STRENGTHS = np.array([0.0, *np.linspace(-0.1, 0.7, 81)])  # of that: share of its way that a point at the edge goes out
 STREET_M, STREET_MPS = 5.0, 50 / 3.6  # the facade beside a car in town
 OCR = "tesseract"
 OCR_S = 30.0
@@ -52,6 +54,7 @@ class Sharpness:
     camera: str
     setting: str
     pictures: int
+    picture_rows: int  # as they came
     smallest_code_row: int | None  # of measure.chart; None: not even the largest
     smallest_module_mm: float | None
     smallest_letter_mm: float | None  # None without Tesseract, or nothing read
@@ -73,6 +76,7 @@ class Seen:
     """The chart in one picture: the codes that were read, by row and column, with their centres in pixels."""
 
     width: int
+    height: int
     centres: dict[tuple[int, int], tuple[float, float]]
 
     def rows(self) -> set[int]:
@@ -89,7 +93,7 @@ def look(picture: Luma) -> Seen:
         if place is not None:
             corners = [getattr(found.position, name) for name in CORNERS]
             centres[place] = (sum(corner.x for corner in corners) / 4, sum(corner.y for corner in corners) / 4)
-    return Seen(picture.shape[1], centres)
+    return Seen(picture.shape[1], picture.shape[0], centres)
 
 
 def judge(camera: str, setting: str, films: Sequence[Luma], distance_m: float | None) -> Sharpness:
@@ -111,6 +115,7 @@ def judge(camera: str, setting: str, films: Sequence[Luma], distance_m: float | 
         camera=camera,
         setting=setting,
         pictures=len(films),
+        picture_rows=seen[0].height,
         smallest_code_row=smallest,
         smallest_module_mm=None if smallest is None else chart.MODULES_MM[smallest],
         smallest_letter_mm=None if text_row is None else chart.letters()[text_row].height_mm,
@@ -123,27 +128,29 @@ def judge(camera: str, setting: str, films: Sequence[Luma], distance_m: float | 
 
 
 def _fit(view: Seen) -> tuple[float, float] | None:
-    """Pixels a millimetre and the bend in pixels; None for one row only.
+    """Pixels a millimetre in the middle and the bend in pixels; None without two codes in each of two rows.
 
     The chart is flat: a homography takes it to the picture, and what that leaves is the lens's.
     """
     place = {(code.row, code.column): (code.x_mm, code.y_mm) for code in chart.codes()}
     paper, picture = np.array([place[key] for key in view.centres]), np.array([*view.centres.values()])
-    found = cv2.findHomography(paper, picture, 0)[0]
-    if found is None:
+    if sum(count > 1 for count in Counter(row for row, _ in view.centres).values()) < 2:
         return None
-    matrix = np.asarray(found, dtype=np.float64)
+    middle_px = np.array([view.width - 1, view.height - 1]) / 2
+    away = (picture - middle_px) / (view.width / 2)
+    # A fish-eye presses together what is further out: the scale of its middle is that of the picture made straight.
+    strengths = STRENGTHS if len(picture) >= ENOUGH_CODES else STRENGTHS[:1]
+    straight = (picture + (picture - middle_px) * (k * (away * away).sum(1))[:, None] for k in strengths)
+    fits = [_flat(paper, places) for places in straight]
+    return min(fits, key=lambda fit: fit[1])[0], fits[0][2]
+
+
+def _flat(paper: Float64, picture: Float64) -> tuple[float, float, float]:
+    """Of a flat chart in a picture: pixels a millimetre in its middle, how far its codes lie off: all, and most."""
+    matrix = np.asarray(cv2.findHomography(paper, picture, 0)[0], dtype=np.float64)
+    slopes = [(_project(matrix, MIDDLE_MM + step) - _project(matrix, MIDDLE_MM))[0] for step in np.eye(2)]
     away = np.hypot(*(_project(matrix, paper) - picture).T)
-    inner = np.hypot(*(paper - MIDDLE_MM).T) < INNER_MM
-    if np.linalg.matrix_rank(paper[inner] - MIDDLE_MM) == 2 and inner.sum() > 2:
-        # The scale of the middle alone: further out a fish-eye presses together.
-        lifted = np.column_stack([paper[inner], np.ones(inner.sum())])
-        slopes = np.linalg.lstsq(lifted, picture[inner], rcond=None)[0][:2]
-    else:
-        slopes = np.array([_project(matrix, MIDDLE_MM + step) - _project(matrix, MIDDLE_MM) for step in np.eye(2)])[
-            :, 0
-        ]
-    return abs(float(np.linalg.det(slopes))) ** 0.5, float(away.max())
+    return abs(float(np.linalg.det(np.array(slopes)))) ** 0.5, float((away * away).sum()), float(away.max())
 
 
 def _project(matrix: Float64, places: Float64) -> Float64:
@@ -281,6 +288,7 @@ def _or_dash(value: float | None) -> str:
 COLUMNS: Mapping[str, Callable[[Sharpness], Said]] = {
     "camera": lambda item: item.camera,
     "setting": lambda item: item.setting,
+    "rows of a picture": lambda item: str(item.picture_rows),
     "smallest code mm": lambda item: _or_dash(item.smallest_module_mm),
     "letters mm": lambda item: _or_dash(item.smallest_letter_mm),
     "px/mm": lambda item: f"{item.px_per_mm:g}",

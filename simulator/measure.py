@@ -17,6 +17,7 @@ from simulator.hours import write_recording
 from simulator.stage import PROJECT, Api, DemoError, blink_lamp, real_server, show_phone, simulated_car
 
 USUAL_PORT = 5000
+USUAL_SIZE, FINEST_SIZE = 720, 1080
 ASKED_CODE, ASKED_LAMP = "show the page /qrcode", "switch a lamp"  # what the command says when it wants one
 SHOWN_S = 8.0
 LONG_RUNS = ("delay", "drift")  # hours that are told from times alone
@@ -33,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     usual = CarPlan()
     parser.add_argument("--cameras", type=int, default=2)
-    parser.add_argument("--size", type=int, choices=(1080, 720), default=720, help="rows of a picture (%(default)s)")
+    parser.add_argument("--size", type=int, choices=(1080, 720), help="rows of a picture (720; for fov 1080)")
     parser.add_argument("--chart-m", type=float, default=0.4, help="for fov: metres to the chart (%(default)g)")
     parser.add_argument(
         "--speed",
@@ -101,8 +102,9 @@ def _lend_cameras(options: argparse.Namespace, _recordings: Path, scratch: Path,
     """The command has the cameras for itself, without any server; for fov they see the chart."""
     distance = str(options.chart_m)
     sees_chart = options.command[0] == "fov"
+    usual = FINEST_SIZE if sees_chart else USUAL_SIZE  # for all resolutions that are asked for
     more = [*_wrongs(options), *(("--chart-m", distance) if sees_chart else ())]
-    with simulated_car(options.cameras if sees_chart else 1, options.size, scratch, log, more) as car:
+    with simulated_car(options.cameras if sees_chart else 1, options.size or usual, scratch, log, more) as car:
         arguments = [word for camera in car["cameras"] for word in ("--address", camera["address"])]
         arguments += ["--distance-m", distance] if sees_chart else []
         return subprocess.call(_command([*options.command, *arguments]), cwd=PROJECT)
@@ -111,7 +113,7 @@ def _lend_cameras(options: argparse.Namespace, _recordings: Path, scratch: Path,
 def _drive(options: argparse.Namespace, recordings: Path, scratch: Path, log: TextIO) -> int:
     port = choose_port(USUAL_PORT, lambda text: print(text, file=sys.stderr))
     with (
-        simulated_car(options.cameras, options.size, scratch, log, _wrongs(options)) as car,
+        simulated_car(options.cameras, options.size or USUAL_SIZE, scratch, log, _wrongs(options)) as car,
         real_server(car, recordings, port, log) as api,
     ):
         command = _command([*options.command, "--server", api.url, "--recordings", str(recordings)])

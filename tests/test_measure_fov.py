@@ -45,16 +45,26 @@ def test_the_file_is_the_chart() -> None:
 @pytest.mark.parametrize("width", [1920, 1280])
 def test_pixels_a_degree_are_those_of_the_lens(lens: Lens, width: int) -> None:
     found = seen_through(lens, width=width)
-    assert found.px_per_degree == pytest.approx(focal_px(lens, width) * math.pi / 180, rel=0.025)
-    assert found.blur_px_per_ms == pytest.approx(focal_px(lens, width) * 50 / 3.6 / 5 / 1000, rel=0.03)
+    assert found.picture_rows == width * 9 // 16
+    assert found.px_per_degree == pytest.approx(focal_px(lens, width) * math.pi / 180, rel=0.006)
+    assert found.blur_px_per_ms == pytest.approx(focal_px(lens, width) * 50 / 3.6 / 5 / 1000, rel=0.01)
 
 
-def test_the_order_of_the_lenses_is_that_of_the_truth() -> None:
-    found = sorted((seen_through(lens) for lens in WEBCAM_LENSES.values()), key=lambda item: item.rank)
-    assert found[0].setting == "narrow 1920"
-    assert found[-1].setting == "superview 1920"
-    tied = {"wide 1920", "linear 1920"}  # 16.27 and 16.18 pixels a degree
-    assert {item.setting for item in found[1:3]} == tied
+@pytest.mark.parametrize(("distance_m", "width"), [(0.3, 1920), (0.3, 1280), (0.4, 1920), (0.4, 1280)])
+def test_the_order_of_the_lenses_is_that_of_the_truth(distance_m: float, width: int) -> None:
+    """Wide and linear, too, with 16.27 and 16.18 pixels a degree."""
+    films = (seen_through(lens, distance_m, width) for lens in WEBCAM_LENSES.values())
+    found = [item.setting for item in sorted(films, key=lambda item: item.rank)]
+    truth = sorted(WEBCAM_LENSES.values(), key=lambda lens: -focal_px(lens, width))
+    assert found == [f"{lens.name} {width}" for lens in truth]
+
+
+def test_a_few_codes_tell_a_scale_and_no_bend() -> None:
+    places = {(code.row, code.column): (4 * code.x_mm, 4 * code.y_mm) for code in chart.codes()}
+    for count in (8, 9, 10, len(places)):
+        found = fov._fit(fov.Seen(1280, 720, dict([*places.items()][:count])))
+        assert found == pytest.approx((4.0, 0.0), abs=1e-3)
+    assert fov._fit(fov.Seen(1280, 720, dict([*places.items()][:7]))) is None, "a row and one more"
 
 
 def test_a_fish_eye_bends_and_a_straight_lens_does_not() -> None:
@@ -128,9 +138,9 @@ def test_the_command_ranks_the_lenses_of_a_simulated_camera(tmp_path: Path) -> N
     result = json.loads(done.stdout)
     best, worst = result["settings"]
     assert (best["setting"], worst["setting"]) == ("narrow 720", "superview 720")
-    assert best["px_per_degree"] == pytest.approx(focal_px(NARROW, 1280) * math.pi / 180, rel=0.025)
-    assert worst["px_per_degree"] == pytest.approx(focal_px(SUPERVIEW, 1280) * math.pi / 180, rel=0.025)
+    assert best["px_per_degree"] == pytest.approx(focal_px(NARROW, 1280) * math.pi / 180, rel=0.006)
+    assert worst["px_per_degree"] == pytest.approx(focal_px(SUPERVIEW, 1280) * math.pi / 180, rel=0.006)
     heading, *rows = (tmp_path / "report" / "fov.csv").read_text(encoding="utf-8").splitlines()
-    assert heading.startswith("camera,setting,pictures,smallest_code_row")
+    assert heading.startswith("camera,setting,pictures,picture_rows,smallest_code_row")
     assert [row.split(",")[1] for row in rows] == ["narrow 720", "superview 720"]
     assert "narrow 720 reads best" in Path(result["report"]).read_text(encoding="utf-8")
