@@ -9,15 +9,17 @@ import numpy as np
 from rig.arrays import Float64, Int64
 from rig.clock import NS_PER_MS, NS_PER_S
 from rig.timing.codelog import CodeLog, holder
-from rig.timing.qrtime import TimeCode
+from rig.timing.qrtime import TICK_NS, TimeCode
 
 MIN_READINGS = 3  # below this one wrong reading cannot be told from a right one
 
 # How a reading may lie outside its bounds, and how probable that is.
-BLUR_NS = (0.3 * NS_PER_MS, 1.0 * NS_PER_MS, 3.0 * NS_PER_MS)  # of changes that last 5 to 25 ms
+BLUR_NS = (0.02 * NS_PER_MS, 0.3 * NS_PER_MS, 1.0 * NS_PER_MS, 3.0 * NS_PER_MS)  # of changes that last 0 to 25 ms
+BLUR_SHARES = (0.5, 0.17, 0.17, 0.16)
 LATE_SHARES = (0.01, 0.05, 0.2)  # of refreshes that the page missed or drew late: the old code stays
 MOST_LATE = 3  # refreshes in a row that a code may stay too long
 WRONG_SHARE = 0.004
+EVEN_CODES = 10  # fewer say too little of how evenly a page draws
 GRID_NS = 0.05 * NS_PER_MS
 TAIL = 0.0025  # on each side: the interval holds 99.5 %, the rest of 1 % is for what no model knows
 # What codes tell of the screen
@@ -61,21 +63,21 @@ def measure(fresh: Sequence[Observation], delay_ns: Int64, refresh_ns: int, logs
     """
     offsets = np.array([o.offset_ns for o in fresh], dtype=np.int64) - delay_ns
     base = round(float(np.median(offsets)))
-    lower = (offsets - base).astype(np.float64)
-    resolution = np.array([o.code.resolution_ns for o in fresh], dtype=np.float64)
+    lost, resolution, all_lost = _last_digits(fresh, refresh_ns)
+    lower = (offsets - base).astype(np.float64) + lost
     upper = lower + np.array([_lit_ns(o, refresh_ns, logs) for o in fresh], dtype=np.float64)
     grid = np.arange(-2.0 * refresh_ns, 2.5 * refresh_ns, GRID_NS)
     chance = np.full(len(grid), -np.inf)
-    for blur in BLUR_NS:
+    for blur, share in zip(BLUR_NS, BLUR_SHARES, strict=True):
         begun = _passed(grid, lower, resolution, blur)
         ended = [_passed(grid, upper + turns * refresh_ns, resolution, blur) for turns in range(MOST_LATE + 1)]
         stays = [before * (1 - after) for before, after in pairwise([begun, *ended])]
         for late in LATE_SHARES:
             seen = sum((1 - late) * late**turns * stay for turns, stay in enumerate(stays))
-            chance = np.logaddexp(chance, np.log(seen + WRONG_SHARE).sum(axis=1))
+            chance = np.logaddexp(chance, np.log(share) + np.log(seen + WRONG_SHARE).sum(axis=1))
     mean, half_width = likely_range(grid, chance)
-    kept = int(((mean > lower - BLUR_NS[1]) & (mean < upper + resolution + BLUR_NS[1])).sum())
-    return Interval(base + mean, half_width, kept)
+    kept = int(((mean > lower - BLUR_NS[2]) & (mean < upper + resolution + BLUR_NS[2])).sum())
+    return Interval(base + mean, half_width + all_lost, kept)
 
 
 def likely_range(grid: Float64, log_chance: Float64) -> tuple[float, float]:
@@ -101,6 +103,35 @@ def refresh_of(film: Sequence[Observation], nominal_ns: int) -> int:
 def _passed(grid: Float64, bound: Float64, resolution: Float64, blur: float) -> Float64:
     """How surely an offset lies above a bound that is known within the code's last digit and an exposure's blur."""
     return np.asarray(np.clip((grid[:, None] - bound + blur) / (2 * blur + resolution), 0, 1))
+
+
+def _last_digits(fresh: Sequence[Observation], refresh_ns: int) -> tuple[Float64, Float64, float]:
+    """What the last digits cut off of the codes' times, in ns: at best, how much more for each, and how far all may be.
+
+    Of one code that says whole milliseconds nobody knows it. A screen's refreshes are evenly spaced, so many codes do
+    tell. Where all pictures are taken at one moment between two refreshes each doubt would count as often as there are
+    pictures, so what is the same for all is no doubt of each.
+    """
+    resolution = np.array([o.code.resolution_ns for o in fresh], dtype=np.float64)
+    if resolution.max() <= TICK_NS:
+        return resolution / 2, np.zeros(len(fresh)), TICK_NS / 2
+    times = np.array([o.code.utc_ns - fresh[0].code.utc_ns for o in fresh], dtype=np.float64)
+    even = _evenly_spaced(times, refresh_ns)
+    low, high = float((times - even).max()), float((times + resolution - even).min())
+    if low > high or len(fresh) < EVEN_CODES:
+        return np.zeros(len(fresh)), resolution, 0.0
+    return even + (low + high) / 2 - times, np.zeros(len(fresh)), high - low
+
+
+def _evenly_spaced(times: Float64, refresh_ns: int) -> Float64:
+    """The line through times that are multiples of a refresh, which is known too roughly to count a film at once."""
+    step, first = float(refresh_ns), 0.0
+    for _ in range(2):
+        number = np.rint((times - first) / step)
+        if not np.ptp(number):
+            break
+        step, first = np.polyfit(number, times, 1)
+    return np.asarray(first + step * number)
 
 
 def _lit_ns(o: Observation, refresh_ns: int, logs: Sequence[CodeLog]) -> int:

@@ -5,7 +5,7 @@ Ours is 14 digits of Unix time in 0.1 ms, one digit counting the refreshes, and 
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,7 +29,7 @@ TICK_NS = 100_000  # of our form: 0.1 ms
 CHECK_MODULUS = 97
 CROP_FACTOR = 1.8  # side of the crop around a code, in sides of the code: room for a hand that moves
 FULL_SEARCH_AFTER_MISSES = 15  # half a second: a hiccup of the page or a glare must not end the following
-SEARCH_AGAIN_AFTER = 25  # frames: whether a second screen is in the picture; costs 5 % of the reading
+SEARCH_AGAIN_AFTER = 7  # frames: whether a second screen is in the picture; after 5 or 25 it is in the same phase again
 PAGE_MASK = 3  # of the codes that our page draws
 MIN_FULL_SEARCH_ROWS = 720  # below this the half-size picture loses codes that the whole one holds
 
@@ -117,7 +117,7 @@ class CodeReader:
         self._since_search += 1
         if not self._tracks or self._since_search >= SEARCH_AGAIN_AFTER:
             self._since_search = 0
-            found += [self._take(reading) for reading in _search(luma) if not self._is_followed(reading)]
+            found += [self._take(reading) for reading in _search(luma, self._is_new)]
         return found
 
     def _take(self, reading: Reading) -> Reading:
@@ -125,20 +125,28 @@ class CodeReader:
         self._tracks.append(_Track(reading.corners, self._screens))
         return replace(reading, screen=self._screens)
 
-    def _is_followed(self, reading: Reading) -> bool:
+    def _is_new(self, reading: Reading) -> bool:
         boxes = [np.array(track.corners) for track in self._tracks]
-        return any(
+        return not any(
             (box.min(axis=0) < reading.centre).all() and (box.max(axis=0) > reading.centre).all() for box in boxes
         )
 
 
-def _search(luma: Luma) -> list[Reading]:
+def _search(luma: Luma, is_wanted: Callable[[Reading], bool]) -> list[Reading]:
+    """The wanted codes of the first attempt that shows any: the followed ones show in each."""
+    for scale, attempt in _searched(luma):
+        if found := [code for code in _time_codes(_zxing(attempt), 1.0 / scale, (0, 0)) if is_wanted(code)]:
+            return found
+    return []
+
+
+def _searched(luma: Luma) -> Iterator[tuple[float, Numbers]]:
+    """What of a picture is searched, cheapest first, and by how much it was enlarged."""
     if luma.shape[0] >= MIN_FULL_SEARCH_ROWS:
         half = cv2.resize(luma, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-        for attempt in (half, cv2.LUT(half, _GAMMA)):
-            if found := _time_codes(_zxing(attempt), 2.0, (0, 0)):
-                return found
-    return _time_codes(_zxing(luma), 1.0, (0, 0))
+        yield 0.5, half
+        yield 0.5, cv2.LUT(half, _GAMMA)
+    yield 1.0, luma
 
 
 def _follow(luma: Luma, track: _Track) -> Reading | None:
