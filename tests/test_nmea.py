@@ -245,6 +245,18 @@ def test_small_step_back_is_a_set_clock_and_a_repeat_is_dropped() -> None:
     assert [fix.flags for fix in fixes] == [(), (), ("clock-set",), ()]
 
 
+def test_clock_set_back_while_driving_is_no_replay() -> None:
+    def drive(first_s: int, last_s: int, begin: int) -> list[str]:
+        return [rmc(f"1535{second:02}.00", north=f"4710.{begin + second:02}") for second in range(first_s, last_s)]
+
+    fixes = log(*drive(10, 30, 0), *drive(12, 40, 18))  # it takes back 18 s, as those between GPS time and UTC
+    assert [fix.flags for fix in fixes] == [()] * 20 + [("clock-set",)] + [()] * 25  # two are taken for damage
+    times = [fix.utc for fix in fixes if fix.utc]
+    assert times[20:22] == ["2024-03-23T15:35:14.000Z", "2024-03-23T15:35:15.000Z"]
+    replayed = log(*drive(10, 30, 0), *drive(12, 14, 18), *drive(14, 20, 0), *drive(30, 35, 0))
+    assert [fix.flags for fix in replayed] == [()] * 25
+
+
 def test_position_wins_over_an_empty_row_of_the_same_time() -> None:
     fixes = log(rmc("153530.00", status="V"), rmc("153531.00"), rmc("153530.00"))
     assert [(fix.latitude is None, fix.flags) for fix in fixes] == [(True, ()), (False, ()), (False, ("clock-set",))]
@@ -269,6 +281,19 @@ def test_midnight_without_a_date_is_no_step_back() -> None:
         ("23:59:59.000Z", None, ()),
         ("00:00:00.000Z", None, ()),
     ]
+
+
+def test_leap_second_carries_its_own_day() -> None:
+    clocks = ["235959.50", "235960.00", "235960.50", "000000.00", "000000.50"]
+    fixes = log("GPZDA,235959.50,31,12,2016,00,00", *(gga(clock) for clock in clocks))
+    assert [fix.utc for fix in fixes] == [
+        "2016-12-31T23:59:59.500Z",
+        "2016-12-31T23:59:60.000Z",
+        "2016-12-31T23:59:60.500Z",
+        "2017-01-01T00:00:00.000Z",
+        "2017-01-01T00:00:00.500Z",
+    ]
+    assert not any("clock-set" in fix.flags for fix in fixes)
 
 
 def test_old_date_is_flagged() -> None:

@@ -27,6 +27,7 @@ EARLIEST_NS = parse_utc("2024-01-01T00:00:00Z")  # older: a clock never set, or 
 REMEMBERED_EPOCHS = 12_000  # 10 minutes at 20 Hz: how far back a replayed buffer is recognised
 CONFLICT_M = 2.0  # between GGA and RMC of one epoch: most formats round by 0.2 m, damage mostly moves further
 CONFLICT_RATIO = 3.0
+SET_BACK_EPOCHS = 3  # in a row that put known times at other places: no replay
 STEADY_EPOCHS = 30  # of new places in a row, on which GGA and RMC agreed to the last digit: any difference is damage
 TIME_FIELD = {"GGA": 0, "RMC": 0, "GNS": 0, "GST": 0, "GLL": 4}
 UNTIMED_KINDS = ("VTG", "GSA")
@@ -61,8 +62,9 @@ class Epochs:
         self._closed_day_ns: int | None = None
         self._last_place: Place | None = None
         self._agreed = 0  # new places in a row on which GGA and RMC agreed to the last digit
-        self._order_ns: int | None = None
-        self._seen: dict[int, bool] = {}  # the epochs that came, and whether with a position
+        self._order_ns: int | None = None  # of the last epoch; of 1970 while no date is known
+        self._seen: dict[int, Place | None] = {}  # the epochs that came, and where they were
+        self._moved_ns: list[int] = []  # epochs in a row at times that had come before, but at other places
         self._marks: list[str] = []
 
     @property
@@ -134,11 +136,12 @@ class Epochs:
         utc_ns, source = self._date(epoch.day_ns, said.get("RMC", ()))
         order_ns = _order(utc_ns, epoch.leap)
         back = self._order_ns is not None and order_ns <= self._order_ns
-        if back and order_ns in self._seen and (self._seen[order_ns] or not kind):
-            return []  # the receiver, or its driver, plays a buffer again
+        if back and order_ns in self._seen and self._is_replayed(order_ns, places.get(kind)):
+            return []
         if back:
             self._seen.clear()
-        self._last_ns, self._order_ns, self._dated = utc_ns, order_ns, source != "none"
+        self._moved_ns.clear()
+        self._order_ns, self._dated = order_ns, source != "none"
         self._remember(order_ns, places.get(kind))
         reasons = {"clock-set": back, "leap": epoch.leap, "old-date": self._dated and utc_ns < EARLIEST_NS}
         values["flags"] = self._flags(*(flag for flag, holds in reasons.items() if holds), *doubts)
@@ -167,12 +170,27 @@ class Epochs:
         strayed = agreed and last and _apart_m(last, gga) > CONFLICT_RATIO * _apart_m(last, rmc)
         return "RMC" if strayed else "GGA", ("conflict",)
 
+    def _is_replayed(self, order_ns: int, place: Place | None) -> bool:
+        """Whether an epoch at a time that has been before comes of a buffer that is played again.
+
+        Two that say other places may be damage, or a second receiver; a third one is a clock that was set back.
+        """
+        known = self._seen[order_ns]
+        if known is None or place is None:
+            return place is None
+        moved = _apart_m(known, place) > CONFLICT_M
+        if not moved or (self._moved_ns and order_ns <= self._moved_ns[-1]):
+            self._moved_ns.clear()
+        if moved:
+            self._moved_ns.append(order_ns)
+        return len(self._moved_ns) < SET_BACK_EPOCHS
+
     def _flags(self, *flags: str) -> tuple[str, ...]:
         marks, self._marks = self._marks, []
         return (*marks, *flags)
 
     def _remember(self, order_ns: int, place: Place | None) -> None:
-        self._seen[order_ns] = place is not None
+        self._seen[order_ns] = place
         if len(self._seen) > REMEMBERED_EPOCHS:
             del self._seen[next(iter(self._seen))]
         self._last_place = place or self._last_place
@@ -188,9 +206,9 @@ class Epochs:
                 return utc_ns, "zda"
             if utc_ns > self._zda_ns:
                 self._zda_ns = None  # tomorrow it would put the clock back by a day
-        if self._last_ns is None:
+        if self._order_ns is None:
             return day_ns, "none"
-        days, last_day_ns = divmod(self._last_ns, DAY_NS)
+        days, last_day_ns = divmod(self._order_ns, DAY_NS)  # a leap second is still of the day that it ends
         midnight = last_day_ns - day_ns > DAY_NS // 2  # a smaller step back is a receiver that sets its clock
         return (days + midnight) * DAY_NS + day_ns, "carried" if self._dated else "none"
 
