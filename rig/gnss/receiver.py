@@ -130,6 +130,9 @@ class Receiver:
         if wait:
             self._closed.wait(DRAIN_S)  # half an epoch would lose its speed
         with self._changing:
+            self._interpret()
+            if self._log is not None:
+                self._keep(self._epochs.flush())  # the table ends where raw.nmea ends
             ended, self._log = self._log, None
             if ended is not None:
                 ended.close()
