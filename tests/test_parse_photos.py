@@ -123,6 +123,19 @@ def test_the_nearest_method_leaves_the_interpolated_cells_empty(tmp_path: Path) 
     assert {row.interpolation for row in photos.read_table(tmp_path)} == {"none"}
 
 
+def test_a_heading_is_held_while_standing_and_never_360(tmp_path: Path) -> None:
+    folder = recording(tmp_path, [BEGIN_NS + 450_000_000, BEGIN_NS + 5_050_000_000])
+    rows = [PLACE_COLUMNS + ",quality,speed_mps,course_deg"]
+    for number in range(80):
+        moment, speed, course = BEGIN_NS + number * 100_000_000, 10.0 if number < 30 else 0.1, 359.998
+        place = f"{48 + min(number, 30) * 9e-6:.10f},2.0000000000,30.0"
+        rows.append(f"{iso_utc(moment)},{moment},{place},4,{speed},{course if number < 30 else number * 7.0}")
+    (folder / "positions" / "positions.csv").write_text("\n".join(rows) + "\n")
+    for method in ("nearest", "interpolate"):
+        assert run(folder, "--method", method) == 0
+        assert [row.heading_deg for row in photos.read_table(folder)] == [0.0, 0.0]
+
+
 def test_the_lever_arm_moves_the_camera_forward_and_to_the_right(tmp_path: Path) -> None:
     moving = [utc_ns for utc_ns in INSTANTS if STREET.at(utc_ns).speed_mps > 3][:20]
     run(recording(tmp_path, moving), "--lever-arm", "3,4,0.5")

@@ -242,9 +242,16 @@ def test_a_jump_is_seen_without_speeds_too() -> None:
 
 
 def test_where_no_course_is_known_the_line_stands_in_for_the_curve() -> None:
-    track = Track.of_logs([[replace(item, course_deg=None) for item in straight(2)]])
-    assert track.interpolate(at(0.55), 1.0).how == ["linear"]
     assert Track.of_logs([[fix(0)]]).interpolate(at(0.0), 1.0).how == ["none"]
+
+
+def test_course_that_was_not_said_is_that_of_the_way() -> None:
+    truth = Track.of_logs([circle(10, 20)])
+    track = Track.of_logs([[replace(item, course_deg=None) for item in circle(10, 2)]])
+    places = track.interpolate(truth.utc_ns[20:-30], 1.0)
+    assert set(places.how) == {"hermite"}
+    assert distance_m(places, truth.latitude[20:-30], truth.longitude[20:-30]).max() < 0.05  # straight lines: 0.4 m
+    assert np.abs((places.heading_deg - truth.course_deg[20:-30] + 180) % 360 - 180).max() < 1.5
 
 
 def test_heading_is_held_while_standing() -> None:
@@ -254,6 +261,7 @@ def test_heading_is_held_while_standing() -> None:
     before = [fix(i / 10 - 2, 0, speed_mps=0.2, course_deg=luck.uniform(0, 360)) for i in range(20)]
     places = Track.of_logs([before + drive + stand]).interpolate(at(-1.55, 0.55, 3.05), 1.0)
     assert list(places.heading_deg) == pytest.approx([20.0] * 3)
+    assert set(Track.of_logs([before + drive + stand]).headings()) == {20.0}
 
 
 def test_the_date_line_is_crossed_like_any_other() -> None:

@@ -113,6 +113,14 @@ class Track:
         curved = joined & pair.has_velocities if method == "hermite" else np.zeros_like(joined)
         return pair.places(joined, curved)
 
+    def headings(self) -> Float64:
+        """The course at each fix while driving, the last one while standing; before the first drive, that drive's."""
+        moving = np.flatnonzero((self.speed_mps >= STANDING_MPS) & np.isfinite(self.course_deg))
+        if len(moving) == 0:
+            return np.full(len(self), np.nan)
+        last = np.searchsorted(moving, np.arange(len(self)), side="right") - 1
+        return self.course_deg[moving[np.maximum(last, 0)]]
+
     def _steps(self, utc_ns: Int64) -> Int64:
         """Index of the fix before each instant; at a fix that ends its segment, of the one before that."""
         step = np.clip(np.searchsorted(self.utc_ns, utc_ns, side="right") - 1, 0, len(self) - 2)
@@ -160,7 +168,7 @@ class _Pair:
         return (1 - self.share) * values[self.step] + self.share * values[self.step + 1]
 
     def _heading(self) -> Float64:
-        radians = np.radians(_held_heading(self.track))
+        radians = np.radians(self.track.headings())
         east, north = self._between(np.sin(radians)), self._between(np.cos(radians))
         return np.degrees(np.arctan2(east, north)) % 360
 
@@ -301,28 +309,32 @@ def _jumps(track: Track) -> Mask:
         np.abs(metres - (mps[1:] + mps[:-1]) / 2 * seconds)
         for metres, mps in ((north_m, north_mps), (east_m, east_mps))
     ]
-    astray_m = np.hypot(*by_speed)
+    astray_m, turning_mps2 = np.hypot(*by_speed), np.full(len(seconds), JUMP_MPS2)
     if len(track) > 2:
         change = np.hypot(np.diff(north_m / seconds), np.diff(east_m / seconds))
         either = np.fmin(np.append(change, np.nan), np.insert(change, 0, np.nan)) * seconds
-        astray_m = np.where(np.isfinite(astray_m), astray_m, either)
-    return np.nan_to_num(astray_m) > JUMP_M + JUMP_MPS2 * seconds**2
+        known = np.isfinite(astray_m)
+        astray_m = np.where(known, astray_m, either)
+        turning_mps2[~known] = UNKNOWN_ACCELERATION_MPS2  # of steps alone, a curve looks like a small jump
+    return np.nan_to_num(astray_m) > JUMP_M + turning_mps2 * seconds**2
 
 
 def _with_motion(track: Track) -> Track:
     """Speed and course from the positions on both sides, where the receiver said none."""
     lacking = np.isnan(track.speed_mps)
-    if not lacking.any():
+    without_course = lacking | (np.isnan(track.course_deg) & (track.speed_mps >= STANDING_MPS))
+    if not without_course.any():
         return track
     index = np.arange(len(track))
     before = np.where(np.insert(np.diff(track.segment), 0, 1) == 0, index - 1, index)
     after = np.where(np.append(np.diff(track.segment), 1) == 0, index + 1, index)
     north_m, east_m, seconds = moves(track, before, after)
     seconds = np.where(after > before, seconds, np.nan)
+    courses = np.where(after > before, np.degrees(np.arctan2(east_m, north_m)) % 360, np.nan)
     return replace(
         track,
         speed_mps=np.where(lacking, np.hypot(north_m, east_m) / seconds, track.speed_mps),
-        course_deg=np.where(lacking, np.degrees(np.arctan2(east_m, north_m)) % 360, track.course_deg),
+        course_deg=np.where(without_course, courses, track.course_deg),
     )
 
 
@@ -332,15 +344,6 @@ def _velocity(track: Track, index: Int64) -> tuple[Float64, Float64]:
     course = np.where(speed < STANDING_MPS, np.nan_to_num(track.course_deg[index]), track.course_deg[index])
     radians = np.radians(course)
     return speed * np.cos(radians), speed * np.sin(radians)
-
-
-def _held_heading(track: Track) -> Float64:
-    """The course while driving, the last one while standing; before the first drive, that drive's."""
-    moving = np.flatnonzero((track.speed_mps >= STANDING_MPS) & np.isfinite(track.course_deg))
-    if len(moving) == 0:
-        return np.full(len(track), np.nan)
-    last = np.searchsorted(moving, np.arange(len(track)), side="right") - 1
-    return track.course_deg[moving[np.maximum(last, 0)]]
 
 
 def _metres_per_degree(latitude: Float64) -> tuple[Float64, Float64]:

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from rig.arrays import Float64
 from rig.clock import NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, iso_utc, parse_utc
 from rig.errors import NoPositionError
 from rig.gnss.fix import METRES_PER_DEGREE, Fix
 from rig.gnss.fixfiles import read_fixes
 from rig.gnss.positions import Places, Track, lever_arm
 from rig.photo.exif import PhotoTags
-from rig.photo.photos import COLUMNS, Photo, with_flags
+from rig.photo.photos import COLUMNS, DECIMALS, Photo, with_flags
 
 NO_FIX = "no-fix-near"
 SAME_TIME_S = 2.0  # two logs' fixes within tell of the same time
@@ -98,11 +99,12 @@ def locate(rows: Sequence[Photo], track: Track, rule: Rule) -> list[Photo]:
         return []
     utc_ns = np.array([parse_utc(row.utc) for row in rows], dtype=np.int64)
     nearest = track.nearest(utc_ns, rule.max_gap_s)
+    headings = track.headings()
     places = None
     if rule.method != "nearest":
         places = lever_arm(track.interpolate(utc_ns, rule.max_gap_s, rule.method), rule.lever_arm_m)
     return [
-        _located(row, int(moment), int(fix), number, track, places)
+        _located(row, int(moment), int(fix), number, track, headings, places)
         for number, (row, moment, fix) in enumerate(zip(rows, utc_ns, nearest, strict=True))
     ]
 
@@ -154,7 +156,9 @@ def tags_of(row: Photo, width: int, height: int, direction_deg: float | None = N
     )
 
 
-def _located(row: Photo, utc_ns: int, fix: int, number: int, track: Track, places: Places | None) -> Photo:
+def _located(
+    row: Photo, utc_ns: int, fix: int, number: int, track: Track, headings: Float64, places: Places | None
+) -> Photo:
     bare = Photo(**{name: getattr(row, name) for name in _OF_THE_PICTURE})
     if fix < 0:
         return replace(bare, flags=with_flags(row.flags, [NO_FIX]))
@@ -169,7 +173,7 @@ def _located(row: Photo, utc_ns: int, fix: int, number: int, track: Track, place
         "hdop": _known(track.hdop[fix]),
         "fix_sigma_m": _known(track.sigma_m[fix]),
         "speed_mps": _known(track.speed_mps[fix]),
-        "heading_deg": _known(track.course_deg[fix]),
+        "heading_deg": _turned(headings[fix]),
         "flags": " ".join(word for word in row.flags.split() if word != NO_FIX),
     }
     sigma_m = float(track.sigma_m[fix])
@@ -179,7 +183,7 @@ def _located(row: Photo, utc_ns: int, fix: int, number: int, track: Track, place
             "interpolated_latitude": float(places.latitude[number]),
             "interpolated_longitude": float(places.longitude[number]),
             "interpolated_altitude_m": _known(places.altitude_m[number]),
-            "heading_deg": _known(places.heading_deg[number]),
+            "heading_deg": _turned(places.heading_deg[number]),
             "speed_mps": _known(places.speed_mps[number]),
         }
         sigma_m = float(places.sigma_m[number])
@@ -196,6 +200,10 @@ def _with_time(sigma_m: float, speed_mps: float | None, time_error_ms: float | N
 
 def _known(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
+
+
+def _turned(degrees: float) -> float | None:
+    return round(float(degrees), DECIMALS["heading_deg"]) % 360 if math.isfinite(degrees) else None  # 360 is 0
 
 
 def _whole(value: float) -> int | None:
