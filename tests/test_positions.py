@@ -111,6 +111,11 @@ def test_missing_file_is_unreadable(tmp_path: Path) -> None:
         Track.load([tmp_path / "nothing.csv"])
 
 
+def test_zero_north_zero_east_is_no_place() -> None:
+    nowhere = [replace(item, latitude=0.0, longitude=0.0) for item in straight(1)]
+    assert len(Track.of_logs([straight(1)[:5] + nowhere[5:]])) == 5
+
+
 def test_no_position_says_why(shared_data: Path, tmp_path: Path) -> None:
     with pytest.raises(NoPositionError, match="no date"):
         Track.load([shared_data / "nmea" / "synthetic" / "gga_only_no_date.nmea"])

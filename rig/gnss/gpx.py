@@ -30,6 +30,8 @@ def read_fixes(path: Path) -> list[Fix]:
     points = _Points(path)
     try:
         root = ElementTree.parse(path, ElementTree.XMLParser(target=points)).getroot()
+    except UnreadableError:
+        raise
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise UnreadableError(f"{path} is no whole GPX file ({error})", cure="export it again") from error
     if _name(root) != "gpx":

@@ -231,7 +231,8 @@ def _runs(log: Sequence[Fix]) -> Iterator[list[Fix]]:
 def _is_place(fix: Fix) -> bool:
     if fix.latitude is None or fix.longitude is None:
         return False
-    return abs(fix.latitude) <= 90 and abs(fix.longitude) <= 180
+    nowhere = fix.latitude == 0 and fix.longitude == 0  # what programs write that know no fix
+    return abs(fix.latitude) <= 90 and abs(fix.longitude) <= 180 and not nowhere
 
 
 def _time(fix: Fix) -> int:
