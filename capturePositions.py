@@ -64,7 +64,7 @@ def capture_positions(settings: Settings, folder: Path, duration_s: float | None
     if ended is None or status.state == "lost":
         raise DeviceError(f"the receiver on {found.device} has vanished", cure=f"what it said is in {folder}")
     if not receiver.framer.good:
-        raise silence(found.device)
+        raise silence(found.device, found.baud if receiver.framer.received_bytes else 0)
     return _summary(found.device, found.baud, folder, (ended.epochs, ended.positions), receiver.framer)
 
 

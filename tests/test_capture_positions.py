@@ -479,6 +479,21 @@ def test_receiver_without_a_date_is_a_problem(
     assert receiver.status().clock is None
 
 
+def test_date_of_a_week_rollover_is_a_problem(
+    simulate: Simulate, reader: Callable[..., Receiver], tmp_path: Path
+) -> None:
+    simulate().set_fault("rollover")
+    receiver = reader(tmp_path / "gnss")
+    wait_for(lambda: any("its firmware is too old" in problem for problem in receiver.status().problems))
+
+
+def test_rubbish_at_a_baud_that_was_given_names_the_baud(simulate: Simulate, tmp_path: Path) -> None:
+    simulate(baud=38_400).set_fault("uart")
+    with pytest.raises(DeviceNotFoundError, match="at 9600 baud") as caught:
+        capture_positions(tmp_path / "gnss", tmp_path / "out", 1.0, baud=9_600)
+    assert caught.value.cure == "try --baud auto"
+
+
 def test_silent_receiver_is_a_problem_and_is_looked_for_again(
     simulate: Simulate, reader: Callable[..., Receiver], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

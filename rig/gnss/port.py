@@ -100,8 +100,10 @@ def read_port(port: "Serial", *, ready: bool) -> bytes:
     return data
 
 
-def silence(device: str) -> DeviceNotFoundError:
-    """The error of a port on which no receiver speaks."""
+def silence(device: str, baud: int = 0) -> DeviceNotFoundError:
+    """The error of a port on which no receiver speaks, or only rubbish comes at a `baud` that was given."""
+    if baud:
+        return DeviceNotFoundError(f"nothing on {device} speaks NMEA at {baud} baud", cure="try --baud auto")
     return DeviceNotFoundError(f"nothing on {device} speaks NMEA", cure="is the receiver on, and its NMEA output too?")
 
 

@@ -183,6 +183,8 @@ class Receiver:
             yield f"nothing comes from the receiver on {self._found.device if self._found else 'its port'}"
         elif self._fix.utc_ns is None and self._fix.utc is not None:
             yield "the receiver sends no date: switch its RMC or ZDA sentences on"
+        elif "old-date" in self._fix.flags and self._fix.utc is not None:
+            yield f"the receiver says that it is {self._fix.utc[:10]}: its clock is not set, or its firmware is too old"
         if self._state == "listening" and rate_hz is not None and rate_hz < SLOW_SHARE * asked_hz:
             yield f"the receiver sends {rate_hz:g} positions a second, not {asked_hz:g}: set its rate in Eos Utility"
         if self.disk_error is not None:
