@@ -64,7 +64,7 @@ class Epochs:
         self._agreed = 0  # new places in a row on which GGA and RMC agreed to the last digit
         self._order_ns: int | None = None  # of the last epoch; of 1970 while no date is known
         self._seen: dict[int, Place | None] = {}  # the epochs that came, and where they were
-        self._moved_ns: list[int] = []  # epochs in a row at times that had come before, but at other places
+        self._waiting: list[tuple[int, _Epoch]] = []  # in a row at times that have been before, but at other places
         self._marks: list[str] = []
 
     @property
@@ -84,7 +84,7 @@ class Epochs:
     def feed(
         self, sentence: Sentence, arrival_monotonic_ns: int | None = None, arrival_utc_ns: int | None = None
     ) -> list[Fix]:
-        """The fixes that this sentence proves to be complete: none or one."""
+        """The fixes that this sentence proves to be complete."""
         kind, values = sentence.kind, sentence.fields
         if kind in TIME_FIELD and len(values) > TIME_FIELD[kind]:
             text = values[TIME_FIELD[kind]]
@@ -136,11 +136,11 @@ class Epochs:
         utc_ns, source = self._date(epoch.day_ns, said.get("RMC", ()))
         order_ns = _order(utc_ns, epoch.leap)
         back = self._order_ns is not None and order_ns <= self._order_ns
-        if back and order_ns in self._seen and self._is_replayed(order_ns, places.get(kind)):
-            return []
+        if back and order_ns in self._seen and (fixes := self._again(epoch, order_ns, places.get(kind))) is not None:
+            return fixes
         if back:
             self._seen.clear()
-        self._moved_ns.clear()
+        self._waiting.clear()
         self._order_ns, self._dated = order_ns, source != "none"
         self._remember(order_ns, places.get(kind))
         reasons = {"clock-set": back, "leap": epoch.leap, "old-date": self._dated and utc_ns < EARLIEST_NS}
@@ -170,20 +170,25 @@ class Epochs:
         strayed = agreed and last and _apart_m(last, gga) > CONFLICT_RATIO * _apart_m(last, rmc)
         return "RMC" if strayed else "GGA", ("conflict",)
 
-    def _is_replayed(self, order_ns: int, place: Place | None) -> bool:
-        """Whether an epoch at a time that has been before comes of a buffer that is played again.
+    def _again(self, epoch: _Epoch, order_ns: int, place: Place | None) -> list[Fix] | None:
+        """The fixes of an epoch at a time that has been before; None where it is the first position of that time.
 
-        Two that say other places may be damage, or a second receiver; a third one is a clock that was set back.
+        Mostly a buffer is played again. Two that say other places may be damage, or a second receiver: they wait. With
+        a third one the clock was set back.
         """
         known = self._seen[order_ns]
         if known is None or place is None:
-            return place is None
+            return None if place else []
         moved = _apart_m(known, place) > CONFLICT_M
-        if not moved or (self._moved_ns and order_ns <= self._moved_ns[-1]):
-            self._moved_ns.clear()
+        if not moved or (self._waiting and order_ns <= self._waiting[-1][0]):
+            self._waiting.clear()
         if moved:
-            self._moved_ns.append(order_ns)
-        return len(self._moved_ns) < SET_BACK_EPOCHS
+            self._waiting.append((order_ns, epoch))
+        if len(self._waiting) < SET_BACK_EPOCHS:
+            return []
+        waiting, self._waiting = self._waiting, []
+        self._seen.clear()
+        return [fix for _, one in waiting for fix in self._finish(one)]
 
     def _flags(self, *flags: str) -> tuple[str, ...]:
         marks, self._marks = self._marks, []
