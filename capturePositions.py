@@ -53,7 +53,8 @@ def capture_positions(settings: Settings, folder: Path, duration_s: float | None
     try:
         receiver.disk_failed.wait(duration_s)
     except KeyboardInterrupt:
-        print(f"{receiver.status().epochs_logged} epochs are in {folder}", file=sys.stderr)
+        kept = receiver.stop_log()
+        print(f"{kept.epochs if kept else 0} epochs are in {folder}", file=sys.stderr)
         raise
     finally:
         status = receiver.status()

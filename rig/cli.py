@@ -36,8 +36,7 @@ def run(
     try:
         result = body(options)
     except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return _fail(parser.prog, options, "interrupted", EXIT_INTERRUPTED)
     except SettingError as error:
         return _fail(parser.prog, options, str(error), UsageError.exit_code)
     except EdencarError as error:

@@ -172,7 +172,7 @@ def test_a_signal_ends_a_capture_and_says_what_was_kept(simulate: Simulate, tmp_
             process.send_signal(number)
             _, said = process.communicate(timeout=20)
         assert process.returncode == 130
-        assert re.search(rf"\d+ epochs are in {out}\n.*interrupted", said)
+        assert re.search(rf"(?m)^{len(rows_of(out))} epochs are in {out}\n.*interrupted", said)
 
 
 def test_a_full_disk_ends_a_capture(

@@ -92,6 +92,8 @@ def test_what_went_wrong_is_one_line_and_an_exit_code(
 def test_json_tells_of_an_error_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(raising(NoSpaceError("full")), "--json") == 8
     assert json.loads(capsys.readouterr().out) == {"error": "full", "exit_code": 8}
+    assert run(raising(KeyboardInterrupt()), "--json") == 130
+    assert json.loads(capsys.readouterr().out) == {"error": "interrupted", "exit_code": 130}
 
 
 def test_only_verbose_says_where_an_error_came_from(caplog: pytest.LogCaptureFixture) -> None:
