@@ -91,7 +91,7 @@ def create_app(car: Car, jobs: Jobs, settings: Settings) -> Flask:
 
 def serve_app(app: Flask, listener: socket.socket) -> TcpWSGIServer:
     """A server of the application at a socket that listens; long bodies only for who may send them, where they go."""
-    return serve_from(listener, app, app.extensions["gate"], UPLOADING)
+    return serve_from(listener, app, app.extensions["gate"], UPLOADING, app.extensions["settings"].reserve_bytes)
 
 
 def close_app(app: Flask) -> None:

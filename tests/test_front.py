@@ -3,8 +3,9 @@
 import http.client
 import json
 import socket
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tests.test_server import work
 
 PIN = "271828"
 LONG = 4 << 20
+HUGE = 64 << 20  # more than all buffers of a connection take
 HEAD = b"Host: localhost\r\nConnection: close\r\n"
 CHUNKED = b"POST /api/start HTTP/1.1\r\n" + HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 QUICK_S = 5.0  # thousands of times what it takes where nothing else runs
@@ -26,7 +28,9 @@ QUICK_S = 5.0  # thousands of times what it takes where nothing else runs
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("front")
     (folder / "pin").write_text(f"{PIN}\n")
-    add_recording(folder / "output", seconds=2)
+    recording = add_recording(folder / "output", seconds=2)
+    with (folder / "output" / recording / "huge.ts").open("wb") as file:
+        file.truncate(HUGE)
     with a_site(folder / "output", "C1", work=work, pin_file=str(folder / "pin")) as site:
         yield site
 
@@ -93,15 +97,8 @@ def spooled() -> int:
     return found
 
 
-@pytest.mark.parametrize("chunked", [False, True])
-@pytest.mark.parametrize(
-    ("where", "pin", "status"),
-    [("geotag", "", 401), ("geotag", "271829", 401), ("process", PIN, 413), ("geotag", PIN, 202)],
-)
-def test_a_long_body_is_kept_only_of_who_may_send_it(
-    site: Site, where: str, pin: str, status: int, chunked: bool
-) -> None:
-    site.app.extensions["gate"]._failures.clear()
+def form_of(site: Site, where: str, pin: str, chunked: bool) -> tuple[bytes, bytes, bytes]:
+    """Head, body and end of a long upload."""
     (recording,) = site.car.recordings.list()
     shown = f"Authorization: Bearer {pin}\r\n" if pin else ""
     form = (
@@ -111,23 +108,59 @@ def test_a_long_body_is_kept_only_of_who_may_send_it(
     )
     head = f"POST /api/recordings/{recording.id}/{where} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{shown}"
     head += "Content-Type: multipart/form-data; boundary=x\r\n"
-    head += "Transfer-Encoding: chunked\r\n\r\n" if chunked else f"Content-Length: {len(form)}\r\n\r\n"
+    if not chunked:
+        return f"{head}Content-Length: {len(form)}\r\n\r\n".encode(), form[:-10], form[-10:]
+    begin = f"{head}Transfer-Encoding: chunked\r\n\r\n{len(form):x}\r\n".encode()
+    return begin, form[:-10], form[-10:] + b"\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(
+    ("where", "pin", "status"),
+    [("geotag", "", 401), ("geotag", "271829", 401), ("process", PIN, 413), ("geotag", PIN, 202)],
+)
+def test_a_long_body_is_kept_only_of_who_may_send_it(
+    site: Site, where: str, pin: str, status: int, chunked: bool
+) -> None:
+    site.app.extensions["gate"]._failures.clear()
+    head, body, end = form_of(site, where, pin, chunked)
     before = spooled()
     with socket.create_connection(("127.0.0.1", site.port), timeout=30) as connection:
-        connection.sendall(head.encode())
-        connection.sendall(f"{len(form):x}\r\n".encode() if chunked else b"")
-        connection.sendall(form[:-10])
+        connection.sendall(head + body)
         if status == 202:
             wait_for(lambda: spooled() - before > LONG // 2)
         else:
             time.sleep(0.2)  # would be enough
             assert spooled() - before < LONG // 2
-        connection.sendall(form[-10:] + (b"\r\n0\r\n\r\n" if chunked else b""))
+        connection.sendall(end)
         answer = http.client.HTTPResponse(connection)
         answer.begin()
         assert (answer.status, answer.getheader("Content-Type") != "text/plain") == (status, True), answer.read()
     for job in site.app.extensions["jobs"].list():
         site.app.extensions["jobs"].cancel(job.id)
+
+
+def nowhere(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(tempfile, "tempdir", "/nonexistent")
+    patch.setattr(front, "free_bytes", lambda _path: 1 << 40)
+
+
+def scarcely(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(front, "free_bytes", lambda _path: 0)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("have_room", [nowhere, scarcely])
+def test_a_long_body_for_which_there_is_no_room_is_refused_in_words(
+    site: Site, monkeypatch: pytest.MonkeyPatch, have_room: Callable[[pytest.MonkeyPatch], None], chunked: bool
+) -> None:
+    have_room(monkeypatch)
+    before = spooled()
+    status, headers, body = ask(site, b"".join(form_of(site, "geotag", PIN, chunked)))
+    problem = json.loads(body)
+    assert (status, headers["content-type"]) == (507, "application/problem+json")
+    assert (problem["type"], problem["status"], problem["cure"]) == ("urn:edencar:no-space", 507, "delete recordings")
+    assert spooled() == before
 
 
 def test_the_head_of_a_chunk_without_an_end_holds_up_nobody(site: Site) -> None:

@@ -3,7 +3,10 @@
 import json
 import re
 import socket
+import tempfile
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from flask import Flask, Request
@@ -16,10 +19,11 @@ from waitress.server import TcpWSGIServer, create_server
 from waitress.utilities import BadRequest, Error
 from werkzeug.exceptions import HTTPException
 
-from rig.errors import ConflictError, UsageError
+from rig.errors import ConflictError, EdencarError, NoSpaceError, UsageError
+from rig.files import free_bytes
 from rig.http.access import Gate
 from rig.http.uploads import UPLOAD_BYTES
-from rig.http.web import CURES, HEADERS, PROBLEM_TYPE
+from rig.http.web import CURES, HEADERS, PROBLEM_TYPE, kind_of
 
 THREADS = 32  # more than all long answers together, so that some are left for start, stop and status
 CONNECTIONS = 400  # then the one that has been silent longest gives way: half-open ones must not lock out the crew
@@ -29,17 +33,19 @@ CHUNK_LINE_BYTES = 4 << 10  # waitress looks through the whole line at each piec
 MOST_PATIENCE_S = 60  # for a connection that says nothing
 
 
-def serve_from(listener: socket.socket, app: Flask, gate: Gate, uploading: re.Pattern[str]) -> TcpWSGIServer:
+def serve_from(
+    listener: socket.socket, app: Flask, gate: Gate, uploading: re.Pattern[str], reserve_bytes: int
+) -> TcpWSGIServer:
     """A server of `app` at a socket that listens already.
 
     Of a long body is kept what shows that it is long, unless it is posted to a path of `uploading` by whom the gate
-    admits: strangers fill neither the disk nor the memory.
+    admits, and while more than `reserve_bytes` of the disk are free: strangers fill neither the disk nor the memory.
     """
 
     class Channel(_Channel):
         @staticmethod
         def parser_class(adj: Adjustments) -> HTTPRequestParser:  # type: ignore[override]  # waitress only calls it
-            return _Parser(adj, gate, uploading)
+            return _Parser(adj, gate, uploading, reserve_bytes)
 
     server = create_server(
         app,
@@ -69,9 +75,10 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class _Parser(HTTPRequestParser):
-    def __init__(self, adj: Adjustments, gate: Gate, uploading: re.Pattern[str]) -> None:
+    def __init__(self, adj: Adjustments, gate: Gate, uploading: re.Pattern[str], reserve_bytes: int) -> None:
         super().__init__(adj)
-        self._gate, self._uploading = gate, uploading
+        self._gate, self._uploading, self._reserve_bytes = gate, uploading, reserve_bytes
+        self._upload: _Upload | None = None
 
     def parse_header(self, header_plus: bytes) -> None:
         try:
@@ -80,9 +87,11 @@ class _Parser(HTTPRequestParser):
             raise ParsingError("a header says what cannot be") from error
         if self.body_rcv is None:
             self.expect_continue = False  # else waitress would wait for ever for what does not come
-        long = self.chunked or self.content_length > BODY_BYTES
-        if self.body_rcv is not None and long and not self._is_upload():
-            self.body_rcv.buf = _Beginning(self.adj.inbuf_overflow)
+        elif self.chunked or self.content_length > BODY_BYTES:
+            if self._is_upload():
+                self.body_rcv.buf = self._upload = _Upload(self.adj.inbuf_overflow, self._reserve_bytes)
+            else:
+                self.body_rcv.buf = _Beginning(self.adj.inbuf_overflow)
 
     def received(self, data: bytes) -> int:
         consumed = super().received(data)
@@ -91,7 +100,9 @@ class _Parser(HTTPRequestParser):
             self.error = BadRequest("the head of a chunk is too long")
             self.completed = True
         if self.error is not None and not isinstance(self.error, _RefusalError):
-            self.error = _RefusalError(self.error)
+            self.error = _RefusalError.of(self.error)
+        if self.completed and self._upload is not None and self._upload.full:
+            self.error = _RefusalError.told(NoSpaceError("the disk has no room for this", cure="delete recordings"))
         return consumed
 
     def _is_upload(self) -> bool:
@@ -106,16 +117,26 @@ class _Parser(HTTPRequestParser):
 
 
 class _RefusalError(Error):
-    """What waitress refuses, in the words of the application."""
+    """What is refused before the application hears of it, in the words of the application."""
 
-    def __init__(self, error: Error) -> None:
-        super().__init__(error.body)
-        self.code, self.reason = error.code, error.reason
+    def __init__(self, status: int, title: str, detail: str, cure: str, kind: str = "about:blank") -> None:
+        super().__init__(detail)
+        self.code, self.reason = status, title
+        self._told = {"type": kind, "title": title, "status": status, "detail": detail, "cure": cure, "instance": ""}
+
+    @classmethod
+    def of(cls, error: Error) -> "_RefusalError":
+        """What waitress refuses."""
+        return cls(error.code, error.reason, error.body, CURES.get(error.code, "send HTTP as RFC 9112 has it"))
+
+    @classmethod
+    def told(cls, error: EdencarError) -> "_RefusalError":
+        """What we refuse."""
+        return cls(error.status, error.title, error.message, error.cure, kind_of(error))
 
     def to_response(self, ident: str | None = None) -> tuple[str, list[tuple[str, str]], bytes]:  # type: ignore[override]
-        told = {"type": "about:blank", "title": self.reason, "status": self.code, "detail": self.body}
-        body = json.dumps({**told, "cure": CURES.get(self.code, "send HTTP as RFC 9112 has it"), "instance": ""})
-        return f"{self.code} {self.reason}", [("Content-Type", PROBLEM_TYPE), *HEADERS.items()], body.encode()
+        head = [("Content-Type", PROBLEM_TYPE), ("Cache-Control", "no-store"), *HEADERS.items()]
+        return f"{self.code} {self.reason}", head, json.dumps(self._told).encode()
 
 
 class _Beginning(OverflowableBuffer):
@@ -123,6 +144,28 @@ class _Beginning(OverflowableBuffer):
 
     def append(self, s: bytes) -> None:
         super().append(s[: max(0, BODY_BYTES + 1 - len(self))])
+
+
+class _Upload(OverflowableBuffer):
+    """Keeps a long body on the disk while that has room; then it is `full`, and only counts what comes."""
+
+    def __init__(self, overflow: int, reserve_bytes: int) -> None:
+        super().__init__(overflow)
+        self.full = False
+        self._reserve_bytes = reserve_bytes
+
+    def append(self, s: bytes) -> None:
+        with suppress(OSError):
+            if self._has_room(len(s)):
+                super().append(s)
+                return
+        self.full = True
+        with suppress(OSError):  # of what it could not write before
+            self.close()
+
+    def _has_room(self, more: int) -> bool:
+        in_memory = len(self) + more < self.overflow
+        return not self.full and (in_memory or free_bytes(Path(tempfile.gettempdir())) > self._reserve_bytes)
 
 
 class _Channel(HTTPChannel):

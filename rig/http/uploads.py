@@ -21,6 +21,8 @@ def save_uploads(recording: Path, reserve_bytes: int, utc_ns: int) -> list[Path]
     Raises UsageError, UnreadableError for an empty file, NoSpaceError when less than `reserve_bytes` would be left, or
     OSError; what was stored by then is removed again.
     """
+    if free_bytes(recording) < 2 * (request.content_length or 0) + reserve_bytes:  # the form is kept, then its files
+        raise NoSpaceError("the disk has no room for this", cure="delete recordings")
     uploads = [upload for _, upload in request.files.items(multi=True) if upload.filename]  # curl names them alike
     if not uploads:
         raise UsageError("no file was sent", cure="send it as multipart/form-data, e.g. curl -F positions=@log.nmea")
@@ -28,8 +30,6 @@ def save_uploads(recording: Path, reserve_bytes: int, utc_ns: int) -> list[Path]
     for suffix in suffixes:
         if suffix not in UPLOAD_SUFFIXES:
             raise UsageError(f"{suffix[:20]!r} files hold no positions", cure=f"send {', '.join(UPLOAD_SUFFIXES)}")
-    if free_bytes(recording) < (request.content_length or 0) + reserve_bytes:
-        raise NoSpaceError("the disk has no room for this file", cure="delete recordings")
     folder = recording / UPLOADS
     folder.mkdir(parents=True, exist_ok=True)
     stamp = iso_utc(utc_ns).replace(":", "").replace("-", "")

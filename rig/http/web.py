@@ -91,6 +91,12 @@ def problem(status: int, title: str, detail: str, cure: str = "", kind: str = "a
     return Response(json.dumps(value, ensure_ascii=False), status, mimetype=PROBLEM_TYPE)
 
 
+def kind_of(error: EdencarError) -> str:
+    """The `type` of a problem."""
+    words = re.findall("[A-Z][a-z]+", type(error).__name__.removesuffix("Error"))
+    return f"urn:edencar:{'-'.join(words).lower()}"
+
+
 def read_body(rules: Rules, required: Sequence[str] = ()) -> dict[str, Any]:
     """The JSON object of the request, empty without a body, whatever content type curl gave it.
 
@@ -215,9 +221,7 @@ def _shrink(response: Response) -> Response:
 
 
 def _tell_error(error: EdencarError) -> Response:
-    words = re.findall("[A-Z][a-z]+", type(error).__name__.removesuffix("Error"))
-    kind = f"urn:edencar:{'-'.join(words).lower()}"
-    return problem(error.status, error.title, error.message, error.cure, kind)
+    return problem(error.status, error.title, error.message, error.cure, kind_of(error))
 
 
 def _is_answer(error: HTTPException) -> bool:
