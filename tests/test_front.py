@@ -163,6 +163,79 @@ def test_a_long_body_for_which_there_is_no_room_is_refused_in_words(
     assert spooled() == before
 
 
+def test_who_is_refused_in_mid_sentence_hears_why(site: Site) -> None:
+    head = b"GET / HTTP/1.1\r\n" + HEAD + b"X: " + b"a" * LONG + b"\r\n\r\n"
+    for _ in range(5):  # without it a reset overtakes the answer now and then
+        assert ask(site, head)[0] == 431
+
+
+def download(site: Site, what: str) -> bytes:
+    (recording,) = site.car.recordings.list()
+    return (
+        f"GET /api/recordings/{recording.id}/{what} HTTP/1.1\r\nHost: localhost\r\nRange: bytes=7-\r\n"
+        f"Authorization: Bearer {PIN}\r\n\r\n"
+    ).encode()
+
+
+def slow(stack: ExitStack, site: Site, sent: bytes) -> socket.socket:
+    """One who asks and takes nothing of the answer but its beginning."""
+    site.app.extensions["gate"]._failures.clear()
+    connection = stack.enter_context(socket.socket())
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(30)
+    connection.connect(("127.0.0.1", site.port))
+    connection.sendall(sent)
+    assert connection.recv(12) == b"HTTP/1.1 206"
+    return connection
+
+
+def test_slow_downloads_take_neither_the_threads_nor_the_disk(site: Site) -> None:
+    with ExitStack() as stack:
+        before = spooled()
+        for _ in range(3):
+            slow(stack, site, download(site, "download"))
+        for _ in range(front.THREADS):
+            slow(stack, site, download(site, "files/huge.ts"))
+        assert ask(site, b"GET /healthz HTTP/1.1\r\n" + HEAD + b"\r\n")[0] == 200
+        assert spooled() == before
+
+
+def test_a_range_is_what_was_asked_for(site: Site) -> None:
+    (recording,) = site.car.recordings.list()
+    log = (site.car.recordings.folder(recording.id) / "positions" / "positions.csv").read_bytes()
+    head = f"/api/recordings/{recording.id}/files/positions/positions.csv HTTP/1.1\r\nAuthorization: Bearer {PIN}\r\n"
+    for wanted, part in (("7-30", log[7:31]), ("7-", log[7:]), ("-9", log[-9:])):
+        sent = f"GET {head}Range: bytes={wanted}\r\n".encode() + HEAD + b"\r\n"
+        assert ask(site, sent)[::2] == (206, part)
+
+
+def test_who_takes_nothing_of_an_answer_is_cut_off(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front, "MOST_PATIENCE_S", 1)
+    with ExitStack() as stack:
+        before = len(vars(site.server)["active_channels"])
+        for what in ("download", "files/huge.ts"):
+            slow(stack, site, download(site, what))
+        wait_for(lambda: len(vars(site.server)["active_channels"]) <= before)
+
+
+def test_answers_that_nobody_takes_do_not_fill_the_memory(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front, "MOST_WAITING_BYTES", 1 << 20)
+    with ExitStack() as stack:
+        first, *_others = [slow(stack, site, download(site, "download")) for _ in range(3)]
+        taken = 0
+        with suppress(ConnectionError):
+            while data := first.recv(1 << 16):
+                taken += len(data)
+        assert taken < HUGE
+
+
+def test_one_request_at_a_time_is_answered(site: Site) -> None:
+    with socket.create_connection(("127.0.0.1", site.port), timeout=30) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 50)
+        answered = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    assert (answered.count(b"HTTP/1.1 200 OK"), answered.count(b"Connection: close")) == (1, 1)
+
+
 def test_the_head_of_a_chunk_without_an_end_holds_up_nobody(site: Site) -> None:
     with socket.create_connection(("127.0.0.1", site.port), timeout=30) as stranger:
         stranger.sendall(CHUNKED + b"1;")

@@ -31,6 +31,10 @@ HEAD_BYTES = 32 << 10
 BODY_BYTES = 64 << 10
 CHUNK_LINE_BYTES = 4 << 10  # waitress looks through the whole line at each piece that comes
 MOST_PATIENCE_S = 60  # for a connection that says nothing
+LAST_WORDS_S = 5.0  # how long one that was refused may go on sending, so that it hears why
+WAITING_BYTES = 1 << 20  # of an answer in pieces that a slow phone has not taken yet
+MOST_WAITING_BYTES = 64 << 20  # of all answers; then the one that holds most of that is cut off
+NEVER_BYTES = 1 << 40
 
 
 def serve_from(
@@ -56,6 +60,9 @@ def serve_from(
         asyncore_use_poll=True,  # select() ends at 1024 descriptors
         max_request_header_size=HEAD_BYTES,
         max_request_body_size=UPLOAD_BYTES,
+        outbuf_high_watermark=WAITING_BYTES,
+        outbuf_overflow=NEVER_BYTES,  # onto the disk, which may be full: recordings are downloaded to make room
+        log_socket_errors=False,  # phones come and go
         ident="edenCar",
     )
     assert isinstance(server, TcpWSGIServer)  # as for any one socket
@@ -103,6 +110,9 @@ class _Parser(HTTPRequestParser):
             self.error = _RefusalError.of(self.error)
         if self.completed and self._upload is not None and self._upload.full:
             self.error = _RefusalError.told(NoSpaceError("the disk has no room for this", cure="delete recordings"))
+        if self.completed and not self.empty and consumed < len(data):
+            # One request at a time: a thread would wait until the answers to those before are taken.
+            vars(self)["headers"]["CONNECTION"], consumed = "close", len(data)
         return consumed
 
     def _is_upload(self) -> bool:
@@ -169,18 +179,62 @@ class _Upload(OverflowableBuffer):
 
 
 class _Channel(HTTPChannel):
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, server: TcpWSGIServer, sock: socket.socket, *args: Any, **options: Any) -> None:
         self.heard_s = time.monotonic()  # waitress has the wall clock for this, and that may jump
-        super().__init__(*args, **options)
-        channels: dict[int, HTTPChannel] = vars(self.server)["active_channels"]
-        if len(channels) > CONNECTIONS:
-            idle = [
-                one
-                for one in channels.values()
-                if isinstance(one, _Channel) and not one.requests and not one.will_close
-            ]
-            min(idle, key=lambda one: one.heard_s, default=self).will_close = True
+        self._refused = False
+        self._leaves_s = 0.0  # when one that was refused must be gone
+        # Who takes nothing of an answer for so long is cut off by the kernel; waitress would wait until he does.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * MOST_PATIENCE_S)
+        super().__init__(server, sock, *args, **options)
+        if len(channels := self._channels()) > CONNECTIONS:
+            idle = [one for one in channels if not one.requests and not one.will_close]
+            min(idle, key=lambda one: one.heard_s, default=self).drop()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What is held in memory of answers that are not taken yet."""
+        return sum(len(answer) for answer in [*self.outbufs] if isinstance(answer, OverflowableBuffer))
+
+    def write_soon(self, data: Any) -> int:
+        waiting = [(one.waiting_bytes, one) for one in self._channels()]
+        if sum(size for size, _ in waiting) > MOST_WAITING_BYTES:
+            _, greediest = max(waiting, key=lambda each: each[0])
+            with suppress(OSError, AttributeError):  # gone meanwhile
+                greediest.socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]  # its own thread closes it
+        return super().write_soon(data)
+
+    def service(self) -> None:
+        self._refused = self.requests[0].error is not None
+        super().service()
+
+    def readable(self) -> bool:
+        return bool(self._leaves_s or super().readable())
 
     def handle_read(self) -> None:
         self.heard_s = time.monotonic()
-        super().handle_read()
+        if not self._leaves_s:
+            super().handle_read()
+        elif self.heard_s > self._leaves_s:
+            self.handle_close()
+        else:
+            with suppress(OSError):
+                self.recv(self.adj.recv_bytes)  # closes at the end
+
+    def drop(self) -> None:
+        """Close at once."""
+        self._refused = False
+        self.handle_close()
+
+    def handle_close(self) -> None:
+        """Close, or have one that was refused first hear why: what it still sends would have it hear a reset."""
+        if self._refused and self.connected and self.socket is not None:
+            self._refused, self.will_close = False, False
+            self._leaves_s = time.monotonic() + LAST_WORDS_S
+            with suppress(OSError):
+                self.socket.shutdown(socket.SHUT_WR)
+                return
+        super().handle_close()
+
+    def _channels(self) -> "list[_Channel]":
+        channels = [*vars(self.server)["active_channels"].values()]
+        return [one for one in channels if isinstance(one, _Channel)]

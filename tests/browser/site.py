@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from flask import Flask
+from waitress.server import TcpWSGIServer
 
 import server
 from car import Car
@@ -37,6 +38,7 @@ class Site:
     app: Flask
     car: Car
     port: int
+    server: TcpWSGIServer
 
     def url(self, path: str = "/", host: str = "127.0.0.1") -> str:
         """The address of a page."""
@@ -56,7 +58,7 @@ def a_site(output: Path, *cameras: str, work: Any = None, **settings: Any) -> It
             thread = threading.Thread(target=served.run, daemon=True)
             thread.start()
             try:
-                yield Site(app, car, port)
+                yield Site(app, car, port, served)
             finally:
                 server.close_app(app)
                 served.task_dispatcher.shutdown()
