@@ -236,14 +236,8 @@ class Recordings:
         By the receiver's time only: another clock may jump by years. Raises OSError.
         """
         for name in reversed(self.list_trash()) if clock.source == "gnss" else ():
-            stamp = self.output / TRASH / name / TRASHED
-            try:
-                since_ns = int(stamp.read_bytes())
-            except (FileNotFoundError, ValueError):
-                write_atomically(stamp, str(clock.utc_ns()).encode())
-            else:
-                if clock.utc_ns() - since_ns > older_than_s * NS_PER_S:
-                    self._remove(name)
+            if clock.utc_ns() - self._trashed_ns(name, clock) > older_than_s * NS_PER_S:
+                self._remove(name)
 
     def drop_oldest_trash(self) -> str | None:
         """Remove for ever what was recorded first of all that lies in the trash; None when it is empty."""
@@ -282,6 +276,17 @@ class Recordings:
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             raise UnknownError(f"recording {recording_id} has no file {path[:120]!r}") from error
         return at
+
+    def _trashed_ns(self, name: str, clock: UtcClock) -> int:
+        """Since when something lies in the trash: since now when that is not written there yet, and then it is."""
+        stamp, now_ns = self.output / TRASH / name / TRASHED, clock.utc_ns()
+        with self._changing:  # a file that comes while the folder is removed would keep it
+            try:
+                return int(stamp.read_bytes())
+            except (FileNotFoundError, ValueError):
+                if _is_folder(stamp.parent):  # neither restored nor removed meanwhile
+                    write_atomically(stamp, str(now_ns).encode())
+                return now_ns
 
     def _remove(self, name: str) -> bool:
         with self._changing:

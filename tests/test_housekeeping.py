@@ -1,6 +1,7 @@
 """The trash gives way by age and by need, oldest first; nothing else ever does."""
 
 import errno
+import threading
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rig.drive.checksums import NAME
 from rig.drive.housekeeping import DAY_S, Housekeeping
 from rig.drive.room import WINDOW_S, Room
 from rig.errors import NoSpaceError
+from rig.files import write_atomically
 from rig.recordings import FINISHED, Recordings
 from rig.status import StorageNow
 
@@ -90,6 +92,23 @@ def test_the_trash_gives_way_on_a_disk_too_full_to_note_its_age(
     monkeypatch.setattr("rig.recordings.write_atomically", full)
     keeper.empty_trash(at_day(0), 1)
     assert [*store.list_trash()] == [newest]
+
+
+def test_what_gives_way_gets_no_note_of_its_age_meanwhile(
+    store: Recordings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trashed(store, 1)
+    dropper = threading.Thread(target=store.drop_oldest_trash)
+
+    def write_slowly(path: Path, data: bytes) -> None:
+        dropper.start()
+        dropper.join(0.5)
+        write_atomically(path, data)
+
+    monkeypatch.setattr("rig.recordings.write_atomically", write_slowly)
+    store.empty_trash(at_day(0), 1.0)
+    dropper.join()
+    assert [*(tmp_path / ".trash").iterdir()] == []
 
 
 def test_what_is_finished_gets_its_checksums_one_by_one(store: Recordings, tmp_path: Path) -> None:
