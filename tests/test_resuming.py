@@ -56,6 +56,17 @@ def test_a_recording_goes_on_after_a_power_cut(tmp_path: Path) -> None:
         assert any(f"goes on after recording {left}" in warning for warning in stopped.warnings)
 
 
+def test_it_does_so_after_a_clock_that_was_years_ahead_once(tmp_path: Path) -> None:
+    store = Recordings(tmp_path)
+    store.update(store.create(system_clock().utc_ns() + 10**18, "video").id, state=FINISHED)
+    left = left_behind(tmp_path, 120.0)
+    with a_car(tmp_path, "C1", resume_within_s=LONG_S) as (car, _):
+        wait_for(lambda: car.status().recording is not None)
+        running = car.status().recording
+        assert running is not None
+        assert car.recordings.get(running.id).continues == left
+
+
 def test_one_of_yesterday_does_not(tmp_path: Path) -> None:
     left = left_behind(tmp_path, 86_400.0)
     with a_car(tmp_path, "C1", resume_within_s=3600.0) as (car, _):

@@ -57,5 +57,6 @@ class LeftOpen:
         if manifest.state in OPEN_STATES:
             warnings = (*manifest.warnings, f"the server ended while this was in state {manifest.state}")
             recordings.update(manifest.id, state=INTERRUPTED, warnings=warnings)
-            if newest and manifest.state == RECORDING and manifest.alive:
+            # Names are no order in time: the clock that gave a finished one its name may have been years ahead.
+            if self.manifest is None and manifest.state == RECORDING and manifest.alive:
                 self.manifest = manifest
