@@ -23,6 +23,7 @@ from rig.camera.opengopro import GoPro
 from rig.clock import UtcClock
 from rig.drive.fetching import Fetches
 from rig.errors import ConflictError, DeviceError, DeviceNotFoundError, NoSpaceError, UsageError
+from rig.photo.photos import Photo, append_rows, read_table, write_table
 from rig.recordings import FETCHING, FINISHED, INTERRUPTED, RECORDING, Recordings
 from rig.status import CameraNow, CarStatus, StorageNow, TimeNow, other_problems
 from rig.workers import Link, StartCapture, StopCapture, Worker
@@ -374,9 +375,14 @@ def test_a_photographer_that_dies_at_the_end_is_told(tmp_path: Path, monkeypatch
         wait_for(lambda: running._photographer)
         photographer = running._photographer
         os.kill(photographer._worker.pid, signal.SIGKILL)
+        photographer._worker.join()
+        rows = [Photo(photo=f"photos/C1/{n}.jpg", camera="C1", utc=f"2026-11-22T14:03:1{n}.000Z") for n in (2, 0, 1)]
+        write_table(running.folder, rows[:1])
+        append_rows(running.folder, rows[1:])  # as they come of two cameras
         stopped = car.stop()
         assert stopped is not None
         assert stopped.state == FINISHED
+        assert [row.utc for row in read_table(running.folder)] == sorted(row.utc for row in rows)
         assert any("not all photos were made" in warning for warning in stopped.warnings)
 
 

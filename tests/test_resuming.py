@@ -10,6 +10,7 @@ from rig.clock import NS_PER_S, UtcClock, system_clock
 from rig.drive import resuming
 from rig.drive.fetching import Fetches
 from rig.drive.resuming import LeftOpen
+from rig.photo.photos import Photo, append_rows, read_table, write_table
 from rig.recordings import FINISHED, INTERRUPTED, Alive, Recordings
 from tests.machine import wait_for
 from tests.test_car import GNSS_AHEAD_NS, a_car, codes, told
@@ -65,6 +66,16 @@ def test_it_does_so_after_a_clock_that_was_years_ahead_once(tmp_path: Path) -> N
         running = car.status().recording
         assert running is not None
         assert car.recordings.get(running.id).continues == left
+
+
+def test_the_photos_of_what_was_interrupted_stand_in_time_order(tmp_path: Path) -> None:
+    store = Recordings(tmp_path)
+    folder = store.folder(store.create(0, "photos").id)
+    rows = [Photo(photo=f"photos/C1/{n}.jpg", camera="C1", utc=f"2026-11-22T14:03:1{n}.000Z") for n in (2, 0, 1)]
+    write_table(folder, rows[:1])
+    append_rows(folder, rows[1:])
+    left_open(tmp_path, LONG_S)
+    assert [row.utc for row in read_table(folder)] == sorted(row.utc for row in rows)
 
 
 def test_one_of_yesterday_does_not(tmp_path: Path) -> None:

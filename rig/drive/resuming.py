@@ -6,7 +6,8 @@ from contextlib import suppress
 from rig.clock import UtcClock
 from rig.drive.fetching import Fetches
 from rig.errors import EdencarError
-from rig.recordings import CAMERA, INTERRUPTED, OPEN_STATES, RECORDING, Manifest, Recordings
+from rig.photo.photos import put_in_order
+from rig.recordings import CAMERA, INTERRUPTED, OPEN_STATES, PHOTOS, RECORDING, Manifest, Recordings
 from rig.status import Problem, interruption
 
 RESUME_CLOCK_S = 20.0  # after a boot: how long the receiver's time is waited for, which tells how long the night was
@@ -57,6 +58,9 @@ class LeftOpen:
         if manifest.state in OPEN_STATES:
             warnings = (*manifest.warnings, f"the server ended while this was in state {manifest.state}")
             recordings.update(manifest.id, state=INTERRUPTED, warnings=warnings)
+            if manifest.mode == PHOTOS:
+                with suppress(EdencarError, OSError):
+                    put_in_order(recordings.folder(manifest.id))
             # Names are no order in time: the clock that gave a finished one its name may have been years ahead.
             if self.manifest is None and manifest.state == RECORDING and manifest.alive:
                 self.manifest = manifest

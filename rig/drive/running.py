@@ -13,6 +13,7 @@ from rig.clock import NS_PER_S, UtcClock, iso_utc
 from rig.errors import EdencarError
 from rig.gaps import Gap
 from rig.live.photographer import Photographer, PhotoStatus
+from rig.photo.photos import put_in_order
 from rig.photo.spacing import Every
 from rig.recordings import CAMERA, PHOTOS, VIDEO, Alive, Manifest, RecordedCamera, RecordedReceiver, Recordings
 from rig.status import RecordingNow
@@ -138,6 +139,8 @@ class Running:
                 self.photos = photographer.stop()
         except EdencarError as error:
             self.note(f"not all photos were made: {error}; process the recording")
+            with suppress(EdencarError, OSError):
+                put_in_order(self.folder)
         if self.photos.skipped:
             why = "nothing came then, this machine is too slow, or the privacy command failed"
             self.note(f"{self.photos.skipped} photos were left out: {why}")

@@ -21,6 +21,7 @@ NICENESS = 5  # after the recorders, before the watchers
 REPORT_S = 0.5
 RESTART_S = 2.0
 STOP_S = 20.0  # for what has arrived but is no photo yet
+ANSWER_S = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,8 @@ def photo_worker(link: Link, recording: Path, every: Every, settings: Settings) 
 
     def stop(_request: StopCapture) -> PhotoStatus:
         stopping.set()
-        wait([making], STOP_S)
+        if wait([making], STOP_S).not_done:
+            raise EdencarError(f"what had arrived did not become photos within {STOP_S:.0f} s")
         return report()
 
     link.serve({StopCapture: stop}, report, REPORT_S)
@@ -91,7 +93,7 @@ class Photographer:
         with self._lock:
             self._stopped = True
         try:
-            status: PhotoStatus = self._worker.ask(StopCapture(), STOP_S)
+            status: PhotoStatus = self._worker.ask(StopCapture(), STOP_S + ANSWER_S)
         finally:
             self._worker.stop()
         return status

@@ -86,6 +86,15 @@ def append_rows(folder: Path, photos: Iterable[Photo]) -> None:
         sync_data(file.fileno())
 
 
+def put_in_order(folder: Path) -> None:
+    """Put the rows of a folder's `photos.csv`, if there is one, in time order: who added them was cut short.
+
+    Raises OSError, UnreadableError.
+    """
+    if (folder / TABLE_NAME).exists():
+        write_table(folder, read_table(folder))
+
+
 def replace_cameras(folder: Path, made: Path, cameras: Iterable[str], rows: Iterable[Photo]) -> None:
     """Put photos that were made in `made/<camera>` and their rows in the place of all that these cameras had.
 
