@@ -34,7 +34,7 @@ from rig.drive.archive import Archive
 from rig.drive.digest import Digests, photos_json
 from rig.errors import ConflictError, UnknownError, UsageError
 from rig.http.access import COOKIE, Gate, guard, read_pin, remember
-from rig.http.contract import BLINK_S, BODIES, CALIBRATE_S, DOWNLOADING, PICTURE_WIDTHS, REQUIRED, UPLOADING
+from rig.http.contract import BLINK_S, BODIES, CALIBRATE_S, DOWNLOADING, NOTHING, PICTURE_WIDTHS, REQUIRED, UPLOADING
 from rig.http.front import BODY_BYTES, listen, serve_from
 from rig.http.openapi import describe, markdown
 from rig.http.pages import WEB, assets_version, render, show_page
@@ -214,6 +214,7 @@ def start() -> Response:
 @api.post("/api/stop")
 def stop() -> Response:
     """Stop the recording, all up to now is on disk; recording is null when none runs. Answers 200."""
+    read_body(NOTHING)
     manifest = _car().stop()
     return answer({"recording": manifest and _shown(manifest)})
 
@@ -385,6 +386,7 @@ def trash_recording(recording_id: str) -> Response:
 @api.post("/api/recordings/<recording_id>/restore")
 def restore_recording(recording_id: str) -> Response:
     """Take a recording out of the trash. Answers 200, 404, 409."""
+    read_body(NOTHING)
     return answer({"recording": _shown(_car().restore(recording_id))})
 
 

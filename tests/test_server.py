@@ -192,6 +192,16 @@ def test_a_body_that_makes_no_sense_is_refused(client: FlaskClient, body: str) -
     assert json.loads(client.post("/api/stop").data) == {"recording": None}
 
 
+@pytest.mark.parametrize(("body", "status"), [("{", 400), ("[]", 400), ('{"a": 1}', 400), ("x" * 70_000, 413)])
+def test_where_no_body_is_needed_one_that_makes_no_sense_is_refused(
+    client: FlaskClient, recording: str, body: str, status: int
+) -> None:
+    assert client.delete(f"/api/recordings/{recording}").status_code == 204
+    for path in ("/api/stop", f"/api/recordings/{recording}/restore"):
+        problem(client.post(path, data=body), status)
+    assert client.post(f"/api/recordings/{recording}/restore", data="{}").status_code == 200
+
+
 def test_no_camera_and_no_room_have_their_own_status(tmp_path: Path) -> None:
     with an_app(tmp_path / "a") as (app, _):
         problem(app.test_client().post("/api/start"), 503)

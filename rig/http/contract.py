@@ -58,6 +58,7 @@ BODIES: Mapping[str, Rules] = {
     "api.geotag": {"positions": {**TEXTS, "description": f"files of this recording, e.g. {UPLOADS}/..."}},
     "api.open_session": {"pin": TEXT},
 }
+NOTHING: Rules = {}  # of routes that are told all by their address: no body, or an empty object
 REQUIRED = {"api.log_codes": ("page", "draws"), "api.open_session": ("pin",), "api.change_camera": ()}
 FLAG = {"description": "given or not"}
 UPLOAD_FIELDS: Mapping[str, str] = {"api.geotag": "positions"}  # of forms
