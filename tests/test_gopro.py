@@ -853,6 +853,17 @@ def test_recording_that_nobody_claims_is_soon_stopped_and_fetched(camera: Camera
         assert not client.state().encoding
 
 
+def test_a_worker_says_that_nobody_answers_only_once_it_has_asked(tmp_path: Path) -> None:
+    with make_camera() as camera:
+        driver = Driver(camera, tmp_path)
+        try:
+            wait_for(lambda: driver.worker.status is not None)
+            first = driver.worker.status
+            assert (first.state in ("connecting", "idle"), first.problems) == (True, ())
+        finally:
+            driver.worker.stop()
+
+
 def test_camera_that_vanishes_comes_back(tmp_path: Path) -> None:
     port = free_port()
     first = make_camera(http_port=port)

@@ -106,6 +106,7 @@ class _Worker:
         self._serial: str | None = None
         self._model = UNKNOWN_MODEL
         self._state: CameraState | None = None  # while it answers
+        self._lost = False  # it was asked and did not answer
         self._problem = ""
         self._capture: StreamCapture | _CardCapture | None = None
         self._ledgers: list[Ledger] = []
@@ -177,7 +178,7 @@ class _Worker:
 
     def _name_state(self, capture: StreamCapture | _CardCapture | None, known: CameraState | None) -> str:
         if known is None and not (isinstance(capture, StreamCapture) and capture.silent_s < QUIET_S):
-            return "lost"
+            return "lost" if self._lost else "connecting"
         if capture is not None:
             return capture.state
         if known is not None and known.encoding and self._orphans():
@@ -188,7 +189,7 @@ class _Worker:
         self, capture: StreamCapture | _CardCapture | None, known: CameraState | None
     ) -> tuple[str, ...]:
         hot = TOO_HOT if known and known.hot else ""
-        problems = [hot if known else str(missing(self._address)), *(capture.problems if capture else ())]
+        problems = [str(missing(self._address)) if self._lost else hot, *(capture.problems if capture else ())]
         problems += [self._problem, self._fetch.problem if self._fetch else ""]
         return tuple(dict.fromkeys(filter(None, problems)))
 
@@ -219,11 +220,11 @@ class _Worker:
                 with self._control:
                     self._know()
                     self._welcome_at_s = time.monotonic() + WELCOME_S
-            self._state = state
+            self._state, self._lost = state, False
         except TROUBLE as error:
             if self._state:
                 log.warning("%s", error)
-            self._state = None
+            self._state, self._lost = None, True
 
     def _know(self) -> None:
         """Learn which camera this is, and what an earlier worker left to be done with it."""
