@@ -67,6 +67,7 @@ TICK_S = 0.25
 BOOKS_S = 1.0
 STOP_TIMEOUT_S = 30.0  # a camera closes its file in about 3 s, but may be busy before
 THREAD_GRACE_S = 2.0
+LAST_SEAL_S = 1.0  # at the end: a short recording gets its checksums, a long one when the server is there again
 DEAD_S = 15.0  # one look takes less than 2 s
 SAVE_AGAIN_S = 10.0
 SCRATCH = ".calibration"  # below the output folder: streams that are watched but not kept
@@ -207,6 +208,8 @@ class Car:
             thread.join(THREAD_GRACE_S)
         self._fetches.close()
         self.gear.close()
+        seal_until_s = time.monotonic() + LAST_SEAL_S
+        self._housekeeping.seal(lambda: time.monotonic() < seal_until_s)
         os.close(self._lock_file)
 
     # The streams

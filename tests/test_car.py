@@ -21,6 +21,7 @@ from rig.camera.cardfiles import LEDGER
 from rig.camera.finding import FoundCamera, discover
 from rig.camera.opengopro import GoPro
 from rig.clock import UtcClock
+from rig.drive.checksums import verify
 from rig.drive.fetching import Fetches
 from rig.errors import ConflictError, DeviceError, DeviceNotFoundError, NoSpaceError, UsageError
 from rig.photo.photos import Photo, append_rows, read_table, write_table
@@ -384,6 +385,16 @@ def test_a_photographer_that_dies_at_the_end_is_told(tmp_path: Path, monkeypatch
         assert stopped.state == FINISHED
         assert [row.utc for row in read_table(running.folder)] == sorted(row.utc for row in rows)
         assert any("not all photos were made" in warning for warning in stopped.warnings)
+
+
+def test_what_was_stopped_just_before_the_end_has_its_checksums(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("car.BOOKS_S", 1e6)  # nothing else writes them
+    with a_car(tmp_path, "C1") as (car, _):
+        recording, _ = car.start()
+        car.stop()
+    assert verify(Recordings(tmp_path), recording.id).good
 
 
 def test_a_server_that_ends_starts_nothing(tmp_path: Path) -> None:
