@@ -440,6 +440,7 @@ class Car:
         else:
             self._watch_over(running)
         self._save_closed()
+        self._left_open.close_rest()
         self._fetches.follow({camera.serial for camera in self.gear.fleet.listed() if camera.state == "fetching"})
         self._housekeeping.empty_trash(self.clock(), None if running is None else len(running.cameras))
 

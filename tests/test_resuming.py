@@ -1,5 +1,6 @@
 """What an earlier server left open goes on by itself, however long the machine was off and whatever its clock says."""
 
+import errno
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from rig.drive import resuming
 from rig.drive.fetching import Fetches
 from rig.drive.resuming import LeftOpen
 from rig.photo.photos import Photo, append_rows, read_table, write_table
-from rig.recordings import FINISHED, INTERRUPTED, Alive, Recordings
+from rig.recordings import FINISHED, INTERRUPTED, RECORDING, Alive, Recordings
 from tests.machine import wait_for
 from tests.test_car import GNSS_AHEAD_NS, a_car, codes, told
 
@@ -96,6 +97,26 @@ def test_one_that_has_no_room_does_not_and_the_crew_is_told(tmp_path: Path, monk
         wait_for(lambda: car._left_open.manifest is None)
         assert [manifest.id for manifest in car.recordings.list()] == [left]
         assert codes(car.status()) >= {"interrupted"}
+
+
+def test_one_that_a_full_disk_did_not_let_be_closed_is_closed_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = left_behind(tmp_path, 86_400.0)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rig.recordings.write_atomically", full)
+        rest = left_open(tmp_path, 3600.0)
+        rest.close_rest()
+        assert (Recordings(tmp_path).get(left).state, len(rest.problems)) == (RECORDING, 1)
+    rest.close_rest()
+    assert (Recordings(tmp_path).get(left).state, len(rest.problems)) == (INTERRUPTED, 1)
+    Recordings(tmp_path).update(left, state=FINISHED)
+    rest.close_rest()
+    assert Recordings(tmp_path).get(left).state == FINISHED
 
 
 def test_a_stop_meanwhile_has_the_last_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

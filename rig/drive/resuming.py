@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from rig.clock import UtcClock
 from rig.drive.fetching import Fetches
-from rig.errors import EdencarError
+from rig.errors import EdencarError, UnknownError
 from rig.photo.photos import put_in_order
 from rig.recordings import CAMERA, INTERRUPTED, OPEN_STATES, PHOTOS, RECORDING, Manifest, Recordings
 from rig.status import Problem, interruption
@@ -21,14 +21,34 @@ class LeftOpen:
 
     def __init__(self, recordings: Recordings, fetches: Fetches, resume_within_s: float) -> None:
         self.problems: list[Problem] = []
-        self.manifest: Manifest | None = None
+        self._recordings = recordings
         self._resume_within_s = resume_within_s
         self._began_s = time.monotonic()
-        for age, manifest in enumerate(recordings.list()):
-            with suppress(EdencarError, OSError):
-                self._close(recordings, manifest, newest=age == 0)
-                if manifest.mode == CAMERA:
+        known = recordings.list()
+        self._open = [manifest for manifest in known if manifest.state in OPEN_STATES]
+        for age, manifest in enumerate(known):
+            told_by = (*OPEN_STATES, INTERRUPTED) if age == 0 else OPEN_STATES  # the newest even by a later server
+            if manifest.stopped is None and manifest.state in told_by:
+                self.problems.append(interruption(manifest.id))
+        self.close_rest()
+        # Names are no order in time: the clock that gave a finished one its name may have been years ahead.
+        going = (manifest for manifest in known if manifest.state == RECORDING and manifest.alive)
+        self.manifest: Manifest | None = next(going, None)
+        for manifest in known:
+            if manifest.mode == CAMERA:
+                with suppress(EdencarError, OSError):
                     fetches.add(manifest.id, known=False)
+
+    def close_rest(self) -> None:
+        """Close what is still open: a full disk did not take that before."""
+        for manifest in [*self._open]:
+            try:
+                self._close(manifest.id)
+            except UnknownError:  # in the trash, or moved away
+                pass
+            except (EdencarError, OSError):
+                continue
+            self._open.remove(manifest)
 
     def forget(self) -> None:
         """Nothing shall go on by itself any more."""
@@ -51,16 +71,12 @@ class LeftOpen:
             return None
         return gap_s
 
-    def _close(self, recordings: Recordings, manifest: Manifest, *, newest: bool) -> None:
-        told_by = (*OPEN_STATES, INTERRUPTED) if newest else OPEN_STATES  # the newest even by a later server
-        if manifest.stopped is None and manifest.state in told_by:
-            self.problems.append(interruption(manifest.id))
-        if manifest.state in OPEN_STATES:
-            warnings = (*manifest.warnings, f"the server ended while this was in state {manifest.state}")
-            recordings.update(manifest.id, state=INTERRUPTED, warnings=warnings)
-            if manifest.mode == PHOTOS:
-                with suppress(EdencarError, OSError):
-                    put_in_order(recordings.folder(manifest.id))
-            # Names are no order in time: the clock that gave a finished one its name may have been years ahead.
-            if self.manifest is None and manifest.state == RECORDING and manifest.alive:
-                self.manifest = manifest
+    def _close(self, recording_id: str) -> None:
+        manifest = self._recordings.get(recording_id)
+        if manifest.state not in OPEN_STATES:
+            return
+        warnings = (*manifest.warnings, f"the server ended while this was in state {manifest.state}")
+        self._recordings.update(recording_id, state=INTERRUPTED, warnings=warnings)
+        if manifest.mode == PHOTOS:
+            with suppress(EdencarError, OSError):
+                put_in_order(self._recordings.folder(recording_id))
