@@ -21,6 +21,8 @@ RULES = "{runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'bes
 LANGUAGES, THEMES = ("fr", "en"), ("light", "dark")
 FIRST_PAGE_BYTES, FIRST_PAGE_REQUESTS = 60_000, 8
 FITS = "[document.documentElement, document.getElementById('scroll')].every((box) => box.scrollWidth <= innerWidth)"
+HELD = "[...document.querySelectorAll('.bar')].every((bar) => bar.scrollHeight <= bar.clientHeight)"
+DIALOG_FITS = "[...document.querySelectorAll('dialog[open] > *')].every((part) => part.scrollWidth <= innerWidth)"
 FIRST_PAINT = "performance.getEntriesByName('first-contentful-paint')"
 GAUCHE, DROITE = "C3501324500711", "C3531350013906"
 
@@ -136,8 +138,34 @@ def test_narrow_and_large_letters_fit(site: Site, browser: Browser, path: str) -
     for size in ("100%", "200%"):
         page.evaluate(f"document.documentElement.style.fontSize = '{size}'")
         assert page.evaluate(FITS), size
+        assert page.evaluate(HELD), f"{size}: the bar is shorter than its words"
+    if path == "/":
+        page.tap("#guide-open")
+        assert page.evaluate(DIALOG_FITS)
     assert [error for error in errors if "503" not in error] == []  # of the settings of cameras that are none
     context.close()
+
+
+def test_a_bar_holds_its_longest_words(site: Site, phone: BrowserContext) -> None:
+    page, _ = open_page(phone, site, "/")
+    await_true(page, "document.getElementById('clock-source').textContent.length > 0")
+    assert page.evaluate(f"document.getElementById('state').textContent = 'Enregistre, mais… encore', {HELD}")
+    recording = site.car.recordings.list()[0].id
+    site.car.change(recording, name="Rue de l’Église, rive droite, " * 6)
+    page.goto(site.url(f"/recordings/{recording}", CAR))
+    assert page.evaluate(
+        HELD.replace("bar.scrollHeight", "bar.lastElementChild.offsetTop + bar.lastElementChild.offsetHeight")
+    )
+    site.car.change(recording, name="drive 0")
+
+
+def test_a_slow_look_is_no_silence(site: Site, phone: BrowserContext) -> None:
+    page = phone.new_page()
+    page.route("**/api/selftest", lambda _route: None)  # never answered
+    page.goto(site.url("/settings", CAR))
+    for _ in range(5):
+        page.wait_for_event("response", lambda response: "/api/time" in response.url)
+    expect(page.locator("#offline")).to_be_hidden()
 
 
 def test_the_keyboard_alone_starts_and_stops(site: Site, browser: Browser) -> None:
@@ -149,11 +177,13 @@ def test_the_keyboard_alone_starts_and_stops(site: Site, browser: Browser) -> No
     page.focus("#guide .big")
     page.keyboard.press("Enter")
     expect(page.locator("#guide-drive")).to_be_visible()
+    await_true(page, "document.activeElement.closest('#guide') !== null")
     page.keyboard.press("Escape")
     expect(page.locator("#main")).to_have_attribute("data-does", "stop")
     page.focus("#main")
     page.keyboard.press("Enter")
     expect(page.locator("#bar")).to_have_attribute("data-state", "idle")
+    await_true(page, "document.activeElement.id === 'main'")
     assert errors == []
     context.close()
 

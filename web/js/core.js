@@ -4,7 +4,7 @@ export const texts = JSON.parse(document.getElementById('texts').textContent);
 export const language = document.documentElement.lang;
 export const $ = (id) => document.getElementById(id);
 
-const OFFLINE_AFTER_MS = 3000;
+const OFFLINE_AFTER_MS = 3000, BEAT_MS = 1000, BEAT_TIMEOUT_MS = 2500;
 let answeredAt = performance.now(), shownAt = answeredAt, lastState = '';
 
 /** The words of a key, with its {gaps} filled; of an unknown key the other words. */
@@ -189,9 +189,10 @@ export function showJob(job, names = {}) {
 /** The page has what it needs to be seen. */
 export const ready = () => document.querySelector('main').removeAttribute('data-waiting');
 
-/** Look again and again: what goes wrong is said, and how long the Pi has been silent. */
+/** Look again and again: what goes wrong is said. Whether the Pi is there is asked beside: a look may be slow, and rare. */
 export function follow(look, period) {
   setInterval(watchSilence, 500);
+  poll(() => ask('/api/time', { timeout: BEAT_TIMEOUT_MS }).catch(() => null), BEAT_MS);
   return poll(() => look().catch((error) => { if (!error.unreachable) toast(error.message); }).finally(ready), period);
 }
 

@@ -47,7 +47,7 @@ function showProblems() {
     const detail = /\((.+)\)$/.exec(text)?.[1];
     const more = at === MOST_PROBLEMS - 1 && all.length - MOST_PROBLEMS;
     return make('li', { 'data-level': level },
-      make('strong', {}, isKnown ? say(`problem.${code}`, { subject }) : text),
+      make('strong', {}, isKnown ? say(`problem.${code}`, { subject: nameSubject(subject) }) : text),
       make('span', {}, isKnown ? say(`cure.${code}`) : cure),
       isKnown && detail && make('small', {}, detail),
       more > 0 && make('a', { href: '/settings' }, say('problems.more', { count: more })));
@@ -58,6 +58,12 @@ function showProblems() {
 }
 
 export const nameOf = (camera) => camera.label || camera.serial.slice(-4);
+
+/** A problem's subject as the crew calls it: the camera's name for its serial number. */
+function nameSubject(subject) {
+  const camera = status.cameras.find(({ serial }) => serial === subject);
+  return camera ? nameOf(camera) : subject;
+}
 
 const cameraLevel = ({ state, records, battery_percent, problems }) => {
   if (state === 'lost' || (records && state === 'idle')) return 'error';
@@ -83,9 +89,9 @@ const describeCamera = (camera) => row([
 function describeCode({ calibration }) {
   if (!calibration) return '';
   const { codes, error_ms, done, hint, problem } = calibration;
-  const parts = [done ? `✓ ${say('code.read')}` : codes ? say('code.some', { count: number(codes) }) : say('code.unread')];
-  if (codes && error_ms != null) parts.push(`±${sayMs(error_ms)}`);
-  return [row(parts), !done && hint && say(`hint.${problem || 'none_seen'}`, {}, hint)].filter(Boolean).join(' – ');
+  const words = done ? `✓ ${say('code.read')}` : codes ? say('code.some', { count: number(codes) }) : say('code.unread');
+  const read = codes && error_ms != null ? `${words} · ±${sayMs(error_ms)}` : words;
+  return [read, !done && hint && say(`hint.${problem || 'none_seen'}`, {}, hint)].filter(Boolean).join(' – ');
 }
 
 const card = ({ title, aside, level, figure, details, code, wide }) => make('article', { class: wide ? 'card wide' : 'card', 'data-level': level },
@@ -229,6 +235,7 @@ async function look() {
 // --- Doing -------------------------------------------------------------------------------------------------------
 
 async function act(state, path, body) {
+  const isHere = document.activeElement === $('main');
   busy = state;
   showState();
   const done = await attempt(() => ask(path, { method: 'POST', body, timeout: ACTION_TIMEOUT_MS }));
@@ -238,6 +245,7 @@ async function act(state, path, body) {
     sound.play(state === 'starting' ? 'start' : 'stop');
   }
   await turn();
+  if (isHere && document.activeElement === document.body) $('main').focus(); // it was lost while the button could not be used
   return done;
 }
 

@@ -52,6 +52,7 @@ function build() {
     { 'aria-current': name === step && 'step', 'data-done': at < STEPS.indexOf(step) }, say(`guide.step.${name}`))));
   const content = make('div', { tabindex: '0', role: 'group', 'aria-labelledby': 'guide-title' }, steps, ...(step === 'prepare' ? prepare() : code()));
   dialog.replaceChildren(head(dialog, say(`guide.${step}`), 'guide-title'), content, make('footer', {}, ...buttons()));
+  if (dialog.open) content.focus(); // what had it is gone
   refresh();
 }
 

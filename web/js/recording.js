@@ -104,7 +104,7 @@ function showChosen(index) {
 async function look() {
   const { jobs } = await ask('/api/jobs');
   const mine = jobs.filter((job) => job.recording === id).slice(0, 3);
-  replace($('jobs'), mine, () => mine.map((job) => showJob(job)));
+  replace($('jobs'), mine, () => mine.map((job) => showJob(job, { [id]: $('title').textContent })));
   const done = JSON.stringify(jobs.filter(({ finished }) => finished).map((job) => job.id));
   if (done !== ended || isOpen(recording?.state) || !recording?.summary) {
     ({ recording } = await ask(root, { timeout: LONG_MS }));

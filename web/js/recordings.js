@@ -26,9 +26,10 @@ function badges(recording) {
 function card(recording) {
   const { id, name, started, stopped, note, summary } = recording;
   const lasted = stopped && sayDuration((new Date(stopped) - new Date(started)) / 1000);
+  const figures = row([lasted, summary?.distance_m != null && sayKm(summary.distance_m), summary && sayBytes(summary.size_bytes)]);
   return make('li', {},
     make('span', { class: 'head' }, make('a', { href: `/recordings/${id}`, class: 'title' }, name || sayDate(started))),
-    make('span', {}, row([name && sayDate(started), lasted, summary?.distance_m != null && sayKm(summary.distance_m), summary && sayBytes(summary.size_bytes)])),
+    make('span', {}, [name && sayDate(started), figures].filter(Boolean).join(' · ')),
     summary?.thumbnails.length ? make('span', { class: 'strip' }, ...summary.thumbnails.map((path) => make('img', { src: thumbnail(id, path), alt: '', loading: 'lazy', width: 320, height: 180 }))) : '',
     make('span', { class: 'badges' }, ...badges(recording)),
     note && make('small', {}, note));
