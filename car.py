@@ -7,7 +7,7 @@ import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
@@ -23,7 +23,7 @@ from rig.drive.power import machine_problems
 from rig.drive.resuming import LeftOpen
 from rig.drive.room import STOP_S, Room
 from rig.drive.running import Running
-from rig.errors import ConflictError, EdencarError, NoSpaceError, UsageError
+from rig.errors import ConflictError, EdencarError, NoSpaceError, UnknownError, UsageError
 from rig.files import lock_alone
 from rig.gnss.receiver import ReceiverStatus
 from rig.live.drawlog import DrawLogs
@@ -171,8 +171,12 @@ class Car:
         self._left_open.forget()
         if self._calibrating.locked() and self._running is None:
             return None
+        met = self._running
         with self._changing:
-            if self._running is None:
+            if met is not None and self._running is not met:  # another phone's stop was under way
+                with suppress(UnknownError):  # or a start that failed
+                    return self.recordings.get(met.id)
+            elif self._running is None:
                 self._stop_strays()
             return self._stop(reason, self._settings.stop_wait_s)
 

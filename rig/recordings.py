@@ -274,7 +274,9 @@ class Recordings:
             if not parts or not stat.S_ISREG(at.lstat().st_mode):
                 raise FileNotFoundError(path)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-            raise UnknownError(f"recording {recording_id} has no file {path[:120]!r}") from error
+            raise UnknownError(
+                f"recording {recording_id} has no file {path[:120]!r}", cure=f"see /api/recordings/{recording_id}"
+            ) from error
         return at
 
     def _trashed_ns(self, name: str, clock: UtcClock) -> int:

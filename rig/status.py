@@ -10,6 +10,21 @@ LITTLE_ROOM_S, VERY_LITTLE_ROOM_S = 1800, 600
 LOW_BATTERY_PERCENT = 10
 OLD_CORRECTIONS_S = 10.0  # normal is 1 to 2 s
 ERROR, WARNING, INFO = "error", "warning", "info"
+TOO_HOT = "the camera is too hot: give it shade and air"
+NO_PICTURE, SILENT_RECEIVER = "no picture has come", "nothing comes from the receiver"
+NO_DATE, OLD_DATE = "the receiver sends no date", "the receiver's date cannot be"
+FEW_POSITIONS, NO_LOG = "too few positions come from the receiver", "positions cannot be written"
+COMPLAINTS = {  # what devices say of themselves that is a problem of its own, by how it begins
+    "camera_hot": TOO_HOT.partition(":")[0],
+    "few_positions": FEW_POSITIONS,
+    "no_date": NO_DATE,
+    "no_log": NO_LOG,
+    "no_pictures": NO_PICTURE,
+    "old_date": OLD_DATE,
+    "silent_receiver": SILENT_RECEIVER,
+}
+LOOK_AT_CAMERA = "Look at its screen; if this stays, switch it off and on"
+LOOK_AT_RECEIVER = "Look at its cable and its settings"
 TO_BE_NOTED = {  # what a recording's log holds of the problems met meanwhile
     "battery",
     "camera",
@@ -22,6 +37,7 @@ TO_BE_NOTED = {  # what a recording's log holds of the problems met meanwhile
     "receiver",
     "receiver_lost",
     "time_unsure",
+    *COMPLAINTS,
 }
 
 
@@ -174,7 +190,8 @@ def camera_problems(cameras: Sequence[CameraNow], recording: bool) -> Iterator[P
             text = f"Camera {camera.serial} does not answer{why}"
             cure = "Check its cable; if it does not come back, take its battery out for a moment"
             yield Problem("camera_lost", WARNING if recording > camera.records else ERROR, text, cure, camera.serial)
-        elif camera.records and camera.state not in CAPTURING:
+            continue  # all else follows from that
+        if camera.records and camera.state not in CAPTURING:
             text = f"Camera {camera.serial} does not record{why}"
             yield Problem("camera_not_recording", ERROR, text, "It is told again by itself", camera.serial)
         if camera.card_problem:
@@ -183,23 +200,34 @@ def camera_problems(cameras: Sequence[CameraNow], recording: bool) -> Iterator[P
             text = f"{name}: the battery is at {camera.battery_percent} %"
             yield Problem("battery", WARNING, text, "Give it power by USB, or another battery", camera.serial)
         for sentence in camera.problems:
-            yield Problem("camera", WARNING, f"{name}: {sentence}", "", camera.serial)
+            yield _complaint("camera", sentence, LOOK_AT_CAMERA, f"{name}: ", camera.serial)
 
 
 def receiver_problems(receiver: ReceiverNow, recording: bool) -> Iterator[Problem]:
     """What is wrong with the receiver."""
     level = ERROR if recording else WARNING
-    if receiver.state == "searching":
-        yield Problem("no_receiver", level, "No receiver is found", "Plug it in by USB and switch it on")
-    elif receiver.state == "lost":
-        yield Problem("receiver_lost", level, "The receiver does not answer any more", "Check its cable")
-    elif receiver.latitude is None:
+    if receiver.state != "listening":
+        why = "".join(f" ({sentence})" for sentence in receiver.problems[:1])
+        if receiver.state == "lost":
+            text, cure = f"The receiver does not answer any more{why}", "Check its cable"
+            yield Problem("receiver_lost", level, text, cure)
+        else:
+            yield Problem("no_receiver", level, f"No receiver is found{why}", "Plug it in by USB and switch it on")
+        return
+    if receiver.latitude is None:
         yield Problem("no_fix", WARNING, "The receiver has no position", "Wait under open sky")
     elif receiver.correction_age_s is not None and receiver.correction_age_s > OLD_CORRECTIONS_S:
         text = f"The corrections are {receiver.correction_age_s:.0f} s old"
         yield Problem("old_corrections", WARNING, text, "Check where the corrections come from")
     for sentence in receiver.problems:
-        yield Problem("receiver", WARNING, sentence)
+        yield _complaint("receiver", sentence, LOOK_AT_RECEIVER)
+
+
+def _complaint(code: str, sentence: str, usual_cure: str, about: str = "", subject: str = "") -> Problem:
+    """What a device says of itself, as errors are printed: what is wrong, then after a colon what to do."""
+    text, _, cure = sentence.partition(": ")
+    own = next((known for known, begin in COMPLAINTS.items() if text.startswith(begin)), code)
+    return Problem(own, WARNING, about + text, cure[:1].upper() + cure[1:] or usual_cure, subject)
 
 
 def interruption(recording_id: str) -> Problem:

@@ -104,6 +104,7 @@ def problem(response: TestResponse, status: int) -> dict[str, Any]:
     value: dict[str, Any] = json.loads(response.data)
     assert set(value) == {"type", "title", "status", "detail", "cure", "instance"}
     assert value["status"] == status
+    assert value["cure"], f"{value['detail']}: and what is to be done?"
     return value
 
 

@@ -7,6 +7,10 @@ import pytest
 from rig.status import (
     ERROR,
     INFO,
+    NO_DATE,
+    NO_PICTURE,
+    OLD_DATE,
+    TOO_HOT,
     WARNING,
     CameraNow,
     Problem,
@@ -43,6 +47,12 @@ def told(problems: object) -> Told:
         (replace(CAMERA, battery_percent=10), False, [("battery", WARNING)]),
         (replace(CAMERA, battery_percent=11), False, []),
         (replace(CAMERA, problems=("too hot", "no picture")), False, [("camera", WARNING)] * 2),
+        (
+            replace(CAMERA, problems=(TOO_HOT, f"{NO_PICTURE} for 4 s")),
+            False,
+            [("camera_hot", WARNING), ("no_pictures", WARNING)],
+        ),
+        (replace(CAMERA, state="lost", problems=("no camera answers",)), False, [("camera_lost", ERROR)]),
     ],
 )
 def test_a_camera_gives_the_problems_of_its_state(camera: CameraNow, recording: bool, expected: Told) -> None:
@@ -71,11 +81,24 @@ def test_what_ails_a_camera_is_said_by_its_name() -> None:
         (replace(RECEIVER, correction_age_s=11.0), [("old_corrections", WARNING)], [("old_corrections", WARNING)]),
         (replace(RECEIVER, correction_age_s=None), [], []),
         (replace(RECEIVER, problems=("it is slow",)), [("receiver", WARNING)], [("receiver", WARNING)]),
+        (replace(RECEIVER, problems=(NO_DATE,)), [("no_date", WARNING)], [("no_date", WARNING)]),
+        (replace(RECEIVER, problems=(f"{OLD_DATE} (2005-01-01)",)), [("old_date", WARNING)], [("old_date", WARNING)]),
+        (ReceiverNow(problems=("it is in use",)), [("no_receiver", WARNING)], [("no_receiver", ERROR)]),
     ],
 )
 def test_the_receiver_is_worse_missed_while_recording(receiver: ReceiverNow, idle: Told, recording: Told) -> None:
     assert told(receiver_problems(receiver, False)) == idle
     assert told(receiver_problems(receiver, True)) == recording
+
+
+def test_what_a_device_says_is_told_with_what_to_do() -> None:
+    hot, unknown = camera_problems([replace(CAMERA, problems=(TOO_HOT, "it smokes"))], False)
+    assert (hot.text, hot.cure) == ("Camera left: the camera is too hot", "Give it shade and air")
+    assert (unknown.text, bool(unknown.cure)) == ("Camera left: it smokes", True)
+    (held,) = receiver_problems(ReceiverNow(problems=("ttyACM0 is in use by cat: stop cat",)), False)
+    assert held.text == "No receiver is found (ttyACM0 is in use by cat: stop cat)"
+    (silent,) = receiver_problems(replace(RECEIVER, problems=("its antenna is cut",)), False)
+    assert silent.cure
 
 
 def test_time_room_and_files_on_the_cards_are_told() -> None:

@@ -10,13 +10,13 @@ from pathlib import Path
 from configs import Settings
 from rig.camera.cardfiles import Fetch, Ledger
 from rig.camera.finding import usb_serial_at
-from rig.camera.goproanswers import TOO_HOT, UNKNOWN_MODEL, CameraState, RefusedError, added, limits, newest
+from rig.camera.goproanswers import UNKNOWN_MODEL, CameraState, RefusedError, added, limits, newest
 from rig.camera.opengopro import TROUBLE, GoPro, missing
 from rig.camera.streamcapture import QUIET_S, StreamCapture
 from rig.camera.vigil import KEEP_ALIVE_S, WATCH_S, Restarter
 from rig.errors import ConflictError, DeviceError, EdencarError, UsageError
 from rig.recordings import TRASH
-from rig.status import CameraNow
+from rig.status import TOO_HOT, CameraNow
 from rig.workers import Link, StartCapture, StopCapture
 
 LOST_WATCH_S = 1.0

@@ -37,7 +37,6 @@ LIMITS = {  # by the beginning of the model's name
     "HERO11 Black Mini": ("it has no webcam stream: use mode camera",),
     "HERO12": ("it has no GPS",),
 }
-TOO_HOT = "the camera is too hot: give it shade and air"
 NOT_NOW = "not possible now, or not on this model"
 SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)
 VIDEO_NAME = re.compile(r"(G[A-Z])(\d\d)(\d{4})\.MP4", re.ASCII)

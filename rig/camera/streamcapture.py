@@ -13,6 +13,7 @@ from rig.camera.opengopro import TROUBLE, GoPro
 from rig.errors import DeviceError, EdencarError
 from rig.footage.stream import StreamRecorder
 from rig.recordings import VIDEO
+from rig.status import NO_PICTURE
 
 WEBCAM_PORT = 8554  # to which some cameras send whatever they are told
 FIXED_PORT_MODELS = ("HERO9", "HERO10")
@@ -102,7 +103,9 @@ class StreamCapture:
     def problems(self) -> list[str]:
         problems = [str(problem) for problem in self._recorders[-1].problems]
         if self.silent_s > QUIET_S:
-            problems.append(f"no picture has come for {self.silent_s:.0f} s")
+            problems.append(
+                f"{NO_PICTURE} for {self.silent_s:.0f} s: it is started again by itself; else look at its cable"
+            )
         return problems + [self._problem] * bool(self._problem)
 
     def _begin(self, port: int) -> bool:

@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 
-from rig.camera.goproanswers import TOO_HOT, CameraState
+from rig.camera.goproanswers import CameraState
 from rig.camera.opengopro import TROUBLE, GoPro
+from rig.status import TOO_HOT
 
 KEEP_ALIVE_S = 2.5  # GoPro's advice is 3
 WATCH_S = 2.0
@@ -83,5 +84,5 @@ class Restarter:
         try:
             self._camera.start_recording()
         except TROUBLE as error:
-            self._still, end = -STILL_PAUSE_POLLS, f"does not start again: {error}"
+            self._still, end = -STILL_PAUSE_POLLS, f"does not start again ({error})"
         return f"the camera stopped recording by itself and {end}"

@@ -22,7 +22,7 @@ from rig.gnss.nmea import Epochs, Stamp
 from rig.gnss.port import FoundPort, find_port, open_port, read_port
 from rig.gnss.positionlog import Mark, PositionLog
 from rig.gnss.sentences import Sky, heading_of
-from rig.status import ReceiverNow
+from rig.status import FEW_POSITIONS, NO_DATE, NO_LOG, OLD_DATE, SILENT_RECEIVER, ReceiverNow
 from rig.workers import Link, StartCapture, StopCapture
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Receiver:
         self._changing = threading.Lock()  # whatever more than one thread reads or changes
         self._log: PositionLog | None = None
         self._closed = threading.Event()
-        self._state, self._trouble = "searching", "looking for the receiver"
+        self._state, self._trouble = "searching", ""
         self._epochs = Epochs()
         self._marks: deque[Mark] = deque(maxlen=512)
         self._unread: list[tuple[bytes, bool, list[Mark]]] = []
@@ -178,17 +178,18 @@ class Receiver:
     def _problems(self, now_ns: int) -> Iterator[str]:
         rate_hz, asked_hz = self._rate_hz(now_ns, RATE_KNOWN_NS), self._settings.receiver_rate_hz
         if self._state != "listening":
-            yield self._trouble
+            yield from filter(None, [self._trouble])
         elif now_ns - self._heard_ns > SILENT_NS:
-            yield f"nothing comes from the receiver on {self._found.device if self._found else 'its port'}"
+            where = self._found.device if self._found else "its port"
+            yield f"{SILENT_RECEIVER} on {where}: look at its cable, switch it off and on"
         elif self._fix.utc_ns is None and self._fix.utc is not None:
-            yield "the receiver sends no date: switch its RMC or ZDA sentences on"
+            yield f"{NO_DATE}: switch its RMC or ZDA sentences on"
         elif "old-date" in self._fix.flags and self._fix.utc is not None:
-            yield f"the receiver says that it is {self._fix.utc[:10]}: its clock is not set, or its firmware is too old"
+            yield f"{OLD_DATE} ({self._fix.utc[:10]}): its clock is not set, or its firmware is too old"
         if self._state == "listening" and rate_hz is not None and rate_hz < SLOW_SHARE * asked_hz:
-            yield f"the receiver sends {rate_hz:g} positions a second, not {asked_hz:g}: set its rate in Eos Utility"
+            yield f"{FEW_POSITIONS}, {rate_hz:g} a second, not {asked_hz:g}: set its rate in Eos Utility"
         if self.disk_error is not None:
-            yield f"positions cannot be written ({self.disk_error.strerror})"
+            yield f"{NO_LOG} ({self.disk_error.strerror}): look at the disk and its cable"
 
     def _run(self) -> None:
         while not self._stopping.is_set():

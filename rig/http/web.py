@@ -34,12 +34,14 @@ BYTE_RANGE = re.compile(r"bytes=\s*(\d+-\d*|-\d+)\s*", re.ASCII)  # a single one
 SMALL_BYTES = 1000  # not worth compressing
 COMPRESSED = ("text/html", "text/css", "text/javascript", "application/json", PROBLEM_TYPE)
 
-CURES = {
+CURES = {  # where an error has none of its own
+    400: "send HTTP and JSON as /api/openapi.json describes it",
     401: "give the PIN: curl -u edencar:PIN, Authorization: Bearer PIN, or the lock on the page",
     403: "call this server by its own name or address, and change things from its own pages or from none",
     404: "the page / shows all there is; the API is described by /api/openapi.json",
     405: "the header Allow says what can be asked here",
     413: "send less",
+    416: "the header Content-Range says how many bytes there are",
     429: "wait as long as the header Retry-After says",
     503: "try again after as long as the header Retry-After says",
 }
@@ -87,7 +89,8 @@ def answer(value: Mapping[str, Any], status: int = 200, **headers: str) -> Respo
 
 def problem(status: int, title: str, detail: str, cure: str = "", kind: str = "about:blank") -> Response:
     """What went wrong, as RFC 9457 has it, and in `cure` what to do."""
-    value = {"type": kind, "title": title, "status": status, "detail": detail, "cure": cure, "instance": request.path}
+    told = cure or CURES.get(status, "see the log of the server")
+    value = {"type": kind, "title": title, "status": status, "detail": detail, "cure": told, "instance": request.path}
     return Response(json.dumps(value, ensure_ascii=False), status, mimetype=PROBLEM_TYPE)
 
 
@@ -229,7 +232,7 @@ def _is_answer(error: HTTPException) -> bool:
 
 
 def _tell_http_error(error: HTTPException) -> Response:
-    response = problem(error.code or 500, error.name, error.description or error.name, CURES.get(error.code or 500, ""))
+    response = problem(error.code or 500, error.name, error.description or error.name)
     for name, value in error.get_headers(request.environ):
         if name not in ("Content-Type", "Content-Length"):  # Allow, Retry-After, Content-Range, WWW-Authenticate
             response.headers[name] = value

@@ -77,7 +77,7 @@ def thumbnail_worker(link: Link) -> None:
         else:
             picture = _first_picture(request.path)
         if picture is None:
-            raise UnreadableError(f"{request.path.name} holds no picture")
+            raise UnreadableError(f"{request.path.name} holds no picture", cure="ask for a photo or a video")
         height = max(1, round(picture.shape[0] * request.width / picture.shape[1]))
         if picture.shape[1] > request.width:
             picture = cv2.resize(picture, (request.width, height), interpolation=cv2.INTER_AREA)

@@ -6,6 +6,7 @@ import * as sound from './sound.js';
 
 const POLL_MS = 1000, HOLD_MS = 1000, ACTION_TIMEOUT_MS = 90000, MOST_PROBLEMS = 3;
 const RUNS = ['recording', 'degraded'];
+const GENERAL = ['camera', 'receiver']; // what they are about only their words say
 const RANK = { error: 0, warning: 1, info: 2 };
 let status = JSON.parse($('status').textContent), busy = '', known = null, wasOffline = false;
 let clockOffset = null; // Date.now() of the phone to the Pi's UTC
@@ -44,12 +45,12 @@ function showProblems() {
   const worst = all.slice(0, MOST_PROBLEMS);
   replace($('problems'), [worst, all.length], () => worst.map(({ code, level, text, cure, subject }, at) => {
     const isKnown = say(`problem.${code}`) !== `problem.${code}`;
-    const detail = /\((.+)\)$/.exec(text)?.[1];
+    const detail = GENERAL.includes(code) ? `${text} – ${cure}` : /\((.+)\)$/.exec(text)?.[1];
     const more = at === MOST_PROBLEMS - 1 && all.length - MOST_PROBLEMS;
     return make('li', { 'data-level': level },
       make('strong', {}, isKnown ? say(`problem.${code}`, { subject: nameSubject(subject) }) : text),
       make('span', {}, isKnown ? say(`cure.${code}`) : cure),
-      isKnown && detail && make('small', {}, detail),
+      isKnown && detail && make('small', { lang: 'en' }, detail),
       more > 0 && make('a', { href: '/settings' }, say('problems.more', { count: more })));
   }));
   const errors = new Set(status.problems.filter(({ level }) => level === 'error').map(({ code, subject }) => code + subject));
