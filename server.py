@@ -57,6 +57,7 @@ DOWNLOAD_RETRY_S, LISTEN_RETRY_S = 30, 10
 EVENT_S = 1.0
 
 CODE_POLICY = POLICY.replace("'self'", "'self' 'unsafe-inline'", 1)  # one file that also works without a server
+IN_SHORT = {"resolution": "resolution", "fov": "lens", "fps": "fps"}  # keys for the settings that matter most
 ASSETS = {".css": "text/css", ".js": "text/javascript"}
 FOREVER = "public, max-age=31536000, immutable"  # under an address that changes with the contents
 PREVIEW_WAIT_S, PREVIEW_POLL_S = 5.0, 0.1
@@ -232,8 +233,9 @@ def change_camera(serial: str) -> Response:
     if not body:
         raise UsageError("nothing is to be changed", cure='send {"label": "left"} or {"settings": ["recommended"]}')
     refused: list[str] = []
-    if "settings" in body:
-        refused = _set_up(_camera(serial), body["settings"])
+    short = (f"{setting}={body[name]}" for name, setting in IN_SHORT.items() if name in body)
+    if wanted := [*body.get("settings", ()), *short]:
+        refused = _set_up(_camera(serial), wanted)
     if "label" in body:
         _car().gear.name_camera(serial, body["label"])
     return answer({"camera": asdict(_camera(serial)), "refused": refused})

@@ -200,7 +200,7 @@ def camera_problems(cameras: Sequence[CameraNow], recording: bool) -> Iterator[P
             text = f"{name}: the battery is at {camera.battery_percent} %"
             yield Problem("battery", WARNING, text, "Give it power by USB, or another battery", camera.serial)
         for sentence in camera.problems:
-            yield _complaint("camera", sentence, LOOK_AT_CAMERA, f"{name}: ", camera.serial)
+            yield complaint("camera", sentence, LOOK_AT_CAMERA, f"{name}: ", camera.serial)
 
 
 def receiver_problems(receiver: ReceiverNow, recording: bool) -> Iterator[Problem]:
@@ -220,10 +220,10 @@ def receiver_problems(receiver: ReceiverNow, recording: bool) -> Iterator[Proble
         text = f"The corrections are {receiver.correction_age_s:.0f} s old"
         yield Problem("old_corrections", WARNING, text, "Check where the corrections come from")
     for sentence in receiver.problems:
-        yield _complaint("receiver", sentence, LOOK_AT_RECEIVER)
+        yield complaint("receiver", sentence, LOOK_AT_RECEIVER)
 
 
-def _complaint(code: str, sentence: str, usual_cure: str, about: str = "", subject: str = "") -> Problem:
+def complaint(code: str, sentence: str, usual_cure: str, about: str = "", subject: str = "") -> Problem:
     """What a device says of itself, as errors are printed: what is wrong, then after a colon what to do."""
     text, _, cure = sentence.partition(": ")
     own = next((known for known, begin in COMPLAINTS.items() if text.startswith(begin)), code)

@@ -32,6 +32,7 @@ from rig.errors import UnknownError, UnreadableError
 from rig.http.tiles import Tiles
 from rig.live.thumbnails import Thumbnails
 from rig.recordings import Recordings
+from rig.status import TOO_HOT
 from tests.browser.site import add_recording
 from tests.films import steady, write_film
 from tests.machine import wait_for
@@ -380,6 +381,12 @@ def test_the_self_test_of_a_car_whose_devices_are_not_well(tmp_path: Path) -> No
     devices = examine(replace(status, cameras=(hot,), receiver=receiver), NOTHING)
     assert steps(devices, "camera") == {"answers": True, "battery": False, "card": False, "complaint": False}
     assert steps(devices, "receiver") == {"speaks": True, "fix": False, "corrections": False, "complaint": False}
+    bare = replace(hot, problems=(TOO_HOT,), card_problem="there is no card", card_seconds_left=None)
+    (camera, *_) = examine(replace(status, cameras=(bare,)), NOTHING)
+    said = {check.code: (check.value, check.cure) for check in camera.checks if not check.ok}
+    assert set(said) == {"battery", "card", "camera_hot"}
+    assert said["card"][0] == "there is no card"
+    assert said["camera_hot"] == ("the camera is too hot", "Give it shade and air")
 
 
 def test_a_port_that_streams_come_to_may_be_taken() -> None:

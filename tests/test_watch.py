@@ -477,7 +477,12 @@ def test_a_camera_is_set_up_by_the_api_but_not_while_it_records(rig: Rig) -> Non
         refused = json.loads(rig.client.patch(where, json={"settings": [f"lens={wanted}"]}).data)["refused"]
         assert [text.partition(":")[0] for text in refused] == ([] if possible else [f"lens={wanted}"])
     assert json.loads(rig.client.get(f"{where}/settings").data)["settings"]["lens"] == "linear"
+    short = {"settings": ["control=pro"], "resolution": "1080", "fov": "wide", "fps": 60}
+    assert json.loads(rig.client.patch(where, json=short).data)["refused"] == []
+    present = json.loads(rig.client.get(f"{where}/settings").data)["settings"]
+    assert (present["resolution"], present["lens"], present["fps"]) == ("1080", "wide", "60")
     problem(rig.client.patch(where, json={"settings": ["lens=telescope"]}), 400)
+    problem(rig.client.patch(where, json={"fps": "60"}), 400)
     assert "recommended" in problem(rig.client.patch(where, json={}), 400)["cure"]
     assert rig.client.post("/api/start").status_code == 201
     try:

@@ -10,7 +10,7 @@ import ifaddr
 
 from rig.camera.finding import USB_DEVICES, USB_VENDOR
 from rig.camera.streamcapture import WEBCAM_PORT
-from rig.status import LITTLE_ROOM_S, OLD_CORRECTIONS_S, CameraNow, CarStatus, ReceiverNow
+from rig.status import LITTLE_ROOM_S, OLD_CORRECTIONS_S, CameraNow, CarStatus, ReceiverNow, complaint
 
 DEVICES = Path("/dev")
 SERIAL_PORTS = ("serial/by-id/*", "ttyACM*", "ttyUSB*", "ttyAMA*")
@@ -99,9 +99,11 @@ def _known_camera(camera: CameraNow) -> Iterator[Check]:
     yield _check("answers", True, camera.model)
     if camera.battery_percent is not None:
         yield _check("battery", camera.battery_percent >= LOW_BATTERY, f"{camera.battery_percent} %")
-    if camera.card_seconds_left is not None:
+    if camera.card_problem:
+        yield _check("card", False, camera.card_problem)
+    elif camera.card_seconds_left is not None:
         yield _check("card", camera.card_seconds_left >= SHORT_CARD_S, _hours(camera.card_seconds_left))
-    yield from (_check("complaint", False, sentence) for sentence in camera.problems)
+    yield from _complaints(camera.problems)
 
 
 def _mute_camera(offers_network: bool, has_address: bool) -> Iterator[Check]:
@@ -131,7 +133,7 @@ def _receiver(receiver: ReceiverNow, around: Surroundings) -> Iterator[Check]:
             age_s = receiver.correction_age_s
             age = "" if age_s is None else f"{age_s:.0f} s"
             yield _check("corrections", age_s is None or age_s <= OLD_CORRECTIONS_S, age)
-    yield from (_check("complaint", False, sentence) for sentence in receiver.problems)
+    yield from _complaints(receiver.problems)
 
 
 def _pi(status: CarStatus, around: Surroundings) -> Iterator[Check]:
@@ -139,6 +141,13 @@ def _pi(status: CarStatus, around: Surroundings) -> Iterator[Check]:
     yield _check("room", status.storage.seconds_left >= LITTLE_ROOM_S, _hours(status.storage.seconds_left))
     if status.recording is None and not status.calibrating:
         yield _check("stream_port", around.stream_port_free)
+
+
+def _complaints(sentences: Sequence[str]) -> Iterator[Check]:
+    """What a device says of itself, under the code of a problem where it is one with a name."""
+    for sentence in sentences:
+        said = complaint("complaint", sentence, CURES["complaint"])
+        yield Check(said.code, False, said.text, said.cure)
 
 
 def _broken(code: str, *after: str) -> tuple[Check, ...]:

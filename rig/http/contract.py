@@ -36,6 +36,9 @@ BODIES: Mapping[str, Rules] = {
     },
     "api.change_camera": {
         "label": {**TEXT, "maxLength": 40, "description": "left, or nothing for no name"},
+        "resolution": {**TEXT, "description": "4k, 1080, ..."},
+        "fov": {**TEXT, "description": "linear, wide, ...: the setting lens"},
+        "fps": {"type": "integer", "minimum": 1, "maximum": 400},
         "settings": {**TEXTS, "description": "NAME=OPTION each, or recommended; see GET .../settings"},
     },
     "api.log_codes": {

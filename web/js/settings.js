@@ -1,6 +1,6 @@
 // What is missing for a recording and how to cure it; the cameras' settings.
 
-import { $, ask, askPin, attempt, follow, make, mark, ready, replace, say, toast, write } from './core.js';
+import { $, ask, askPin, attempt, follow, make, mark, ready, replace, say, texts, toast, write } from './core.js';
 
 const POLL_MS = 4000, SLOW_MS = 30000;
 const SHOWN = ['resolution', 'fps', 'lens', 'webcam-lens', 'hypersmooth', 'anti-flicker', 'bit-rate'];
@@ -11,18 +11,19 @@ let devices = [], cameras = [];
 
 const level = ({ ok }) => (ok ? 'ok' : ok === null ? 'unknown' : 'error');
 
-function step(check) {
-  const word = check.code === 'complaint' ? check.value : say(`test.${check.code}`);
-  const value = check.code === 'fix' ? say(`quality.${check.value}`, {}, check.value) : check.code !== 'complaint' && check.value;
+function step(check, device) {
+  const isStep = `test.${check.code}` in texts; // else what the device says of itself
+  const word = isStep ? say(`test.${check.code}`) : say(`problem.${check.code}`, { subject: device.name }, check.value);
+  const value = isStep && (check.code === 'fix' ? say(`quality.${check.value}`, {}, check.value) : check.value);
   return make('li', { 'data-level': level(check) }, mark(level(check)),
     make('p', {}, word, value && ` · ${value}`, make('span', { class: 'sr' }, ` ${say(`test.${level(check)}`)}`)),
-    check.cure && check.code !== 'complaint' && make('p', {}, make('small', {}, say(`remedy.${check.code}`, {}, check.cure))));
+    check.cure && make('p', {}, make('small', {}, say(`${isStep ? 'remedy' : 'cure'}.${check.code}`, {}, check.cure))));
 }
 
 function showDevices() {
   replace($('devices'), devices, () => devices.map((device) => make('li', {},
     make('h3', { 'data-level': device.ok ? 'ok' : 'error' }, mark(device.ok ? 'ok' : 'error'), `${say(`device.${device.kind}`)} ${device.name}`),
-    make('ol', {}, ...device.checks.map(step)))));
+    make('ol', {}, ...device.checks.map((check) => step(check, device))))));
 }
 
 // --- Cameras -----------------------------------------------------------------------------------------------------
