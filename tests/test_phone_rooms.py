@@ -30,12 +30,13 @@ from rig.drive.digest import COLUMNS
 from rig.drive.selftest import Surroundings, examine, look_around
 from rig.errors import UnknownError, UnreadableError
 from rig.http.tiles import Tiles
-from rig.live.thumbnails import Thumbnails
+from rig.live.thumbnails import Shrink, Thumbnails, thumbnail_worker
 from rig.recordings import Recordings
 from rig.status import TOO_HOT
+from rig.workers import Worker
 from tests.browser.site import add_recording
 from tests.films import steady, write_film
-from tests.machine import wait_for
+from tests.machine import PATIENCE_S, wait_for
 from tests.test_car import a_car
 from tests.test_server import an_app, problem
 
@@ -265,6 +266,16 @@ def test_thumbnails_of_photos_and_nothing_else(client: FlaskClient, recordings: 
     problem(client.get(f"{where}?width=5000"), 400)
     problem(client.get(f"/api/recordings/{recording}/thumbnails/positions/positions.csv"), 422)
     problem(client.get(f"/api/recordings/{recording}/thumbnails/photos/none.jpg"), 404)
+
+
+def test_a_file_that_moves_away_meanwhile_is_unknown_and_no_defect(tmp_path: Path) -> None:
+    worker = Worker("thumbnails", thumbnail_worker)
+    worker.start()
+    try:
+        with pytest.raises(UnknownError, match="not there any more"):
+            worker.ask(Shrink(tmp_path / "gone.jpg", 320), PATIENCE_S)
+    finally:
+        worker.stop()
 
 
 def test_a_video_has_a_small_picture_too(tmp_path: Path) -> None:

@@ -3,11 +3,12 @@
 import threading
 import time
 from collections import OrderedDict
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from rig.errors import EdencarError, UnreadableError
+from rig.errors import EdencarError, UnknownError, UnreadableError
 from rig.workers import Link, Worker
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg")
@@ -34,8 +35,9 @@ class Thumbnails:
         self._kept: OrderedDict[tuple[Path, int, int], bytes] = OrderedDict()
 
     def get(self, path: Path, width: int) -> bytes:
-        """A JPEG. Raises UnreadableError for what is no picture or video, OSError, DeviceError."""
-        key = (path, path.lstat().st_mtime_ns, width)
+        """A JPEG. Raises UnreadableError for what is no picture or video, UnknownError, OSError, DeviceError."""
+        with _gone_is_unknown(path):
+            key = (path, path.lstat().st_mtime_ns, width)
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
@@ -70,7 +72,8 @@ def thumbnail_worker(link: Link) -> None:
         asked_s = time.monotonic()
         if request.path.suffix.lower() in PHOTO_SUFFIXES:
             # JPEG can be decoded at half, a quarter or an eighth of its size for a fraction of the time.
-            data = np.fromfile(request.path, np.uint8)
+            with _gone_is_unknown(request.path):
+                data = np.fromfile(request.path, np.uint8)
             small = request.width <= 480
             flags = cv2.IMREAD_REDUCED_COLOR_4 if small else cv2.IMREAD_COLOR
             picture = cv2.imdecode(data, flags) if data.size else None
@@ -89,6 +92,15 @@ def thumbnail_worker(link: Link) -> None:
         return idle_s
 
     link.serve({Shrink: shrink}, status, 1.0)
+
+
+@contextmanager
+def _gone_is_unknown(path: Path) -> Iterator[None]:
+    """A recording may move to the trash, or its photos be made anew, while its pictures are asked for."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UnknownError(f"{path.name} is not there any more", cure="ask again what files there are") from error
 
 
 def _first_picture(path: Path):  # type: ignore[no-untyped-def]  # an array of a package that is imported below only

@@ -21,9 +21,17 @@ export class Photos {
 
   show(table) {
     this.table = table;
-    this.shown.forEach((button) => button.remove());
-    this.shown.clear();
+    this.rest();
     this.draw();
+  }
+
+  /** Show none and ask for none, until `draw`. */
+  rest() {
+    for (const button of this.shown.values()) {
+      button.querySelector('img').removeAttribute('src');
+      button.remove();
+    }
+    this.shown.clear();
   }
 
   draw() {

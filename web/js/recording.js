@@ -131,7 +131,8 @@ $('upload').addEventListener('change', async () => {
   $('upload').value = '';
 });
 $('delete').addEventListener('click', () => attempt(async () => {
-  await ask(root, { method: 'DELETE' });
+  photos.rest(); // no picture is asked for while its file moves away
+  await ask(root, { method: 'DELETE' }).catch((error) => { photos.draw(); throw error; });
   location.href = `/recordings?deleted=${id}`;
 }));
 $('texts-form').addEventListener('submit', async (event) => {
