@@ -1,5 +1,6 @@
 """Photos show what the camera saw: true colours, their own frame, and words for what is wrong with them."""
 
+import struct
 import sys
 from dataclasses import replace
 from fractions import Fraction
@@ -21,7 +22,10 @@ from simulator.film import read_number
 from tests.films import BEGIN_NS, CLOCK_HZ, TICKS_PER_FRAME, steady, write_film
 
 MANNER = Manner(min_sharpness=0.0, quality=92, settings=Settings())
-CARD = np.array([[192, 48, 32], [32, 64, 200], [16, 160, 48], [250, 250, 250], [8, 8, 8], [128, 128, 128]])
+CARD = np.array(
+    [[192, 48, 32], [32, 64, 200], [16, 160, 48], [182, 101, 34], [154, 17, 251]]
+    + [[level] * 3 for level in (250, 128, 8)]
+)
 BT709, BT601, BT2020 = (0.2126, 0.0722, 1), (0.299, 0.114, 5), (0.2627, 0.0593, 9)  # red, blue, FFmpeg's number
 UNSPECIFIED = 2
 FULL, LIMITED = 2, 1
@@ -81,9 +85,29 @@ def test_colours_come_out_of_the_jpeg_as_they_were(
     assert made.row is not None
     shown = cv2.imread(str(tmp_path / "card" / Path(made.row.photo).name))
     assert shown is not None
-    stripes = [shown[300:400, (2 * n + 1) * 1280 // 12 - 40 : (2 * n + 1) * 1280 // 12 + 40] for n in range(len(CARD))]
+    middles = [(2 * n + 1) * 1280 // (2 * len(CARD)) for n in range(len(CARD))]
+    stripes = [shown[300:400, middle - 40 : middle + 40] for middle in middles]
     colours = np.array([stripe.reshape(-1, 3)[:, ::-1].mean(axis=0) for stripe in stripes])
     assert np.abs(colours - CARD).max() <= 3
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_film_of_a_camera_that_was_turned_gives_upright_photos(tmp_path: Path, quarters: int) -> None:
+    write_film(tmp_path / "film.mp4", steady(3))
+    film = bytearray((tmp_path / "film.mp4").read_bytes())
+    at = film.index(b"tkhd") + 44  # its matrix, ISO/IEC 14496-12, 8.3.2: how a player has to turn it clockwise
+    cos, sin = ((1, 0), (0, 1), (-1, 0), (0, -1))[quarters]
+    film[at : at + 36] = struct.pack(">9i", *(65_536 * value for value in (cos, sin, 0, -sin, cos, 0, 0, 0)), 1 << 30)
+    (tmp_path / "film.mp4").write_bytes(film)
+    (made,) = extract(tmp_path, [Pick(0, (1,))])
+    assert made.row is not None
+    path = tmp_path / "film" / Path(made.row.photo).name
+    shown = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    assert shown is not None
+    assert shown.shape == ((360, 640) if quarters == 2 else (640, 360))
+    assert exif.size_of(path.read_bytes()) == shown.shape[::-1]
+    assert exif.read_block(path.read_bytes()).numbers("exif", 0xA002) == (shown.shape[1],)
+    assert read_number(np.ascontiguousarray(np.rot90(shown, quarters), dtype=np.uint8)) == 1
 
 
 def extract(folder: Path, picks: list[Pick], *, name: str = "film.mp4", manner: Manner = MANNER) -> list[Made]:

@@ -19,7 +19,7 @@ import av.error
 import cv2
 import numpy as np
 
-from rig.arrays import Int64, Luma, Mask
+from rig.arrays import Int64, Luma, Mask, Uint8
 from rig.clock import NS_PER_S
 from rig.errors import UnreadableError
 from rig.footage import losses
@@ -37,6 +37,8 @@ SEEK_BACK_S = (0, 2, 20)  # MPEG-TS has no table of its pictures: a seek may lan
 CUT_SHORT = "it is cut short: its header promises more pictures"
 SET_BACK = "its clock starts anew within it: only what comes before is used, cut it there to use the rest"
 BT709, UNSPECIFIED, FULL_RANGE = 1, 2, 2  # of FFmpeg's AVColorSpace and AVColorRange
+CUT_OFF = np.array([1.0, 1.0, 1.0, 0.0])  # levels that FFmpeg, which rounds down, takes from a limited range
+TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}  # by quarters
 HD_ROWS = 720  # from here on a film that does not say its colours has those of BT.709
 
 _CHAPTER = re.compile(r"(G[A-Z])(\d\d|PR)(\d{4})\.(?:MP4|360)", re.IGNORECASE)
@@ -265,11 +267,15 @@ def luma(picture: av.VideoFrame) -> Luma:
     return np.asarray(picture.to_ndarray(format="gray"), dtype=np.uint8)
 
 
-def bgr(picture: av.VideoFrame) -> Luma:
-    """The picture in true colours, rows x columns x 3."""
+def bgr(picture: av.VideoFrame) -> Uint8:
+    """The picture in true colours and upright, rows x columns x 3."""
     if picture.colorspace == UNSPECIFIED and picture.height >= HD_ROWS:
         picture.colorspace = BT709
-    return np.asarray(picture.to_ndarray(format="bgr24"), dtype=np.uint8)
+    colours = np.asarray(picture.to_ndarray(format="bgr24"), dtype=np.uint8)
+    if not is_full_range(picture):
+        colours = np.asarray(cv2.add(colours, CUT_OFF), dtype=np.uint8)
+    turns = round(getattr(picture, "rotation", 0) / 90) % 4  # PyAV 14.0 does not know it
+    return np.asarray(cv2.rotate(colours, TURNS[turns]), dtype=np.uint8) if turns else colours
 
 
 def is_full_range(picture: av.VideoFrame) -> bool:

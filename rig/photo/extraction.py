@@ -257,11 +257,13 @@ def _seen(row: Photo, picture: av.VideoFrame, damaged: bool, standing: bool) -> 
 def _jpeg(row: Photo, picture: av.VideoFrame, part: Part, manner: Manner) -> bytes:
     """The photo with its tags. Raises PrivacyError where the user's command failed on it."""
     settings = manner.settings
-    jpeg = look.encode_jpeg(video.bgr(picture), manner.quality)
+    colours = video.bgr(picture)
+    height, width = colours.shape[:2]
+    jpeg = look.encode_jpeg(colours, manner.quality)
     jpeg = make_private(jpeg, settings.privacy_command, settings.privacy_timeout_s)
     direction = direction_of(row, part.label, settings.camera_directions)
     privacy = "done" if settings.privacy_command else ""
-    tags = tags_of(row, picture.width, picture.height, direction, privacy=privacy, **part.camera_tags)
+    tags = tags_of(row, width, height, direction, privacy=privacy, **part.camera_tags)
     return exif.with_segments(jpeg, exif.app_segments(tags))
 
 
