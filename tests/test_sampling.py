@@ -79,12 +79,22 @@ def test_neighbours_are_of_the_same_file_and_never_of_two_photos(item: Video) ->
 
 def test_beside_a_key_frame_pictures_are_taken_that_need_no_other_group(item: Video) -> None:
     keys = item.clips[0].keys
-    for number, frames in ((14, (15, 16, 17)), (15, (15, 16, 17)), (13, (15, 16, 17)), (7, (6, 7, 8)), (1, (0, 1, 2))):
-        begin = sampling._cheapest(number - 1, 3, keys, 3)
+    for number, frames in ((14, (13, 14, 15)), (15, (15, 16, 17)), (16, (15, 16, 17)), (7, (6, 7, 8)), (1, (0, 1, 2))):
+        begin = sampling._cheapest(number - 1, 3, keys, 1)
         assert tuple(range(begin, begin + 3)) == frames
     for pick in wanted(item, "0.5s", sharpest_of=3):
         assert len(pick.frames) == 3
         assert pick.frames[0] % 15 <= 12  # never of two groups
+
+
+@pytest.mark.parametrize("sharpest_of", [1, 2, 3, 5, 9])
+def test_the_nearest_picture_is_always_compared(item: Video, sharpest_of: int) -> None:
+    for every in ("0.43s", "0.5s", "0.9s"):
+        nearest = [(pick.clip, *pick.frames) for pick in wanted(item, every, sharpest_of=1)]
+        compared = [(pick.clip, pick.frames) for pick in wanted(item, every, sharpest_of=sharpest_of)]
+        assert all(
+            clip == own and frame in frames for (clip, frame), (own, frames) in zip(nearest, compared, strict=True)
+        )
 
 
 def test_each_key_frame_once(item: Video) -> None:

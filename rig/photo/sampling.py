@@ -57,7 +57,7 @@ def picks(
         chosen.tolist(), clips.tolist(), (stop >= 0).tolist(), spacing.tolist(), strict=True
     ):
         length = min(sharpest_of, room)
-        farthest = min(sharpest_of, room // 4, (room - length) // 2) if length > 1 else 0
+        farthest = min((length - 1) // 2, room // 4, (room - length) // 2)
         low = number - int(first[clip])
         begin = _cheapest(low - (length - 1) // 2, length, item.clips[clip].keys, farthest)
         frames = range(max(0, begin), min(begin + length, counts[clip]))
@@ -68,7 +68,8 @@ def picks(
 def _cheapest(begin: int, length: int, keys: Int64, farthest: int) -> int:
     """Where to begin with some pictures near `begin` that need little decoding.
 
-    All from a key frame on are decoded: beside one, some pictures later may cost a fifth of those wanted.
+    All from a key frame on are decoded: beside one, a picture later may cost a fifth of those wanted. The nearest
+    picture stays among them.
     """
 
     def cost(start: int) -> int:
