@@ -4,6 +4,7 @@ import errno
 import json
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -272,6 +273,24 @@ def test_a_damaged_picture_is_taken_only_at_need_and_then_flagged(film: Path, tm
         assert ("damaged" in row.flags) == (row.frame in lost)
     assert run(tmp_path, "--every", "1s", "--sharpest-of", "29") == 0
     assert "damaged" not in {row.flags for row in photos.read_table(tmp_path)}
+
+
+def test_pictures_of_which_a_loss_left_nothing_are_counted_and_no_fault_of_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stream = tmp_path / "stream.ts"
+    write_film(stream, steady(60, first=START_TICK))
+    with av.open(str(stream)) as container:
+        keys = [packet.pos for packet in container.demux(video=0) if packet.is_keyframe and packet.pos is not None]
+    without_packets(stream, stream, range(keys[-1] // 188, keys[-1] // 188 + 7))  # the others of its group hang on it
+    wish = ("--start-utc", START, "--every", "0.1s", "--sharpest-of", "1")
+    assert run(stream, "--output", tmp_path / "out", *wish) == 0
+    told = capsys.readouterr()
+    rows = photos.read_table(tmp_path / "out")
+    assert len(rows) < 20
+    assert f"{20 - len(rows)} photos are missing: losses" in told.out
+    assert told.err == ""
+    assert all("damaged" in row.flags or number_in(tmp_path / "out" / row.photo) == row.frame for row in rows)
 
 
 def test_a_camera_without_a_code_is_named_and_the_others_give_photos(

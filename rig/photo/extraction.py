@@ -63,7 +63,10 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What came of one pick: a row whose file is there; a row without one that is not `kept`; or why there is none."""
+    """What came of one pick: a row whose file is there; a row without one that is not `kept`; or why there is none.
+
+    Without all of these a loss has left nothing of its pictures.
+    """
 
     key: str
     row: Photo | None = None
@@ -215,7 +218,8 @@ def extract(part: Part, folder: Path, manner: Manner) -> Iterator[Made]:
             continue
         yield Made(key, row)
     for pick in missing:
-        why = f"{part.clip.path}: picture {pick.frames[0]} cannot be decoded"
+        lost = part.clip.damaged.issuperset(pick.frames)
+        why = "" if lost else f"{part.clip.path}: picture {pick.frames[0]} cannot be decoded"
         yield Made(key_of(part.camera, part.clip, pick), why=why)
 
 

@@ -80,11 +80,14 @@ class VideoSummary:
     def of_made(self, made: Sequence[Made]) -> "VideoSummary":
         """With what has come of all picks, in place of what was wanted."""
         flags = [word for row in extraction.kept_rows(made) for word in row.flags.split()]
+        lost = sum(one.row is None and not one.why for one in made)
+        doubts = [f"{lost} photos are missing: losses have left nothing of their pictures"] if lost else []
         return replace(
             self,
             photos=len(extraction.kept_rows(made)),
             dropped=sum(not one.kept for one in made),
             flagged={word: flags.count(word) for word in sorted(set(flags))},
+            warnings=(*self.warnings, *doubts),
             failed=(*self.failed, *(one.why for one in made if one.why)),
         )
 
