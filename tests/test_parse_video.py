@@ -293,6 +293,20 @@ def test_pictures_of_which_a_loss_left_nothing_are_counted_and_no_fault_of_the_f
     assert all("damaged" in row.flags or number_in(tmp_path / "out" / row.photo) == row.frame for row in rows)
 
 
+@pytest.mark.parametrize(("videos", "code"), [(".", 3), ("videos/left", 0)], ids=["folder", "recording"])
+def test_a_file_that_cannot_be_read_costs_only_itself(
+    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], videos: str, code: int
+) -> None:
+    folder = tmp_path / videos
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "stream-001.ts").write_bytes(film.read_bytes())
+    (folder / "stream-002.ts").write_bytes(b"")  # as a power cut leaves it
+    assert run(tmp_path) == code
+    told = capsys.readouterr()
+    assert "stream-002.ts is empty" in (told.err if code else told.out)
+    assert len(photos.read_table(tmp_path)) == 10
+
+
 def test_a_camera_without_a_code_is_named_and_the_others_give_photos(
     film: Path, codeless: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -168,7 +168,8 @@ def collect(sources: Sequence[Path], wish: Wish) -> Sources:
     if len(folders) > 1 or 0 < len(folders) < len(sources):
         raise UsageError("more than one recording, or a recording and files", cure="name one recording, or files")
     if folders:
-        videos = video.videos_of(folders[0], lambda error: warnings.append(str(error)))
+        told = warnings if (folders[0] / "videos").is_dir() else failed  # a power cut leaves bits in a recording
+        videos = video.videos_of(folders[0], lambda error: told.append(str(error)))
         context = Context.of(folders[0])
     else:
         videos = video.find_videos(sources, tell=lambda error: failed.append(str(error)))
