@@ -335,14 +335,29 @@ def test_a_code_in_a_photo_of_twelve_megapixels_is_read(tmp_path: Path, log: Pat
 def test_a_photo_that_was_torn_when_the_card_came_out_is_told(
     tmp_path: Path, log: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    paths = make_album(tmp_path / "card", INSTANTS[:4])
+    paths = make_album(tmp_path / "card", INSTANTS[:6])
     data = paths[1].read_bytes()
     paths[1].write_bytes(data[: data.index(b"\xff\xdb")])
     paths[2].write_bytes(data[: data.index(b"\xff\xda") + 2])
+    paths[4].write_bytes(paths[4].read_bytes()[:-2000])
+    paths[5].write_bytes(paths[5].read_bytes() + b"what a phone writes behind its pictures" * 99)
     assert run(tmp_path / "card", "--positions", log, "--output", tmp_path / "out") == 3
     assert "GOPR0001.JPG: it is cut off before its picture" in capsys.readouterr().err
+    assert "GOPR0004.JPG: its picture is cut off" in (tmp_path / "out" / "report.html").read_text()
     names = [Path(row.photo).name for row in photos.read_table(tmp_path / "out")]
-    assert names == ["GOPR0000.JPG", "GOPR0003.JPG"]
+    assert names == ["GOPR0000.JPG", "GOPR0003.JPG", "GOPR0005.JPG"]
+
+
+@pytest.mark.parametrize("unknown", [b"    :  :     :  :  ", b"0000:00:00 00:00:00"])
+def test_a_time_that_the_camera_did_not_know_is_none(tmp_path: Path, log: Path, unknown: bytes) -> None:
+    paths = [phone_photo(tmp_path / "phone" / f"{n}.jpg", utc_ns, 0) for n, utc_ns in enumerate(INSTANTS[:3])]
+    paths[0].write_bytes(paths[0].read_bytes().replace(b"+00:00\0", b"   :  \0"))  # as EXIF writes an unknown zone
+    data = paths[1].read_bytes()
+    at = data.index(iso_utc(INSTANTS[1])[:10].replace("-", ":").encode())
+    paths[1].write_bytes(data[:at] + unknown + data[at + len(unknown) :])
+    assert run(tmp_path / "phone", "--positions", log, "--output", tmp_path / "out") == 3
+    rows = photos.read_table(tmp_path / "out")
+    assert errors_ms(rows, [INSTANTS[0], INSTANTS[2]]) == [0.0] * 2
 
 
 def test_two_receivers_do_not_take_turns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

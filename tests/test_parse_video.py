@@ -294,7 +294,7 @@ def test_pictures_of_which_a_loss_left_nothing_are_counted_and_no_fault_of_the_f
 
 
 @pytest.mark.parametrize(("videos", "code"), [(".", 3), ("videos/left", 0)], ids=["folder", "recording"])
-def test_a_file_that_cannot_be_read_costs_only_itself(
+def test_an_empty_file_is_a_failure_unless_a_recording_has_it(
     film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], videos: str, code: int
 ) -> None:
     folder = tmp_path / videos

@@ -24,6 +24,7 @@ WIDE_PIXELS = 4_000  # of wider photos a half-size picture is searched
 QUARTER_HOUR_NS = 900 * NS_PER_S  # zones are whole multiples of it
 ZONE_DOUBT_NS = 120 * NS_PER_S
 RATE_SPAN_NS = 600 * NS_PER_S  # codes further apart tell the rate of the camera's clock
+UNKNOWN = " 0:"  # all that EXIF has of a time or a zone that the camera does not know
 OTHER_CLOCK_NS = 5 * NS_PER_S  # a code so far off what most say was not live
 
 
@@ -97,8 +98,10 @@ def read(path: Path, source: Path) -> Snap:
     """What a photo says of itself. Raises UnreadableError where it is damaged or has no time."""
     try:
         block = exif.read_block(exif.read_head(path))
+        if not exif.is_whole(path):
+            raise ValueError("its picture is cut off")
         text, digits, zone = _camera_time(block)
-        clock_ns = parse_utc(text.replace(":", "-", 2) + zone)
+        clock_ns = _clock_ns(text, zone)
     except OSError as error:
         raise UnreadableError(f"{path} cannot be read ({error.strerror})") from error
     except ValueError as error:
@@ -130,10 +133,17 @@ def _camera_time(block: exif.Block) -> tuple[str, str, str]:
         (exif.ORIGINAL, exif.ORIGINAL_SUBSEC, exif.ORIGINAL_OFFSET),
         (exif.DIGITIZED, exif.DIGITIZED_SUBSEC, exif.DIGITIZED_OFFSET),
     ):
-        if text := block.text("exif", moment):
-            digits = block.text("exif", subsec)
-            return text, digits if digits.isascii() and digits.isdigit() else "", block.text("exif", offset)
+        text, digits, zone = (block.text("exif", tag) for tag in (moment, subsec, offset))
+        if text.strip(UNKNOWN):
+            return text, digits if digits.isascii() and digits.isdigit() else "", zone if zone.strip(UNKNOWN) else ""
     raise ValueError("its EXIF has no time")
+
+
+def _clock_ns(text: str, zone: str) -> int:
+    try:
+        return parse_utc(text.replace(":", "-", 2) + zone)
+    except ValueError as error:
+        raise ValueError(f"the time in its EXIF, {text + zone!r}, is none") from error
 
 
 def _camera(block: exif.Block, path: Path) -> str:

@@ -6,6 +6,7 @@ leaves 15 faults in each file, pyexiv2 is GPL: hence this.
 
 import html
 import math
+import os
 import re
 import struct
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from rig.clock import EPOCH, NS_PER_MS
 
 PROGRAM = "edenCar"
 NAMESPACE = "urn:edencar:photo:1"
+END = b"\xff\xd9"
 EXIF_HEADER, XMP_HEADER = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 MOST_BYTES = 65_533  # in one segment
 HEAD_BYTES = 1 << 16  # the picture begins before, but behind large thumbnails
@@ -178,6 +180,19 @@ def read_head(path: Path) -> bytes:
                 if marker == 0xDA:
                     return head
         return head + file.read()
+
+
+def has_end(jpeg: bytes) -> bool:
+    """Whether the picture's data has its end, unlike that of a file that was cut off. Raises ValueError as size_of."""
+    *_, (_, _, data_at, _) = _segments(jpeg)
+    return jpeg.rfind(END, data_at) >= 0
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a JPEG file has all of its picture; others' bytes may follow. Raises OSError, ValueError."""
+    with path.open("rb") as file:
+        file.seek(-len(END), os.SEEK_END)
+        return file.read() == END or has_end(path.read_bytes())
 
 
 def read_block(jpeg: bytes) -> Block:
