@@ -348,6 +348,17 @@ def test_a_photo_that_was_torn_when_the_card_came_out_is_told(
     assert names == ["GOPR0000.JPG", "GOPR0003.JPG", "GOPR0005.JPG"]
 
 
+def test_a_log_that_cannot_be_read_costs_only_itself(
+    tmp_path: Path, log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_album(tmp_path / "card", INSTANTS[:3])
+    (tmp_path / "torn.nmea").write_bytes(b"$GNG")
+    arguments = [a for name in ("torn.nmea", "track.csv") for a in ("--positions", tmp_path / name)]
+    assert run(tmp_path / "card", *arguments, "--output", tmp_path / "out") == 3
+    assert "torn.nmea is neither" in capsys.readouterr().err
+    assert all(row.interpolation == "hermite" for row in photos.read_table(tmp_path / "out"))
+
+
 @pytest.mark.parametrize("unknown", [b"    :  :     :  :  ", b"0000:00:00 00:00:00"])
 def test_a_time_that_the_camera_did_not_know_is_none(tmp_path: Path, log: Path, unknown: bytes) -> None:
     paths = [phone_photo(tmp_path / "phone" / f"{n}.jpg", utc_ns, 0) for n, utc_ns in enumerate(INSTANTS[:3])]

@@ -305,6 +305,15 @@ def twisted(line: str, luck: random.Random) -> str:
     return "".join(letters)
 
 
+def test_two_receivers_far_apart_in_one_log_are_told() -> None:
+    far = [fix(second / 10 + 0.05, north_m=second, east_m=500) for second in range(100)]
+    mixed = sorted([*straight(10), *far], key=_time)
+    with pytest.raises(NoPositionError, match=r"no position in both\.nmea: .* two receivers"):
+        Track.of_logs([mixed], "both.nmea")
+    few = sorted([*straight(10), *far[::10]], key=_time)
+    assert len(Track.of_logs([few])) == 100
+
+
 def test_damage_that_fools_the_checksum_leaves_no_far_fix_in_the_track() -> None:
     luck = random.Random(8)
     begin_ns = parse_utc("2024-03-23T15:35:00Z")

@@ -20,6 +20,7 @@ STANDING_MPS = 0.5  # below it the course is noise (p50 55 degrees on a real dri
 JUMP_M, JUMP_MPS2 = 0.5, 1.0  # a step is a jump when it strays by JUMP_M + JUMP_MPS2 dt^2 from what the speed says
 IMPOSSIBLE_MPS = 100.0  # there and back at such a speed is one damaged fix
 RARE_SHARE = 0.1
+SANE_SHARE = 0.5  # of fixes that lie on one way: with less nobody knows on which the car was
 RUN_EPOCHS = 12  # fewer at another time are damage, more are a receiver that has set its clock
 CURVE_ERROR_SHARE = 0.25  # of the way between line and curve, left as error of the curve (Arrow drive, 1 Hz: 0.23)
 UNKNOWN_ACCELERATION_MPS2 = 3.0  # of a car in town, where no speeds are known
@@ -79,7 +80,7 @@ class Track:
     def of_logs(cls, logs: Sequence[Sequence[Fix]], name: str = "the log") -> "Track":
         """The track of the fixes of several logs, each in the order in which it was written.
 
-        Raises NoPositionError when there is none with a position and a date.
+        Raises NoPositionError when there is none with a position and a date, or no way leads through most of them.
         """
         settled = [_settle(log) for log in logs]
         fixes = [fix for log in settled for fix in log]
@@ -88,7 +89,7 @@ class Track:
             reason = "its positions have no date (no RMC, no ZDA)" if undated else "no row has a position"
             raise NoPositionError(f"no position in {name or 'nothing'}: {reason}")
         intervals = np.concatenate([np.full(len(log), _usual_interval_ns(log)) for log in settled if log])
-        return _build(fixes, intervals)
+        return _build(fixes, intervals, name)
 
     def nearest(self, utc_ns: Int64, max_gap_s: float) -> Int64:
         """Index of the fix nearest in time to each instant, -1 where none is within `max_gap_s`."""
@@ -244,7 +245,7 @@ def _usual_interval_ns(log: Sequence[Fix]) -> float:
     return float(np.median(steps)) if len(steps) else 0.0
 
 
-def _build(fixes: Sequence[Fix], intervals_ns: Float64) -> Track:
+def _build(fixes: Sequence[Fix], intervals_ns: Float64, name: str) -> Track:
     times = np.array([_time(fix) for fix in fixes], dtype=np.int64)
     _, order = np.unique(times, return_index=True)  # sorts, and keeps the first of each time
     track = Track(
@@ -263,6 +264,11 @@ def _build(fixes: Sequence[Fix], intervals_ns: Float64) -> Track:
     track, intervals_ns = _take(track, order), intervals_ns[order]
     for strays in (_strays, _excursions):
         sane = ~strays(track)
+        if np.mean(sane) < SANE_SHARE:
+            raise NoPositionError(
+                f"no position in {name}: its fixes take turns between places far apart, as of two receivers in one log",
+                cure="give the log of one receiver, or each one's in a file of its own",
+            )
         track, intervals_ns = _take(track, sane), intervals_ns[sane]
     if len(track) < 2:
         return track

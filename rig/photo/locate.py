@@ -10,7 +10,7 @@ import numpy as np
 
 from rig.arrays import Float64
 from rig.clock import NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, iso_utc, parse_utc
-from rig.errors import NoPositionError
+from rig.errors import EdencarError, NoPositionError, UnreadableError
 from rig.gnss.fix import METRES_PER_DEGREE, Fix
 from rig.gnss.fixfiles import read_fixes
 from rig.gnss.positions import Places, Track, lever_arm
@@ -36,20 +36,24 @@ class Rule:
     lever_arm_m: tuple[float, ...]  # camera minus antenna: forward, right, up
 
 
-def load_track(paths: Sequence[Path]) -> tuple[Track, list[str]]:
-    """The track of one log or of several; and warnings.
+def load_track(paths: Sequence[Path]) -> tuple[Track, list[str], list[str]]:
+    """The track of one log or of several; warnings, and what was wrong with logs that cannot be read.
 
     Two receivers never take turns, that would be a zigzag between their antennas: where several logs tell of the
-    same time the most exact one counts, and one that was elsewhere is left out. Raises as Track.load.
+    same time the most exact one counts, and one that was elsewhere is left out. Raises what was wrong with the first
+    log, when none is left.
     """
-    if len(paths) == 1:
-        return Track.load(paths), []
-    logs = [(path, read_fixes(path)) for path in paths]
-    found = [(track, log, path) for path, log in logs if (track := _alone(log, path)) is not None]
+    found, errors = list[tuple[Track, list[Fix], Path]](), list[EdencarError]()
+    for path in paths:
+        try:
+            log = read_fixes(path)
+            found.append((Track.of_logs([log], str(path)), log, path))
+        except (UnreadableError, NoPositionError) as error:
+            errors.append(error)
     if not found:
-        return Track.load(paths), []  # it says why there is none
+        raise errors[0]
     (track, best, first), *others = sorted(found, key=lambda one: _doubt(one[0]))
-    kept, warnings = [best], []
+    kept, warnings = [best], list[str]()
     for other, log, path in others:
         apart_m = _apart_m(track, other)
         if apart_m > ELSEWHERE_M:
@@ -59,14 +63,7 @@ def load_track(paths: Sequence[Path]) -> tuple[Track, list[str]]:
         free = track.nearest(times, SAME_TIME_S) < 0
         kept.append([fix for fix, is_free in zip(log, free, strict=True) if is_free])
         track = Track.of_logs(kept)
-    return track, warnings
-
-
-def _alone(log: Sequence[Fix], path: Path) -> Track | None:
-    try:
-        return Track.of_logs([log], str(path))
-    except NoPositionError:
-        return None
+    return track, warnings, [str(error) for error in errors if isinstance(error, UnreadableError)]
 
 
 def _doubt(track: Track) -> float:

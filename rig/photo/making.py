@@ -21,6 +21,7 @@ from rig.photo import exports, extraction, photos, sampling, tagging
 from rig.photo.collection import Collection
 from rig.photo.extraction import Made, Manner, Work
 from rig.photo.journal import Journal
+from rig.photo.locate import load_track
 from rig.photo.sampling import Pick
 from rig.photo.spacing import Every
 from rig.timing import calibration
@@ -176,17 +177,18 @@ def collect(sources: Sequence[Path], wish: Wish) -> Sources:
         context = Context()
     warnings += [f"{clip.path}: {clip.doubt}" for item in videos for clip in item.clips if clip.doubt]
     positions = wish.positions or ((context.positions,) if context.positions else ())
-    return Sources(videos, context, positions, _track(positions, wish.every), warnings, failed)
+    track, doubts, unread = _load(positions, wish.every) if positions else (None, [], [])
+    return Sources(videos, context, positions, track, [*warnings, *doubts], [*failed, *unread])
 
 
-def _track(positions: Sequence[Path], every: Every) -> Track | None:
-    """The positions that were named; a log without any is none, unless the way is to be measured by it."""
+def _load(positions: Sequence[Path], every: Every) -> tuple[Track | None, list[str], list[str]]:
+    """As load_track; a log without positions is none, unless the way is to be measured by it."""
     try:
-        return Track.load(positions) if positions else None
+        return load_track(positions)
     except NoPositionError:
         if every.unit == "m":
             raise
-        return None
+        return None, [], []
 
 
 def _key(found: Sources, settings: Settings, wish: Wish) -> str:

@@ -154,7 +154,7 @@ def _place(
     """The way that all photos go: places, tags, table, files for others, report."""
     unplaced = [item.row for item in made.items]
     try:
-        track, doubts = _load([wish.positions] if wish.positions else own_logs, made.output)
+        track, doubts, unread = _load([wish.positions] if wish.positions else own_logs, made.output)
         rows = locate(unplaced, track, Rule(METHODS[wish.method], settings.max_gap_s, settings.lever_arm_m))
         if rows and not any(row.latitude is not None for row in rows):
             raise _nowhere(rows, track, settings, made.output)
@@ -170,7 +170,7 @@ def _place(
         interpolated=sum(row.interpolation != "none" for row in rows),
         tables=(str(made.output / photos.TABLE_NAME),),
         warnings=(*made.warnings, *doubts, *missing),
-        failed=made.failed,
+        failed=(*made.failed, *unread),
     )
     if wish.dry_run:
         return summary
@@ -189,7 +189,7 @@ def _place(
     return replace(summary, files=tuple(map(str, files)))
 
 
-def _load(logs: Sequence[Sequence[Path]], folder: Path) -> tuple[Track, list[str]]:
+def _load(logs: Sequence[Sequence[Path]], folder: Path) -> tuple[Track, list[str], list[str]]:
     """The first of several logs that tells positions. Raises what was wrong with the first."""
     if not logs:
         raise NoPositionError(f"{folder} has no positions of its own", cure="name a log with --positions")
