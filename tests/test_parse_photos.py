@@ -90,6 +90,32 @@ def test_the_sigma_includes_the_time_s_share(tmp_path: Path) -> None:
         assert row.position_sigma_m == pytest.approx(np.hypot(0.01, 0.010 * row.speed_mps), abs=2e-3)
 
 
+@pytest.mark.parametrize("arm", ["0,0,0", "-3,4,0"])
+def test_the_sigma_of_a_place_that_is_only_a_fix_includes_the_way_from_there(tmp_path: Path, arm: str) -> None:
+    moving = [utc_ns for utc_ns in INSTANTS if STREET.at(utc_ns).speed_mps > 3][:20]
+    assert run(recording(tmp_path, moving), "--method", "nearest", f"--lever-arm={arm}") == 0
+    arm_m = 0.0 if arm == "0,0,0" else 5.0
+    for row in photos.read_table(tmp_path):
+        assert row.position_sigma_m == pytest.approx(np.hypot(arm_m, metres(row, interpolated=False)), abs=0.05)
+
+
+def test_a_standing_car_keeps_its_heading_at_a_fix_too(tmp_path: Path) -> None:
+    standing = [utc_ns for utc_ns in INSTANTS if STREET.at(utc_ns).speed_mps == 0]
+    folder = recording(tmp_path, standing)
+    log = folder / "positions" / "positions.csv"
+    head, *lines = log.read_text().splitlines()
+    cells = [line.split(",") for line in lines]
+    for number, line in enumerate(cells):
+        if float(line[-3]) == 0:
+            line[-2] = str(37 * number % 360)  # what a receiver says of the course of an antenna that stands
+    log.write_text("\n".join([head, *map(",".join, cells)]) + "\n")
+    assert run(folder, "--method", "nearest") == 0
+    rows = photos.read_table(folder)
+    assert len(rows) > 5
+    for row in rows:
+        assert row.heading_deg == pytest.approx(STREET.at(parse_utc(row.utc)).heading_deg, abs=5)
+
+
 def test_a_photo_beyond_the_gap_gets_no_fix_and_says_why(tmp_path: Path) -> None:
     late = BEGIN_NS + 62_000_000_000
     run(recording(tmp_path, [*INSTANTS[:3], late]))

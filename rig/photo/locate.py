@@ -96,12 +96,12 @@ def locate(rows: Sequence[Photo], track: Track, rule: Rule) -> list[Photo]:
         return []
     utc_ns = np.array([parse_utc(row.utc) for row in rows], dtype=np.int64)
     nearest = track.nearest(utc_ns, rule.max_gap_s)
-    headings = track.headings()
     places = None
     if rule.method != "nearest":
         places = lever_arm(track.interpolate(utc_ns, rule.max_gap_s, rule.method), rule.lever_arm_m)
+    track = replace(track, course_deg=track.headings())
     return [
-        _located(row, int(moment), int(fix), number, track, headings, places)
+        _located(row, int(moment), int(fix), number, track, places, rule)
         for number, (row, moment, fix) in enumerate(zip(rows, utc_ns, nearest, strict=True))
     ]
 
@@ -153,9 +153,7 @@ def tags_of(row: Photo, width: int, height: int, direction_deg: float | None = N
     )
 
 
-def _located(
-    row: Photo, utc_ns: int, fix: int, number: int, track: Track, headings: Float64, places: Places | None
-) -> Photo:
+def _located(row: Photo, utc_ns: int, fix: int, number: int, track: Track, places: Places | None, rule: Rule) -> Photo:
     bare = Photo(**{name: getattr(row, name) for name in _OF_THE_PICTURE})
     if fix < 0:
         return replace(bare, flags=with_flags(row.flags, [NO_FIX]))
@@ -170,7 +168,7 @@ def _located(
         "hdop": _known(track.hdop[fix]),
         "fix_sigma_m": _known(track.sigma_m[fix]),
         "speed_mps": _known(track.speed_mps[fix]),
-        "heading_deg": _turned(headings[fix]),
+        "heading_deg": _turned(track.course_deg[fix]),
         "flags": " ".join(word for word in row.flags.split() if word != NO_FIX),
     }
     sigma_m = float(track.sigma_m[fix])
@@ -184,6 +182,9 @@ def _located(
             "speed_mps": _known(places.speed_mps[number]),
         }
         sigma_m = float(places.sigma_m[number])
+    else:  # the photo is where the car was at another time, and the antenna
+        way_m = (values["speed_mps"] or 0.0) * values["fix_dt_ms"] / 1000
+        sigma_m = math.hypot(sigma_m, way_m, *rule.lever_arm_m[:2])
     values["position_sigma_m"] = _with_time(sigma_m, values["speed_mps"], row.time_error_ms)
     return replace(bare, **values)
 
