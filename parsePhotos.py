@@ -41,7 +41,7 @@ def _parser(settings: Settings) -> argparse.ArgumentParser:
     add(
         "--max-gap", metavar="1s", help=f"no fix further than this (usually {settings.max_gap_s:g}s: setting max_gap_s)"
     )
-    add("--lever-arm", metavar="FORWARD,RIGHT,UP", help="camera minus antenna, m; --lever-arm=-1,0,0")
+    add("--lever-arm", metavar="FORWARD,RIGHT,UP", help="camera minus antenna, m; -1,0,0 is behind it")
     add(
         "--camera-offset",
         default="auto",
@@ -77,7 +77,7 @@ def _metres(text: str) -> tuple[float, ...]:
     except ValueError:
         arm = ()
     if len(arm) != 3 or not all(map(math.isfinite, arm)):
-        raise UsageError(f"--lever-arm {text!r} is no offset", cure="say for instance --lever-arm=-1.2,0.3,0.1")
+        raise UsageError(f"--lever-arm {text!r} is no offset", cure="say for instance --lever-arm -1.2,0.3,0.1")
     return arm
 
 

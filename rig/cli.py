@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from rig.errors import EdencarError, NoSpaceError, UnreadableError, UsageError
 from rig.files import is_full
 
 EXIT_INTERRUPTED = 130
+_NEGATIVE, _OPTION = re.compile(r"-\.?\d"), re.compile(r"--[a-z][a-z-]*")
 
 
 def run(
@@ -30,7 +32,7 @@ def run(
     """
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     parser.add_argument("-v", "--verbose", action="store_true", help="say more, and show where an error came from")
-    options = parser.parse_args(argv)
+    options = parser.parse_args(_with_minus(sys.argv[1:] if argv is None else argv))
     level = logging.INFO if options.verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
@@ -53,6 +55,17 @@ def run(
         more = f" (and {len(failed) - 1} more: --json names all)" if len(failed) > 1 else ""
         print(f"{parser.prog}: {' '.join(failed[0].split())}{more}", file=sys.stderr)
     return UnreadableError.exit_code if failed else 0
+
+
+def _with_minus(words: Sequence[str]) -> list[str]:
+    """`--lever-arm -1,0,0` as argparse understands it, which takes such a value for an option: `--lever-arm=-1,0,0`."""
+    joined: list[str] = []
+    for word in words:
+        if _NEGATIVE.match(word) and joined and _OPTION.fullmatch(joined[-1]):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def verb_options() -> argparse.ArgumentParser:

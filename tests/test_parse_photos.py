@@ -242,8 +242,9 @@ def test_a_table_with_a_time_that_is_none_is_refused(tmp_path: Path, capsys: pyt
     assert "photos.csv" in capsys.readouterr().err
 
 
-def test_a_camera_behind_the_antenna_has_a_negative_arm(tmp_path: Path) -> None:
-    assert run(recording(tmp_path, INSTANTS[:3]), "--lever-arm=-1,0,0") == 0
+@pytest.mark.parametrize("said", [["--lever-arm=-1,0,0"], ["--lever-arm", "-1,0,0"], ["--lever-arm", "-.5,-.5,0"]])
+def test_a_camera_behind_the_antenna_has_a_negative_arm(tmp_path: Path, said: list[str]) -> None:
+    assert run(recording(tmp_path, INSTANTS[:3]), *said) == 0
 
 
 def test_a_table_that_is_not_ours_is_refused(tmp_path: Path) -> None:
