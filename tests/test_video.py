@@ -70,6 +70,17 @@ def test_segments_of_a_stream_are_one_video_until_it_is_started_anew(tmp_path: P
     assert np.diff(np.concatenate([clip.clock_ns for clip in videos[0].clips])).max() < 34_000_000
 
 
+def test_segments_without_an_index_go_on_over_a_gap_until_the_clock_starts_anew(tmp_path: Path) -> None:
+    after_gap, wrapped = 900_000 + 5 * 90_000, 2**33 - 30_000
+    for number, first in enumerate((900_000, after_gap, 126_000, wrapped, 60 * 90_000), start=1):
+        write_film(tmp_path / f"stream-00{number}.ts", steady(20, first=first))
+    videos = video.find_videos(sorted(tmp_path.glob("*.ts")), "left")
+    assert [[clip.path.stem[-1] for clip in item.clips] for item in videos] == [["1", "2"], ["3"], ["4", "5"]]
+    for item, gap_ticks in ((videos[0], after_gap - 900_000), (videos[2], 60 * 90_000 + 30_000)):
+        starts = [int(clip.clock_ns[0]) for clip in item.clips]
+        assert starts[1] - starts[0] == pytest.approx(float(gap_ticks * TICK_NS), abs=2)
+
+
 def test_a_pts_that_wraps_between_segments_goes_on(tmp_path: Path) -> None:
     last = 2**33 - 10 * 3003
     write_film(tmp_path / "stream-001.ts", steady(10, first=last))

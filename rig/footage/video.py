@@ -29,6 +29,9 @@ from rig.gnss.gpmftree import read_box
 
 PTS_WRAP_NS = PTS_WRAP * NS_PER_S // PTS_HZ  # 26.5 h
 SAME_CLOCK_NS = NS_PER_S  # PTS and arrival go on together within this as long as the camera's clock was not reset
+LONGEST_GAP_NS = (
+    3600 * NS_PER_S
+)  # without arrivals: a PTS that goes on is a gap, a camera that starts anew begins near zero
 VIDEO_SUFFIXES = {".mp4", ".ts", ".mov", ".mkv", ".360"}
 STREAM_SUFFIX = ".ts"
 _most_threads = 4  # of a decoder: each keeps a picture more
@@ -476,10 +479,10 @@ def _join_segments(clips: Sequence[Clip]) -> Iterator[tuple[list[Clip], int | No
 
 def _same_clock(before: Clip, arrival: int | None, clip: Clip, next_arrival: int | None) -> bool:
     if arrival is not None and next_arrival is not None:
-        step_ns = next_arrival - arrival
+        step_ns, gap_ns = next_arrival - arrival, SAME_CLOCK_NS
     else:
-        step_ns = int(clip.pts_ns[0]) - before.end_ns
-    return min(step_ns % PTS_WRAP_NS, -step_ns % PTS_WRAP_NS) < SAME_CLOCK_NS
+        step_ns, gap_ns = int(clip.pts_ns[0]) - before.end_ns, LONGEST_GAP_NS
+    return step_ns % PTS_WRAP_NS < gap_ns or -step_ns % PTS_WRAP_NS < SAME_CLOCK_NS
 
 
 def _arrival_offset_ns(clip: Clip) -> int | None:
