@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from rig.arrays import Float64
 from rig.clock import NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, iso_utc, parse_utc
 from rig.errors import EdencarError, NoPositionError, UnreadableError
 from rig.gnss.fix import METRES_PER_DEGREE, Fix
