@@ -57,18 +57,17 @@ class SegmentWriter:
 
     def take(self, datagram: Datagram) -> None:
         """Add one datagram; one that does not go on where the stream was waits: it may have overtaken the next."""
-        if self._held is None:
-            if self.transport.follows(datagram.data, datagram.start):
-                self._add_datagram(datagram)
-            else:
-                self._held = datagram
-            return
         held, self._held = self._held, None
-        pair = [held, datagram]
-        if self.transport.is_unbroken(datagram[:2], held[:2]):
-            pair.reverse()
-        for each in pair:
-            self._add_datagram(each)
+        if held is not None:
+            if self.transport.has_overtaken(held[:2], datagram[:2]):
+                self._add_datagram(datagram)
+                self._add_datagram(held)
+                return
+            self._add_datagram(held)  # something is lost before it
+        if self.transport.follows(datagram.data, datagram.start):
+            self._add_datagram(datagram)
+        else:
+            self._held = datagram
 
     def release(self) -> None:
         """Add a datagram that waited in vain."""

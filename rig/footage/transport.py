@@ -120,14 +120,25 @@ class Transport:
                 return data[at + 3] & COUNTER_MASK == self._expected[pid] or self._expected[pid] < 0
         return True
 
-    def is_unbroken(self, *datagrams: tuple[bytes, int]) -> bool:
-        """Whether all counters would go on if these packets came now, in this order."""
+    def has_overtaken(self, early: tuple[bytes, int], late: tuple[bytes, int]) -> bool:
+        """Whether the first of two datagrams (and where their packets begin) belongs behind the second.
+
+        Something may be lost before both, or between them.
+        """
+        if self._is_unbroken(late, early):
+            return True
+        if self._is_unbroken(early, late, anew=True):
+            return False
+        return self._is_unbroken(late, early, anew=True) or self._is_unbroken(late)
+
+    def _is_unbroken(self, *datagrams: tuple[bytes, int], anew: bool = False) -> bool:
+        """Whether all counters would go on if these packets came now, in this order; `anew`: wherever they begin."""
         expected: dict[int, int] = {}
         for data, start in datagrams:
             for at in range(start, len(data), PACKET_BYTES):
                 pid, counter = (data[at + 1] & 0x1F) << 8 | data[at + 2], data[at + 3] & COUNTER_MASK
                 if data[at + 3] & 0x10:
-                    if counter != expected.get(pid, self._expected[pid]) >= 0:
+                    if counter != expected.get(pid, -1 if anew else self._expected[pid]) >= 0:
                         return False
                     expected[pid] = counter + 1 & COUNTER_MASK
         return True
