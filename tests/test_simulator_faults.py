@@ -3,6 +3,7 @@
 import http.client
 import itertools
 import json
+import random
 import socket
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 from simulator import camera_control
 from simulator.camera import Camera
 from simulator.camera_faults import FAULTS, FaultError, Faults, parse
+from simulator.hero.stream import overtake
 from tests.gopros import Client, await_connection, catch, pid, running, split
 
 VIDEO_1 = "100GOPRO/GX010001.MP4"
@@ -350,6 +352,7 @@ def test_datagrams_are_overtaken() -> None:
     with running(faults={"udp_reordering": 0.5}) as camera:
         caught = catch(camera, "/gopro/webcam/start?", 1.0)
     assert continuity_gaps(caught.data) > 0
+    assert overtake([b"0", b"1", b"2", b"3", b"4"], 1.0, random.Random(1)) == [b"1", b"0", b"3", b"2", b"4"]
     stamps = [stamp for stamp, _, _ in caught.pictures()]
     assert smallest_step(stamps) == 3003  # only datagrams within a picture change places
 

@@ -47,9 +47,11 @@ def handle(device: Device, request: Request) -> Answer:
 
 def _route(device: Device, request: Request) -> Route:
     path, model = request.path, device.model
-    if path.startswith((SHUTTER, LEGACY_SHUTTER)) and not model.has_shutter:
+    is_shutter = path.startswith((SHUTTER, LEGACY_SHUTTER))
+    if is_shutter and not model.has_shutter:
         return _always(HTTPStatus.INTERNAL_SERVER_ERROR)
-    if path.startswith(OF_LATER_CAMERAS) or (model.lacks_path(path) and not _sets_plain_date(request)):
+    is_more_than_told = is_shutter or _sets_plain_date(request)  # the document's lists are not all
+    if path.startswith(OF_LATER_CAMERAS) or (model.lacks_path(path) and not is_more_than_told):
         return _always(HTTPStatus.NOT_IMPLEMENTED)
     if path.startswith(OLD_SETTING):
         return _always(HTTPStatus.BAD_REQUEST)

@@ -129,7 +129,16 @@ class Streamer:
         loss, reordering = (self._faults.get(name, 0.0) for name in ("udp_loss", "udp_reordering"))
         prefix = bytes(int(self._faults.get("udp_prefix_bytes", 0)))
         sent = [prefix + datagram for datagram in datagrams if self._dice.random() >= loss]
-        for first in range(len(sent) - 1):
-            if self._dice.random() < reordering:
-                sent[first : first + 2] = reversed(sent[first : first + 2])
-        return sent
+        return overtake(sent, reordering, self._dice)
+
+
+def overtake(datagrams: list[bytes], share: float, dice: random.Random) -> list[bytes]:
+    """The datagrams with a share of them overtaken by the next; none is overtaken twice."""
+    sent = datagrams.copy()
+    first = 0
+    while first < len(sent) - 1:
+        if dice.random() < share:
+            sent[first : first + 2] = reversed(sent[first : first + 2])
+            first += 1
+        first += 1
+    return sent
