@@ -130,6 +130,11 @@ def test_unknown_paths_and_what_the_model_lacks(get: Client) -> None:
     assert get("/gopro/version", method="HEAD").status == 405
 
 
+def test_a_hero9_of_old_firmware_records() -> None:
+    with running(model="HERO9 Black", firmware="01.22.00") as camera:
+        assert Client(camera)("/gopro/camera/shutter/start").status == 200
+
+
 def test_a_hero9_has_no_shutter_and_a_clock_without_zone() -> None:
     with running(model="HERO9 Black") as camera:
         get = Client(camera)
