@@ -143,3 +143,15 @@ def test_the_mask_of_our_codes_is_told_and_of_others_not() -> None:
         reading = CodeReader().read(picture)
         assert reading is not None
         assert reading.mask == mask
+
+
+def test_a_second_screen_is_found_whatever_its_phase_is() -> None:
+    """At 25 pictures and 60 refreshes a second each fifth picture is in the same phase: there it is mixed."""
+    reader, screens = CodeReader(), set()
+    for number in range(50):
+        picture = scene(qrtime.encode(UTC_NS, 7), left=300)
+        if number % 5:
+            other = drawn(qrtime.encode(UTC_NS + 3_000_000_000, 7))
+            picture[300 : 300 + other.shape[0], 1300 : 1300 + other.shape[1]] = other
+        screens |= {reading.screen for reading in reader.read_all(picture)}
+    assert len(screens) == 2

@@ -10,6 +10,7 @@ from rig.clock import NS_PER_S
 from rig.errors import NoCalibrationError, UnreadableError
 from rig.timing import cameraclock, timeline
 from rig.timing.cameraclock import Anchor
+from rig.timing.interval import Observation
 from rig.timing.qrtime import TimeCode
 from rig.timing.timeline import Near
 from tests.readings import BEGIN_NS, TERMS, Film, film
@@ -203,3 +204,43 @@ def test_bars_add_as_they_are_or_by_their_squares() -> None:
     for terms in ([1.0] * 3, [1.0] * 6, [5.0, 1.0, 1.0], [3.0, 2.0, 1.0, 0.5]):
         total = np.abs(sum(rng.uniform(-term, term, 200_000) for term in terms))
         assert np.mean(total <= bar(*terms)) >= 0.99
+
+
+def plain_film(
+    rng: np.random.Generator, fps: float, *, turns: int = 1, speed: float = 1.0, resolution_ns: int = 1_000_000
+) -> Film:
+    """What a camera without exposure reads off a page that draws whole milliseconds at each few refreshes of 60 Hz."""
+    drawn_ns = turns * NS_PER_S / (60.0 * (1 + rng.uniform(-1e-3, 1e-3)))
+    phase_ns = rng.uniform(0, drawn_ns)
+    readings = []
+    for pts_ns in np.arange(round(3 * fps)) / fps * 1e9:
+        number = np.floor((pts_ns - TERMS.display_latency_ns - phase_ns) / drawn_ns)
+        utc_ns = BEGIN_NS + int((phase_ns + number * drawn_ns) * speed)
+        code = TimeCode(utc_ns // resolution_ns * resolution_ns, resolution_ns)
+        readings.append(Observation(round(pts_ns), code))
+    return readings
+
+
+@pytest.mark.parametrize("fps", [25.0, 30000 / 1001, 30.0, 50.0])
+@pytest.mark.parametrize("resolution_ns", [100_000, 1_000_000])
+def test_a_film_at_one_moment_between_two_refreshes_has_an_honest_bar(fps: float, resolution_ns: int) -> None:
+    """There every picture says the same again: many of them are no better than a few."""
+    rng = np.random.default_rng(21)
+    outcomes = [error_ms(plain_film(rng, fps, resolution_ns=resolution_ns), 1.5) for _ in range(60)]
+    errors, bars = np.abs(np.array(outcomes)).T
+    assert np.mean(errors <= bars) >= 0.99
+    assert np.median(bars) <= 3 * np.median(errors) + 1
+
+
+@pytest.mark.parametrize(("fps", "turns"), [(25.0, 30), (25.0, 6), (30000 / 1001, 6), (25.0, 3), (25.0, 2)])
+def test_a_page_slower_than_the_camera_has_an_honest_bar(fps: float, turns: int) -> None:
+    rng = np.random.default_rng(22)
+    outcomes = [error_ms(plain_film(rng, fps, turns=turns), 1.5) for _ in range(30)]
+    errors, bars = np.abs(np.array(outcomes)).T
+    assert np.mean(errors <= bars) >= 0.95
+
+
+def test_codes_that_run_at_another_speed_tell_no_time() -> None:
+    rng = np.random.default_rng(23)
+    with pytest.raises(NoCalibrationError):
+        timeline.calibrate(plain_film(rng, 25.0, speed=0.5), TERMS)

@@ -16,15 +16,21 @@ MIN_READINGS = 3  # below this one wrong reading cannot be told from a right one
 # How a reading may lie outside its bounds, and how probable that is.
 BLUR_NS = (0.02 * NS_PER_MS, 0.3 * NS_PER_MS, 1.0 * NS_PER_MS, 3.0 * NS_PER_MS)  # of changes that last 0 to 25 ms
 BLUR_SHARES = (0.5, 0.17, 0.17, 0.16)
-LATE_SHARES = (0.01, 0.05, 0.2)  # of refreshes that the page missed or drew late: the old code stays
-MOST_LATE = 3  # refreshes in a row that a code may stay too long
+LATE_SHARES = (0.01, 0.05, 0.2, 0.35, 0.5, 0.7)  # of refreshes that the page missed or drew late: the old code stays
+MOST_LATE = 8  # refreshes in a row that a code may stay too long
 WRONG_SHARE = 0.004
+SLOW_SHARE = 0.4  # of pictures that show the code of the one before: the page is slower than the camera
+NEXT_PICTURE_NS = 70 * NS_PER_MS  # within this follows the next picture
+STOOD_NS = 10 * NS_PER_S  # longer than any code stands
+EVEN_ERROR_NS = 0.15 * NS_PER_MS  # of the line through such times
 EVEN_CODES = 10  # fewer say too little of how evenly a page draws
 GRID_NS = 0.05 * NS_PER_MS
 TAIL = 0.0025  # on each side: the interval holds 99.5 %, the rest of 1 % is for what no model knows
 # What codes tell of the screen
-MIN_REFRESH_NS, MAX_REFRESH_NS = 5 * NS_PER_MS, 40 * NS_PER_MS  # 200 Hz to 25 Hz
-STEPS_HZ = np.arange(50.0, 200.0, 0.02)  # of screens; a lower one would be that of the camera
+MIN_REFRESH_NS, MAX_REFRESH_NS = 5 * NS_PER_MS, 80 * NS_PER_MS  # 200 Hz to a page that draws each fifth time
+STEPS_HZ = np.arange(12.5, 200.0, 0.02)
+SCREEN_HZ = 49.5  # no screen is slower; a page may be, if its step is not that of the camera
+CAMERA_STEP = 0.02  # of a turn: how near a step is to the camera's
 STEP_SPAN_NS = 4 * NS_PER_S  # within which such a step makes a tenth of a turn
 AS_LIKELY = 0.98
 FOLLOWING_FRAME_NS = 100 * NS_PER_MS  # within this the sequence digit cannot have gone round
@@ -54,27 +60,51 @@ class Interval:
     pictures: int
 
 
-def measure(fresh: Sequence[Observation], delay_ns: Int64, refresh_ns: int, logs: Sequence[CodeLog]) -> Interval:
+def is_slow(film: Sequence[Observation]) -> bool:
+    """Whether the page draws so seldom, or misses so many refreshes, that most codes are seen more than once."""
+    following = [(old, new) for old, new in pairwise(film) if new.pts_ns - old.pts_ns <= NEXT_PICTURE_NS]
+    return sum(new.code == old.code for old, new in following) > SLOW_SHARE * max(1, len(following))
+
+
+def telling(film: Sequence[Observation]) -> list[Observation]:
+    """Of the pictures with one code the first; of a slow page the last one as well, which the next code bounds."""
+    edges = zip([None, *film[:-1]], film, [*film[1:], None], strict=True)
+    slow = is_slow(film)
+    return [
+        o
+        for before, o, after in edges
+        if before is None or before.code != o.code or (slow and (after is None or after.code != o.code))
+    ]
+
+
+def measure(
+    seen: Sequence[Observation], delay_ns: Int64, refresh_ns: int, logs: Sequence[CodeLog], *, slow: bool = False
+) -> Interval:
     """The range that the bounds of all readings leave; `delay_ns` is taken off each reading's offset.
+
+    `seen` is what `telling` chose. Of a `slow` page no refresh is counted on: a code stands until the next one read.
 
     Strict bounds cover the truth in 72 to 91 % of films only, as a late or half-mixed picture breaks them. So a bound
     is soft by the blur of an exposure, and a broken one has its price: what is left is the range that holds 99.5 %,
     whatever the blur and the share of late refreshes were.
     """
-    offsets = np.array([o.offset_ns for o in fresh], dtype=np.int64) - delay_ns
-    base = round(float(np.median(offsets)))
-    lost, resolution, all_lost = _last_digits(fresh, refresh_ns)
+    offsets = np.array([o.offset_ns for o in seen], dtype=np.int64) - delay_ns
+    is_first = [True, *(new.code != old.code for old, new in pairwise(seen))]
+    base = round(float(np.median(offsets[is_first])))
+    lost, resolution, all_lost = _last_digits(seen, refresh_ns)
     lower = (offsets - base).astype(np.float64) + lost
-    upper = lower + np.array([_lit_ns(o, refresh_ns, logs) for o in fresh], dtype=np.float64)
-    grid = np.arange(-2.0 * refresh_ns, 2.5 * refresh_ns, GRID_NS)
+    usual_ns = _stood_ns(seen) if slow else [refresh_ns] * len(seen)
+    upper = lower + np.array([_lit_ns(o, lit, logs) for o, lit in zip(seen, usual_ns, strict=True)], dtype=np.float64)
+    reach = NEXT_PICTURE_NS if slow else refresh_ns
+    grid = np.arange(-2.0 * reach, 2.5 * reach, GRID_NS)
     chance = np.full(len(grid), -np.inf)
     for blur, share in zip(BLUR_NS, BLUR_SHARES, strict=True):
         begun = _passed(grid, lower, resolution, blur)
         ended = [_passed(grid, upper + turns * refresh_ns, resolution, blur) for turns in range(MOST_LATE + 1)]
         stays = [before * (1 - after) for before, after in pairwise([begun, *ended])]
         for late in LATE_SHARES:
-            seen = sum((1 - late) * late**turns * stay for turns, stay in enumerate(stays))
-            chance = np.logaddexp(chance, np.log(share) + np.log(seen + WRONG_SHARE).sum(axis=1))
+            shown = sum((1 - late) * late**turns * stay for turns, stay in enumerate(stays))
+            chance = np.logaddexp(chance, np.log(share) + np.log(shown + WRONG_SHARE).sum(axis=1))
     mean, half_width = likely_range(grid, chance)
     kept = int(((mean > lower - BLUR_NS[2]) & (mean < upper + resolution + BLUR_NS[2])).sum())
     return Interval(base + mean, half_width + all_lost, kept)
@@ -96,7 +126,8 @@ def refresh_of(film: Sequence[Observation], nominal_ns: int) -> int:
         for old, new in pairwise(film)
         if new.pts_ns - old.pts_ns <= FOLLOWING_FRAME_NS and (turns := _turns(old.code, new.code))
     ]
-    measured = float(np.median(steps)) if len(steps) >= MIN_READINGS else _common_step_ns(film, nominal_ns)
+    # A page that counts what it draws seems slower wherever it misses a refresh, never faster.
+    measured = float(np.quantile(steps, 0.25)) if len(steps) >= MIN_READINGS else _common_step_ns(film, nominal_ns)
     return round(measured) if MIN_REFRESH_NS <= measured <= MAX_REFRESH_NS else nominal_ns
 
 
@@ -105,22 +136,22 @@ def _passed(grid: Float64, bound: Float64, resolution: Float64, blur: float) -> 
     return np.asarray(np.clip((grid[:, None] - bound + blur) / (2 * blur + resolution), 0, 1))
 
 
-def _last_digits(fresh: Sequence[Observation], refresh_ns: int) -> tuple[Float64, Float64, float]:
+def _last_digits(seen: Sequence[Observation], refresh_ns: int) -> tuple[Float64, Float64, float]:
     """What the last digits cut off of the codes' times, in ns: at best, how much more for each, and how far all may be.
 
     Of one code that says whole milliseconds nobody knows it. A screen's refreshes are evenly spaced, so many codes do
     tell. Where all pictures are taken at one moment between two refreshes each doubt would count as often as there are
     pictures, so what is the same for all is no doubt of each.
     """
-    resolution = np.array([o.code.resolution_ns for o in fresh], dtype=np.float64)
+    resolution = np.array([o.code.resolution_ns for o in seen], dtype=np.float64)
     if resolution.max() <= TICK_NS:
-        return resolution / 2, np.zeros(len(fresh)), TICK_NS / 2
-    times = np.array([o.code.utc_ns - fresh[0].code.utc_ns for o in fresh], dtype=np.float64)
+        return resolution / 2, np.zeros(len(seen)), TICK_NS / 2
+    times = np.array([o.code.utc_ns - seen[0].code.utc_ns for o in seen], dtype=np.float64)
     even = _evenly_spaced(times, refresh_ns)
     low, high = float((times - even).max()), float((times + resolution - even).min())
-    if low > high or len(fresh) < EVEN_CODES:
-        return np.zeros(len(fresh)), resolution, 0.0
-    return even + (low + high) / 2 - times, np.zeros(len(fresh)), high - low
+    if low - high > 2 * EVEN_ERROR_NS or len(seen) < EVEN_CODES:
+        return np.zeros(len(seen)), resolution, 0.0
+    return even + (low + high) / 2 - times, np.zeros(len(seen)), max(0.0, high - low) + EVEN_ERROR_NS
 
 
 def _evenly_spaced(times: Float64, refresh_ns: int) -> Float64:
@@ -134,11 +165,20 @@ def _evenly_spaced(times: Float64, refresh_ns: int) -> Float64:
     return np.asarray(first + step * number)
 
 
-def _lit_ns(o: Observation, refresh_ns: int, logs: Sequence[CodeLog]) -> int:
-    """How long a code stood: as the page's log says, else one refresh."""
+def _stood_ns(seen: Sequence[Observation]) -> list[int]:
+    """How long each code stood at most: until the next one that was read was drawn, of the last one nobody knows."""
+    stood = [STOOD_NS] * len(seen)
+    for place in range(len(seen) - 2, -1, -1):
+        o, after = seen[place], seen[place + 1]
+        stood[place] = stood[place + 1] if after.code == o.code else max(0, after.code.utc_ns - o.code.utc_ns)
+    return stood
+
+
+def _lit_ns(o: Observation, usual_ns: int, logs: Sequence[CodeLog]) -> int:
+    """How long a code stood: as the page's log says, else as usual."""
     log = holder(logs, o.code.utc_ns)
     following = log.next_ns(o.code.utc_ns) if log else None
-    return following - o.code.utc_ns if following is not None else refresh_ns
+    return following - o.code.utc_ns if following is not None else usual_ns
 
 
 def _common_step_ns(film: Sequence[Observation], nominal_ns: int) -> float:
@@ -150,10 +190,15 @@ def _common_step_ns(film: Sequence[Observation], nominal_ns: int) -> float:
     if len(times) < MIN_READINGS:
         return nominal_ns
     turns = times[times <= STEP_SPAN_NS] / NS_PER_S * STEPS_HZ[:, None]
-    is_likely = (likeness := np.abs(np.exp(2j * np.pi * turns).mean(axis=1))) > AS_LIKELY * likeness.max()
-    if is_likely[np.abs(STEPS_HZ * nominal_ns / NS_PER_S - 1) < 0.01].any():
+    likeness = np.abs(np.exp(2j * np.pi * turns).mean(axis=1))
+    frames_hz = NS_PER_S / float(np.median(np.diff([o.pts_ns for o in film])))
+    is_camera = np.abs((STEPS_HZ + frames_hz / 2) % frames_hz - frames_hz / 2) < CAMERA_STEP * frames_hz
+    is_camera |= np.abs((frames_hz / STEPS_HZ + 0.5) % 1 - 0.5) < CAMERA_STEP
+    is_likely = (likeness > AS_LIKELY * likeness.max()) & ((STEPS_HZ >= SCREEN_HZ) | ~is_camera)
+    slowest_hz = float(STEPS_HZ[np.argmax(is_likely)])
+    if slowest_hz > SCREEN_HZ and is_likely[np.abs(STEPS_HZ * nominal_ns / NS_PER_S - 1) < 0.01].any():
         return nominal_ns
-    return float(NS_PER_S / STEPS_HZ[np.argmax(is_likely)])
+    return NS_PER_S / slowest_hz
 
 
 def _turns(old: TimeCode, new: TimeCode) -> int:

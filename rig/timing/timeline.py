@@ -6,7 +6,6 @@ the camera's offset from both sides; a film of some seconds gives an interval, t
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from operator import attrgetter
 
 import numpy as np
@@ -25,6 +24,7 @@ FILM_GAP_NS = 10 * NS_PER_S  # a longer pause between readings separates two fil
 
 SAME_CLOCK_NS = 50 * NS_PER_MS  # codes of one screen differ by less, whatever it missed
 MINORITY = 0.1  # of the codes of the fullest group: fewer are damage, not a second clock
+LEAST_KEPT = 0.25  # of the codes must agree, else they tell of no clock
 MAJORITY = 2.0  # times the codes of the others, before it is believed without a log
 
 
@@ -197,21 +197,24 @@ def _of_group(
     group: Sequence[Observation], terms: Terms, logs: Sequence[CodeLog], sightings: Sequence[Sighting], others: int
 ) -> Anchor | None:
     """The interval of one clock in one film, narrowed by the vernier where that agrees."""
-    fresh = [group[0], *(new for old, new in pairwise(group) if new.code != old.code)]
-    if len(fresh) < MIN_READINGS:
+    seen, slow = interval.telling(group), interval.is_slow(group)
+    if len({o.code for o in seen}) < MIN_READINGS:
         return None
     refresh_ns = interval.refresh_of(group, terms.refresh_ns)
     first, last = group[0].pts_ns, group[-1].pts_ns
     # Row and latency of the display are constant: they are taken off here, and the vernier leaves them off as well.
-    delay = np.array([round((o.row - 0.5) * terms.read_out_ns) for o in fresh], dtype=np.int64)
-    found = interval.measure(fresh, delay, refresh_ns, logs)
-    row_error = abs(float(np.mean([o.row - 0.5 for o in fresh]))) * terms.read_out_error_ns
+    delay = np.array([round((o.row - 0.5) * terms.read_out_ns) for o in seen], dtype=np.int64)
+    found = interval.measure(seen, delay, refresh_ns, logs, slow=slow)
+    if found.pictures < LEAST_KEPT * len(seen):
+        return None  # no clock: the codes run at another speed than the video
+    row_error = abs(float(np.mean([o.row - 0.5 for o in seen]))) * terms.read_out_error_ns
     drift = (last - first) / 2 * terms.unknown_rate_ppm * 1e-6
     # Late and unread pictures of one phase may have misled the interval by as much as a change lasts.
     reach = found.half_width_ns + drift + BLUR_NS[-1]
     near = round(found.offset_ns - reach), round(found.offset_ns + reach)
-    log = joined(logs, [o.code.utc_ns for o in fresh])
-    instant = _by_vernier(group, sightings, log, refresh_ns, terms.read_out_ns, near)
+    log = joined(logs, [o.code.utc_ns for o in seen])
+    guessed = slow and log is None  # which codes came before and after is not known of such a page
+    instant = None if guessed else _by_vernier(group, sightings, log, refresh_ns, terms.read_out_ns, near)
     best = instant if instant is not None and instant.half_width_ns < found.half_width_ns else found
     middle = (first + last) // 2
     return Anchor(
@@ -219,7 +222,7 @@ def _of_group(
         utc_ns=middle + round(best.offset_ns) + terms.display_latency_ns,
         half_width_ns=round(float(combined(np.array([best.half_width_ns, row_error, drift]))[()])),
         codes=found.pictures,
-        rejected=others + len(fresh) - found.pictures,
+        rejected=others + len(seen) - found.pictures,
         method="interval" if best is found else "vernier",
         mixed=0 if best is found else best.pictures,
     )
