@@ -25,6 +25,7 @@ FILM_GAP_NS = 10 * NS_PER_S  # a longer pause between readings separates two fil
 SAME_CLOCK_NS = 50 * NS_PER_MS  # codes of one screen differ by less, whatever it missed
 MINORITY = 0.1  # of the codes of the fullest group: fewer are damage, not a second clock
 LEAST_KEPT = 0.25  # of the codes must agree, else they tell of no clock
+SURE_KEPT = 0.8  # a page that misses more refreshes leaves the vernier without its neighbours
 MAJORITY = 2.0  # times the codes of the others, before it is believed without a log
 
 
@@ -213,7 +214,8 @@ def _of_group(
     reach = found.half_width_ns + drift + BLUR_NS[-1]
     near = round(found.offset_ns - reach), round(found.offset_ns + reach)
     log = joined(logs, [o.code.utc_ns for o in seen])
-    guessed = slow and log is None  # which codes came before and after is not known of such a page
+    missed = slow or found.pictures < SURE_KEPT * len(seen)
+    guessed = missed and log is None  # which codes came before and after is not known of such a page
     instant = None if guessed else _by_vernier(group, sightings, log, refresh_ns, terms.read_out_ns, near)
     best = instant if instant is not None and instant.half_width_ns < found.half_width_ns else found
     middle = (first + last) // 2
