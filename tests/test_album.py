@@ -452,7 +452,7 @@ def test_without_a_receiver_s_log_a_film_s_own_gps_tells_the_places(tmp_path: Pa
     photos.write_table(tmp_path, [row])
     assert run(tmp_path) == 0
     (row,) = photos.read_table(tmp_path)
-    assert row.interpolation == "linear"
+    assert row.interpolation == "hermite"  # its speeds, and the courses of its way
     assert row.interpolated_latitude == pytest.approx(33.1267, abs=3e-4)  # as ExifTool reads it from the film
 
 
