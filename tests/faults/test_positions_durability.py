@@ -47,7 +47,7 @@ def times(table: Path) -> list[int]:
 
 
 def test_kill_loses_no_row(receiver: str, tmp_path: Path) -> None:
-    folder = tmp_path / "out"
+    folder, behind = tmp_path / "out", []
     for kill in range(4):
         with capture(receiver, folder) as process:
             wait_for_rows(folder / "positions.csv", 12 * (kill + 1))
@@ -56,7 +56,9 @@ def test_kill_loses_no_row(receiver: str, tmp_path: Path) -> None:
         heard = [fix for fix in read_log(folder / "raw.nmea") if fix.latitude is not None]
         written = times(folder / "positions.csv")
         assert written == [fix.utc_ns for fix in heard][: len(written)]
-        assert len(heard) - len(written) <= 8  # half a second waits to be understood, and is in raw.nmea
+        behind.append(len(heard) - len(written))
+    assert max(behind) <= 8  # without a pause half a second waits to be understood, and is in raw.nmea
+    assert min(behind) <= 1  # only the burst that was coming
     with capture(receiver, folder, "--duration", "1") as process:
         assert process.wait(20) == 0
     heard = [fix for fix in read_log(folder / "raw.nmea") if fix.latitude is not None]
