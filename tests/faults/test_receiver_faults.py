@@ -155,20 +155,28 @@ def test_cable_out_and_in_again(tmp_path: Path, fault: str) -> None:
 def test_receiver_comes_back_under_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from serial.tools import list_ports, list_ports_common
 
+    link, before, after = (tmp_path / name for name in ("gnss", "ttyACM0", "ttyACM1"))
+
     def ports() -> list[list_ports_common.ListPortInfo]:
-        link = tmp_path / "gnss"
-        return [list_ports_common.ListPortInfo(str(link.readlink()))] if link.is_symlink() else []
+        return [list_ports_common.ListPortInfo(str(name)) for name in (before, after) if name.exists()]
+
+    def move() -> None:
+        time.sleep(1.5)
+        before.unlink()
+        receiver.set_fault("replug", 0.4)
+        after.symlink_to(link)
 
     monkeypatch.setattr(list_ports, "comports", ports)
+    before.symlink_to(link)  # the names of pseudo terminals are soon those of other tests
     now_ns = time.time_ns()
     world, street = World(now_ns, time.monotonic_ns()), Street(start_utc_ns=now_ns - 8_000_000_000)
-    with Receiver(tmp_path / "gnss", world, street, truth=tmp_path, rate_hz=20) as receiver:
-        first = (tmp_path / "gnss").readlink()
-        Thread(target=_switch, args=(receiver, [(1.5, "replug", 0.4)]), daemon=True).start()
+    with Receiver(link, world, street, truth=tmp_path, rate_hz=20) as receiver:
+        first = link.readlink()
+        Thread(target=move, daemon=True).start()
         summary = capture_positions(
             "auto", tmp_path / "out", 9.0
         )  # it is heard again after 3 s, later on a busy machine
-        assert (tmp_path / "gnss").readlink() != first
+        assert link.readlink() != first
     rows = table(tmp_path / "out" / "positions.csv")
     recording = Recording(summary, rows, table(tmp_path / "fixes.csv"))
     _assert_no_wrong_position(recording)
