@@ -1,5 +1,6 @@
 """The camera's clock from its readings, against a simulated screen and camera whose truth is known."""
 
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -34,6 +35,16 @@ def test_one_film_is_exact_and_its_bar_covers_the_truth(fps: float, p95_ms: floa
     assert np.percentile(errors, 95) <= p95_ms
     assert np.mean(errors <= bars) >= 0.99
     assert np.median(bars) <= 3 * np.median(errors) + 5  # not padded out of all measure
+
+
+def test_a_code_that_stays_in_view_for_minutes_fills_no_memory() -> None:
+    readings = film(np.random.default_rng(5), fps=25.0, seconds=120.0)
+    tracemalloc.start()
+    try:
+        timeline.calibrate(readings, TERMS)
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_two_films_find_the_rate_over_two_hours() -> None:

@@ -18,6 +18,7 @@ BLUR_NS = (0.02 * NS_PER_MS, 0.3 * NS_PER_MS, 1.0 * NS_PER_MS, 3.0 * NS_PER_MS) 
 BLUR_SHARES = (0.5, 0.17, 0.17, 0.16)
 LATE_SHARES = (0.01, 0.05, 0.2, 0.35, 0.5, 0.7)  # of refreshes that the page missed or drew late: the old code stays
 MOST_LATE = 8  # refreshes in a row that a code may stay too long
+LATE_CHANCES = np.array([[(1 - late) * late**turns for turns in range(MOST_LATE + 1)] for late in LATE_SHARES])
 WRONG_SHARE = 0.004
 SLOW_SHARE = 0.4  # of pictures that show the code of the one before: the page is slower than the camera
 NEXT_PICTURE_NS = 70 * NS_PER_MS  # within this follows the next picture
@@ -25,6 +26,7 @@ STOOD_NS = 10 * NS_PER_S  # longer than any code stands
 EVEN_ERROR_NS = 0.15 * NS_PER_MS  # of the line through such times
 EVEN_CODES = 10  # fewer say too little of how evenly a page draws
 GRID_NS = 0.05 * NS_PER_MS
+AT_ONCE = 50  # readings: a page that stays in view for minutes must not fill the memory
 TAIL = 0.0025  # on each side: the interval holds 99.5 %, the rest of 1 % is for what no model knows
 # What codes tell of the screen
 MIN_REFRESH_NS, MAX_REFRESH_NS = 5 * NS_PER_MS, 80 * NS_PER_MS  # 200 Hz to a page that draws each fifth time
@@ -97,14 +99,9 @@ def measure(
     upper = lower + np.array([_lit_ns(o, lit, logs) for o, lit in zip(seen, usual_ns, strict=True)], dtype=np.float64)
     reach = NEXT_PICTURE_NS if slow else refresh_ns
     grid = np.arange(-2.0 * reach, 2.5 * reach, GRID_NS)
-    chance = np.full(len(grid), -np.inf)
-    for blur, share in zip(BLUR_NS, BLUR_SHARES, strict=True):
-        begun = _passed(grid, lower, resolution, blur)
-        ended = [_passed(grid, upper + turns * refresh_ns, resolution, blur) for turns in range(MOST_LATE + 1)]
-        stays = [before * (1 - after) for before, after in pairwise([begun, *ended])]
-        for late in LATE_SHARES:
-            shown = sum((1 - late) * late**turns * stay for turns, stay in enumerate(stays))
-            chance = np.logaddexp(chance, np.log(share) + np.log(shown + WRONG_SHARE).sum(axis=1))
+    parts = (slice(first, first + AT_ONCE) for first in range(0, len(seen), AT_ONCE))
+    explained = sum(_explained(grid, lower[part], upper[part], resolution[part], refresh_ns) for part in parts)
+    chance = np.logaddexp.reduce(explained + np.log(BLUR_SHARES)[:, None, None], axis=(0, 1))
     mean, half_width = likely_range(grid, chance)
     kept = int(((mean > lower - BLUR_NS[2]) & (mean < upper + resolution + BLUR_NS[2])).sum())
     return Interval(base + mean, half_width + all_lost, kept)
@@ -129,6 +126,17 @@ def refresh_of(film: Sequence[Observation], nominal_ns: int) -> int:
     # A page that counts what it draws seems slower wherever it misses a refresh, never faster.
     measured = float(np.quantile(steps, 0.25)) if len(steps) >= MIN_READINGS else _common_step_ns(film, nominal_ns)
     return round(measured) if MIN_REFRESH_NS <= measured <= MAX_REFRESH_NS else nominal_ns
+
+
+def _explained(grid: Float64, lower: Float64, upper: Float64, resolution: Float64, refresh_ns: int) -> Float64:
+    """The logarithms of how well each offset of the grid explains some readings: blurs x shares of late ones x grid."""
+    by_blur = []
+    for blur in BLUR_NS:
+        begun = _passed(grid, lower, resolution, blur)
+        ended = [_passed(grid, upper + turns * refresh_ns, resolution, blur) for turns in range(MOST_LATE + 1)]
+        stays = np.array([before * (1 - after) for before, after in pairwise([begun, *ended])])
+        by_blur.append(np.log(np.tensordot(LATE_CHANCES, stays, 1) + WRONG_SHARE).sum(axis=2))
+    return np.array(by_blur)
 
 
 def _passed(grid: Float64, bound: Float64, resolution: Float64, blur: float) -> Float64:
