@@ -29,9 +29,7 @@ from rig.gnss.gpmftree import read_box
 
 PTS_WRAP_NS = PTS_WRAP * NS_PER_S // PTS_HZ  # 26.5 h
 SAME_CLOCK_NS = NS_PER_S  # PTS and arrival go on together within this as long as the camera's clock was not reset
-LONGEST_GAP_NS = (
-    3600 * NS_PER_S
-)  # without arrivals: a PTS that goes on is a gap, a camera that starts anew begins near zero
+LONGEST_GAP_NS = 3600 * NS_PER_S  # without arrivals a PTS that goes on is a gap: cameras start anew near zero
 VIDEO_SUFFIXES = {".mp4", ".ts", ".mov", ".mkv", ".360"}
 STREAM_SUFFIX = ".ts"
 _most_threads = 4  # of a decoder: each keeps a picture more
