@@ -33,6 +33,7 @@ from rig.drive import metrics, selftest
 from rig.drive.archive import Archive
 from rig.drive.digest import Digests, photos_json
 from rig.errors import ConflictError, UnknownError, UsageError
+from rig.heap import use_one_heap
 from rig.http.access import COOKIE, Gate, guard, read_pin, remember
 from rig.http.contract import BLINK_S, BODIES, CALIBRATE_S, DOWNLOADING, NOTHING, PICTURE_WIDTHS, REQUIRED, UPLOADING
 from rig.http.front import BODY_BYTES, listen, serve_from
@@ -46,7 +47,6 @@ from rig.live.thumbnails import Thumbnails
 from rig.recordings import MODES, OPEN_STATES, RECORDING, Manifest, Recordings
 from rig.status import CameraNow, CarStatus
 from rig.systemd import told_to_systemd
-from rig.workers import use_one_heap
 
 CODE_PAGE = Path(__file__).parent / "v1" / "QRCodeDatTimeGenerator.html"
 USUAL_HOST = "http://edencar.local:5000"

@@ -1,6 +1,6 @@
 """A fleet's recordings on Dask workers and an S3 server, all on this machine: two workers against one, in one run.
 
-24 recordings of 4K, 30 pictures a second, H.264, 30 Mbit/s, 10 s each, lie in a bucket of moto's S3 server; two workers
+24 recordings of 4K, 30 pictures a second, H.264, 30 Mbit/s, 20 s each, lie in a bucket of moto's S3 server; two workers
 must be 1.8 times as fast as one, and the results of both must be the bytes of the run on local processes. The S3 server
 takes its share of the two cores, too. Then 10,000 small recordings are planned (`--dry-run`): within 10 s and 1 GB.
 """
@@ -27,7 +27,7 @@ from tests.cluster.stores import empty, fill
 from tests.films import BEGIN_NS, TICKS_PER_FRAME, steady, write_film
 
 RECORDINGS = 24
-FILM_S, SEGMENTS = 10, 2
+FILM_S, SEGMENTS = 20, 2
 PLANNED = 10_000
 FASTER = 1.8
 MOST_PLAN_S, MOST_PLAN_MB = 10.0, 1000.0

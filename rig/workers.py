@@ -4,7 +4,6 @@ A `Worker` is the server's end, a `Link` the worker's. One pipe joins them: requ
 up. The end of the pipe is also the end of the worker: no worker outlives its server.
 """
 
-import ctypes
 import faulthandler
 import logging
 import multiprocessing
@@ -24,9 +23,9 @@ from pathlib import Path
 from typing import Any, Concatenate
 
 from rig.errors import DeviceError, EdencarError
+from rig.heap import use_one_heap
 from rig.offspring import end_with
 
-M_ARENA_MAX = -8  # malloc.h of glibc
 STOP_GRACE_S = 5.0
 DEATH_S = 2.0  # for the kernel to take away what was killed, unless a disk holds it
 # A fresh interpreter, and not multiprocessing's: that one would load the server's own module again in each worker, and
@@ -287,12 +286,3 @@ def live(descriptor: int, parent: int) -> None:
     except Exception as error:
         reason = _told(error, "the work ended by a defect")
     link._send(_Ended(reason))
-
-
-def use_one_heap() -> None:
-    """Have all threads of this process share one heap (glibc only).
-
-    Each would have its own, and as threads take turns all of them fill: some MB an hour with nothing to show for it.
-    """
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)

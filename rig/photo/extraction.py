@@ -23,6 +23,7 @@ from rig.files import sync_data
 from rig.footage import video
 from rig.footage.video import Clip, Video
 from rig.gnss.positions import Track
+from rig.heap import keep_freed_memory
 from rig.photo import exif, look, photos
 from rig.photo.locate import Rule, direction_of, locate, tags_of
 from rig.photo.photos import Photo
@@ -120,9 +121,10 @@ def cores() -> int:
 
 
 def use_one_core() -> None:
-    """In a process of which there is one for each core: no threads beside its own."""
+    """In a process of which there is one for each core: no threads beside its own, memory kept for the next picture."""
     cv2.setNumThreads(1)
     video.set_threads(1)
+    keep_freed_memory()
 
 
 def usual_jobs(works: Sequence[Work]) -> int:

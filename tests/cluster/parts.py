@@ -23,6 +23,11 @@ ROOT = Path(__file__).parents[2]
 NAMES = ("car1/2026-11-22_14-03-12", "car2/2026-11-22_14-03-12", "car2/2026-11-23_09-00-00")  # of the recordings
 PATTERN = "*/2026-11-*"
 FIRST, SECOND = 75, 45  # pictures of the two files
+CALM = {  # Dask looks at itself less often: docs/fleet.md
+    "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "1s",
+    "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__INTERVAL": "5s",
+    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
+}
 PHONE = Phone(shown=((BEGIN_NS, BEGIN_NS + 2_000_000_000),))
 
 
@@ -125,7 +130,7 @@ def dask_scheduler(folder: Path) -> Iterator[Cluster]:
     told = folder / "scheduler.json"
     words = ["-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
     patient = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "20"}  # of the workers that had a task and died
-    with process(sys.executable, *words, "--scheduler-file", told, **patient) as scheduler:
+    with process(sys.executable, *words, "--scheduler-file", told, **patient, **CALM) as scheduler:
         wait_for(told.exists)
         yield Cluster(f"dask://{json.loads(told.read_text())['address'].removeprefix('tcp://')}", scheduler, [])
 
@@ -136,7 +141,7 @@ def dask_cluster(folder: Path, workers: int, **environment: str) -> Iterator[Clu
     with dask_scheduler(folder) as cluster, ExitStack() as stack:
         one = [sys.executable, "-m", "distributed.cli.dask_worker", "--nworkers", "1", "--nthreads", "1"]
         place = ["--local-directory", folder, "--no-dashboard", "--scheduler-file", folder / "scheduler.json"]
-        surroundings = environment | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
+        surroundings = environment | CALM | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
         for _ in range(workers):
             cluster.workers.append(stack.enter_context(process(*one, *place, **surroundings)))
         wait_for(lambda: workers_at(cluster.executor.removeprefix("dask://")) == workers)
