@@ -266,7 +266,8 @@ class Worker:
 def _launch(name: str, descriptor: int) -> "subprocess.Popen[bytes]":
     # -P: what lies in the working directory is not a module of ours; sys.path goes down instead.
     command = [sys.executable, "-P", "-c", LIFE, str(descriptor), str(os.getpid()), name]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    # NumPy's matrices are small here: threads of OpenBLAS only take cores from those who record.
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment, pass_fds=(descriptor,))
 
 

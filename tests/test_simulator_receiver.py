@@ -20,6 +20,7 @@ from simulator.sentences import KINDS, Epoch, frame, write
 from simulator.world import Street, World
 
 METRES_PER_DEGREE = 111_200.0
+PATIENCE_S = 20.0
 Make = Callable[..., Receiver]
 
 
@@ -42,18 +43,18 @@ def make(tmp_path: Path) -> Iterator[Make]:
     assert not (tmp_path / "gnss").is_symlink()
 
 
-def listen(link: Path, seconds: float) -> bytes:
-    """What a program reads that has the port for some time."""
+def listen(link: Path, seconds: float, least: int = 0) -> bytes:
+    """What a program reads that has the port for some time; on a busy machine longer, until so many sentences came."""
     with serial.Serial(str(link), 115200, timeout=0.05, exclusive=True) as port:
         end, heard = time.monotonic() + seconds, bytearray()
-        while time.monotonic() < end:
+        while (left_s := end - time.monotonic()) > 0 or (len(whole(heard)) < least and left_s > -PATIENCE_S):
             heard += port.read(max(1, port.in_waiting))
         return bytes(heard)
 
 
-def whole(data: bytes) -> list[str]:
+def whole(data: bytes | bytearray) -> list[str]:
     """The sentences of which both ends were heard."""
-    lines = data.decode("ascii").split("\r\n")
+    lines = data.decode("ascii", "replace").split("\r\n")
     return [line for line in lines[:-1] if line.startswith("$")]
 
 
@@ -65,11 +66,12 @@ def truths(folder: Path) -> dict[int, dict[str, float]]:
 
 def test_pynmea2_reads_the_true_drive(make: Make, tmp_path: Path) -> None:
     make()
-    lines = whole(listen(tmp_path / "gnss", 1.0))
+    lines = whole(listen(tmp_path / "gnss", 1.0, least=60))
     fixes = [pynmea2.parse(line, check=True) for line in lines]
     rmcs = [fix for fix in fixes if fix.sentence_type == "RMC"]
     truth = truths(tmp_path)
-    assert 15 <= len(rmcs) <= 21
+    assert len(rmcs) >= 15
+    assert len({rmc.timestamp for rmc in rmcs}) == len(rmcs), "one for each epoch"
     for rmc in rmcs:
         true = truth[round(datetime.combine(rmc.datestamp, rmc.timestamp, UTC).timestamp() * 1000) * 1_000_000]
         assert rmc.latitude == pytest.approx(true["latitude"], abs=0.05 / METRES_PER_DEGREE)
@@ -123,9 +125,10 @@ def test_every_kind_of_sentence_has_a_right_checksum() -> None:
 
 def test_a_sentence_may_have_its_own_rate(make: Make, tmp_path: Path) -> None:
     make(sentences="GGA,ZDA@1")
-    lines = whole(listen(tmp_path / "gnss", 1.2))
-    assert 1 <= sum(line.startswith("$GPZDA") for line in lines) <= 2
-    assert sum(line.startswith("$GPGGA") for line in lines) > 15
+    lines = whole(listen(tmp_path / "gnss", 1.2, least=40))
+    ggas, zdas = (sum(line.startswith(kind) for line in lines) for kind in ("$GPGGA", "$GPZDA"))
+    assert 1 <= zdas <= 1 + ggas / 10
+    assert ggas + zdas == len(lines)
 
 
 @pytest.mark.parametrize("text", ["GGA,XYZ", "GGA@7", ""])
@@ -136,9 +139,9 @@ def test_unknown_sentences_are_refused(text: str) -> None:
 
 def test_what_nobody_reads_is_lost(make: Make, tmp_path: Path) -> None:
     make()
-    first = whole(listen(tmp_path / "gnss", 0.2))[-1]
+    first = whole(listen(tmp_path / "gnss", 0.2, least=1))[-1]
     time.sleep(0.6)
-    seconds = [float(line.split(",")[1][4:]) for line in (first, whole(listen(tmp_path / "gnss", 0.2))[0])]
+    seconds = [float(line.split(",")[1][4:]) for line in (first, whole(listen(tmp_path / "gnss", 0.2, least=1))[0])]
     assert (seconds[1] - seconds[0]) % 60 > 0.5
 
 
@@ -147,7 +150,7 @@ def test_no_fix_float_and_silence(make: Make, tmp_path: Path) -> None:
     for name, expected in (("no_fix", "0"), ("float", "5"), ("no_time", "0")):
         receiver.set_fault(name)
         time.sleep(0.1)
-        fields = whole(listen(tmp_path / "gnss", 0.2))[-1].split(",")
+        fields = whole(listen(tmp_path / "gnss", 0.2, least=1))[-1].split(",")
         assert fields[6] == expected
         assert bool(fields[2]) == (name == "float")
         assert bool(fields[1]) == (name != "no_time")
@@ -163,7 +166,7 @@ def test_damaged_sentences_and_rubbish(make: Make, tmp_path: Path) -> None:
     receiver = make(sentences="GGA,RMC,GST")
     receiver.set_fault("checksum", 0.5)
     damaged = 0
-    lines = whole(listen(tmp_path / "gnss", 0.6))
+    lines = whole(listen(tmp_path / "gnss", 0.6, least=100))
     for line in lines:
         try:
             pynmea2.parse(line, check=True)
@@ -172,7 +175,7 @@ def test_damaged_sentences_and_rubbish(make: Make, tmp_path: Path) -> None:
     assert len(lines) / 4 < damaged < len(lines) * 3 / 4
     receiver.clear_fault("checksum")
     receiver.set_fault("noise", 1)
-    assert any(byte > 127 for byte in listen(tmp_path / "gnss", 0.3))
+    assert any(byte > 127 for byte in listen(tmp_path / "gnss", 0.3, least=30))
 
 
 def test_a_uart_is_only_understood_at_its_speed(make: Make, tmp_path: Path) -> None:
@@ -194,7 +197,7 @@ def test_the_cable_comes_out_and_in_again(make: Make, tmp_path: Path) -> None:
     end = time.monotonic() + 2
     while not link.exists() and time.monotonic() < end:
         time.sleep(0.02)
-    assert whole(listen(link, 0.3))
+    assert whole(listen(link, 0.3, least=1))
 
 
 def test_faults_are_read_from_text() -> None:

@@ -135,7 +135,7 @@ def _explained(grid: Float64, lower: Float64, upper: Float64, resolution: Float6
         begun = _passed(grid, lower, resolution, blur)
         ended = [_passed(grid, upper + turns * refresh_ns, resolution, blur) for turns in range(MOST_LATE + 1)]
         stays = np.array([before * (1 - after) for before, after in pairwise([begun, *ended])])
-        by_blur.append(np.log(np.tensordot(LATE_CHANCES, stays, 1) + WRONG_SHARE).sum(axis=2))
+        by_blur.append(np.log(np.einsum("st,tgr->sgr", LATE_CHANCES, stays) + WRONG_SHARE).sum(axis=2))
     return np.array(by_blur)
 
 
