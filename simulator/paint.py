@@ -1,9 +1,9 @@
 """Drawing in metres with smooth edges, and the way from BGR to the planes of a video picture."""
 
-import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 Picture = npt.NDArray[np.uint8]
 Color = tuple[float, float, float]  # BGR, 0 to 255
 Point = tuple[float, float]
+Points = npt.NDArray[np.float64]  # (points, 2)
 
 BLACK, WHITE, GREY = 16, 235, 128  # luma of black and white, chroma of both, in limited range
 SUBPIXEL_BITS = 4
@@ -63,12 +64,21 @@ def _matrix() -> npt.NDArray[np.float64]:
 
 
 _LUMA, _CHROMA = _matrix()[:1], _matrix()[1:]
+_TURNS = np.linspace(0, 2 * np.pi, CORNERS, endpoint=False)
+_CIRCLE: Points = np.stack([np.cos(_TURNS), np.sin(_TURNS)], axis=1)
 
 
 def rgb(text: str) -> Color:
     """A colour from its usual hexadecimal form."""
     red, green, blue = bytes.fromhex(text)
     return blue, green, red
+
+
+@lru_cache(1000)
+def _text_size(words: str, size: float, thickness: int) -> tuple[int, int]:
+    """Columns and rows; OpenCV takes longer to measure a word than to draw it."""
+    (columns, rows), _ = cv2.getTextSize(words, FONT, size, thickness)
+    return columns, rows
 
 
 def shade(color: Color, factor: float) -> Color:
@@ -85,7 +95,7 @@ class Brush:
         self._scale = pixels_per_metre
         self._foot = foot_row
 
-    def polygon(self, points: Sequence[Point], color: Color) -> None:
+    def polygon(self, points: Sequence[Point] | Points, color: Color) -> None:
         """A filled polygon."""
         pixels = np.array(points) * (self._scale, -self._scale) + (0, self._foot) - 0.5
         fixed = np.round(pixels * (1 << SUBPIXEL_BITS)).astype(np.int32)
@@ -104,17 +114,16 @@ class Brush:
 
     def disc(self, x: float, y: float, radius: float, color: Color, flat: float = 1.0) -> None:
         """A filled ellipse, `flat` times as high as wide."""
-        turn = np.linspace(0, 2 * math.pi, CORNERS, endpoint=False)
-        self.polygon([(x + radius * math.cos(a), y + flat * radius * math.sin(a)) for a in turn], color)
+        self.polygon(_CIRCLE * (radius, flat * radius) + (x, y), color)
 
     def text(self, words: str, x: float, y: float, height: float, width: float, color: Color) -> None:
         """Words centred on a point: capitals `height` high, smaller where they would be wider than `width`."""
         if not FONT_HAS_ACCENTS:
             words = unicodedata.normalize("NFKD", words).encode("ascii", "ignore").decode()
-        (columns, rows), _ = cv2.getTextSize(words, FONT, 10.0, 1)
+        columns, rows = _text_size(words, 10.0, 1)
         size = 10 * min(height * self._scale / rows, width * self._scale / columns)
         thickness = max(1, round(1.4 * size))
-        (columns, rows), _ = cv2.getTextSize(words, FONT, size, thickness)
+        columns, rows = _text_size(words, size, thickness)
         corner = round(x * self._scale - columns / 2), round(self._foot - y * self._scale + rows / 2)
         cv2.putText(self.canvas, words, corner, FONT, size, color, thickness, cv2.LINE_AA)
 

@@ -34,7 +34,9 @@ def write_film(
     film = Film(World(begin_ns, 0, 0.0), Street(start_utc_ns=begin_ns), "left", *size)
     format_options = {"mpegts_copyts": "1", "muxdelay": "0", "muxpreload": "0"} if path.suffix == ".ts" else {}
     with av.open(str(path), "w", options=format_options) as container:
-        stream = container.add_stream(codec, rate=Fraction(30000, 1001), options=options or {"g": "15", "bf": "0"})
+        usual = {"preset": "veryfast"} if codec == "libx264" else {}
+        wishes = usual | (options or {"g": "15", "bf": "0"})
+        stream = container.add_stream(codec, rate=Fraction(30000, 1001), options=wishes)
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = *size, pixels
         stream.codec_context.time_base = Fraction(1, CLOCK_HZ)
