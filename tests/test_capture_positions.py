@@ -289,12 +289,13 @@ def test_auto_looks_at_ports_with_the_right_name_first(
 
     simulate()
     receiver = str(tmp_path / "gnss")
-    monkeypatch.setattr(rig_port, "LISTEN_S", 0.3)
+    monkeypatch.setattr(rig_port, "LISTEN_S", 2.0)
     ports = [port(line[1], "modem"), port(receiver, "Eos GNSS Arrow 100")]
     monkeypatch.setattr(list_ports, "comports", lambda: ports)
     begun = time.monotonic()
     assert find_port().device == receiver
-    assert time.monotonic() - begun < 0.3
+    assert time.monotonic() - begun < 2.0, "nobody listened to the modem"
+    monkeypatch.setattr(rig_port, "LISTEN_S", 0.5)
     ports[1].description = "n/a"
     assert find_port(baud=115_200).device == receiver
     monkeypatch.setattr(list_ports, "comports", list)
@@ -578,7 +579,7 @@ def test_worker_logs_between_start_and_stop(simulate: Simulate, tmp_path: Path) 
         time.sleep(0.5)
         begun = time.monotonic()
         ended = worker.ask(StopCapture(), 5)
-        assert time.monotonic() - begun < 1.0
+        assert time.monotonic() - begun < 4.0
         assert ended.epochs_logged == len(rows_of(out)) > 5
         size = (out / "raw.nmea").stat().st_size
         assert worker.ask(StopCapture(), 5).epochs_logged == 0

@@ -59,7 +59,7 @@ def test_a_worker_that_hangs_is_replaced(server: Server) -> None:
     os.kill(pid, signal.SIGSTOP)
     stopped_s = time.monotonic()
     wait_for(lambda: not runs(pid))
-    assert time.monotonic() - stopped_s < 8.0
+    assert time.monotonic() - stopped_s < 8.0 + BUSY_BACK_S
     wait_for(lambda: server.status["state"] == "recording" and server.workers.get(worker))
     time.sleep(1.0)
     server.call("POST", "/api/stop")
@@ -95,7 +95,7 @@ def test_a_killed_server_leaves_nothing_and_its_recording_goes_on(server: Server
         server.end(signal.SIGKILL)
         killed_s = time.monotonic()
         wait_for(lambda family=family: not any(map(runs, family)))  # type: ignore[misc]
-        assert time.monotonic() - killed_s < 1.0
+        assert time.monotonic() - killed_s < (1.0 if rounds > 10 else BUSY_BACK_S)
         with (server.output / ".lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         server.start()
