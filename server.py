@@ -31,7 +31,7 @@ from rig.camera.opengopro import GoPro
 from rig.clock import NS_PER_MS, iso_utc
 from rig.drive import metrics, selftest
 from rig.drive.archive import Archive
-from rig.drive.digest import Digests, photos_json
+from rig.drive.digest import Digests
 from rig.errors import ConflictError, UnknownError, UsageError
 from rig.heap import use_one_heap
 from rig.http.access import COOKIE, Gate, guard, read_pin, remember
@@ -395,7 +395,7 @@ def restore_recording(recording_id: str) -> Response:
 @api.get("/api/recordings/<recording_id>/photos")
 def list_photos(recording_id: str) -> Response:
     """The table of photos in columns, with times, places and sigmas; empty before it is made. Answers 200, 404."""
-    return Response(photos_json(_recordings().folder(recording_id)), mimetype="application/json")
+    return Response(_digests().photos(recording_id), mimetype="application/json")
 
 
 @api.get("/api/recordings/<recording_id>/track")

@@ -227,6 +227,22 @@ def test_photos_come_in_columns(client: FlaskClient, recordings: Recordings) -> 
     assert second["rows"] == []
 
 
+@pytest.mark.parametrize("linked", ["photos.csv", "positions", "positions/positions.csv"])
+def test_tables_behind_links_are_not_followed(
+    tmp_path: Path, client: FlaskClient, recordings: Recordings, linked: str
+) -> None:
+    name = add_recording(recordings.output, 9, seconds=3, jpeg=b"none")
+    at = recordings.folder(name) / linked
+    at.rename(tmp_path / "elsewhere")
+    at.symlink_to(tmp_path / "elsewhere")
+    try:
+        photos = json.loads(client.get(f"/api/recordings/{name}/photos").data)["rows"]
+        track = json.loads(client.get(f"/api/recordings/{name}/track").data)["utc_ms"]
+        assert (bool(photos), bool(track)) == ((False, True) if linked == "photos.csv" else (True, False))
+    finally:
+        recordings.trash(name)
+
+
 def test_a_hundred_recordings_are_listed_at_once(tmp_path: Path) -> None:
     for number in range(100):
         add_recording(tmp_path, number, seconds=3)

@@ -16,9 +16,10 @@ from statistics import median
 from typing import Any
 
 from rig.clock import parse_utc
+from rig.errors import UnknownError
 from rig.files import write_atomically
 from rig.gnss.fix import METRES_PER_DEGREE
-from rig.recordings import OPEN_STATES, Manifest, Recordings
+from rig.recordings import OPEN_STATES, Manifest, Recordings, StoredFile
 
 VERSION = 1  # of what is kept
 SUMMARY, TRACK = ".summary.json", ".track.json"
@@ -88,8 +89,14 @@ class Digests:
         """The thinned track as JSON: utc_ms, latitude, longitude, quality, sigma_m, speed_mps, each a list."""
         folder = self._recordings.folder(recording_id)
         key = _key(folder)
-        known = _kept(folder / TRACK, key) or (key, _thinned(list(_fixes(folder / POSITIONS))))
+        known = _kept(folder / TRACK, key) or (key, _thinned(self._fixes(recording_id)))
         return json.dumps(known[1]).encode()
+
+    def photos(self, recording_id: str) -> bytes:
+        """The table of photos as {"columns": [...], "rows": [[...], ...]}; no rows without a table."""
+        self._recordings.folder(recording_id)
+        rows = [[photo.get(name) for name in COLUMNS] for photo in self._photos(recording_id)]
+        return json.dumps({"columns": COLUMNS, "rows": rows}, ensure_ascii=False, separators=(",", ":")).encode()
 
     def close(self) -> None:
         """End the thread."""
@@ -104,18 +111,42 @@ class Digests:
     def _make(self, recording_id: str) -> None:
         folder = self._recordings.folder(recording_id)
         key = _key(folder)
-        fixes = list(_fixes(folder / POSITIONS))
-        summary = asdict(_summarize(self._recordings, recording_id, fixes))
+        fixes = self._fixes(recording_id)
+        summary = asdict(_summarize(self._recordings.files(recording_id), self._photos(recording_id), fixes))
         self._known[recording_id] = (key, summary)
         with suppress(OSError):  # a full or read-only disk only costs time
             write_atomically(folder / TRACK, json.dumps([key, _thinned(fixes)]).encode())
             write_atomically(folder / SUMMARY, json.dumps([key, summary]).encode())
 
+    def _fixes(self, recording_id: str) -> list[Row]:
+        """The rows with a time and a position; a torn one is left out."""
+        wanted = ("utc_ns", "latitude", "longitude", "quality", "sigma_lat_m", "sigma_lon_m", "speed_mps")
+        fixes = []
+        for row in self._rows(recording_id, POSITIONS):
+            values = {name: _number(row.get(name)) for name in wanted}
+            if None not in (values["utc_ns"], values["latitude"], values["longitude"]):
+                sigmas = (values.pop("sigma_lat_m"), values.pop("sigma_lon_m"))
+                values["sigma_m"] = None if None in sigmas else round(math.hypot(*map(float, filter(None, sigmas))), 4)
+                values["utc_ms"] = int(row["utc_ns"]) // 1_000_000
+                fixes.append(values)
+        return fixes
 
-def photos_json(folder: Path) -> bytes:
-    """The table of photos as {"columns": [...], "rows": [[...], ...]}; no rows without a table."""
-    rows = [[row.get(name) for name in COLUMNS] for row in _photos(folder / PHOTOS)]
-    return json.dumps({"columns": COLUMNS, "rows": rows}, ensure_ascii=False, separators=(",", ":")).encode()
+    def _photos(self, recording_id: str) -> list[dict[str, Any]]:
+        photos = []
+        for row in self._rows(recording_id, PHOTOS):
+            with suppress(ValueError, KeyError, TypeError):
+                texts = {name: row[name] for name in ("photo", "camera", "flags")}
+                numbers = {name: _number(row.get(name)) for name in NUMBERS}
+                photos.append({**texts, **numbers, "utc_ms": parse_utc(row["utc"]) / 1e6})
+        return photos
+
+    def _rows(self, recording_id: str, table: str) -> Iterator[dict[str, str]]:
+        """The rows of a table as far as it can be read; none of one that is a link, or lies behind one."""
+        with (
+            suppress(OSError, csv.Error, UnknownError),
+            self._recordings.file(recording_id, table).open(newline="", encoding="utf-8", errors="replace") as opened,
+        ):
+            yield from csv.DictReader(line.replace("\0", "") for line in opened)
 
 
 def _key(folder: Path) -> str:
@@ -138,10 +169,7 @@ def _kept(file: Path, key: str) -> tuple[str, dict[str, Any]] | None:
     return None
 
 
-def _summarize(recordings: Recordings, recording_id: str, fixes: Sequence[Row]) -> Summary:
-    folder = recordings.folder(recording_id)
-    files = recordings.files(recording_id)
-    photos = list(_photos(folder / PHOTOS))
+def _summarize(files: Sequence[StoredFile], photos: Sequence[dict[str, Any]], fixes: Sequence[Row]) -> Summary:
     errors = [error for photo in photos if isinstance(error := photo["time_error_ms"], float)]
     fixed = sum(fix["quality"] == RTK_FIXED for fix in fixes)
     shown = [str(photo["photo"]) for photo in photos]
@@ -158,32 +186,6 @@ def _summarize(recordings: Recordings, recording_id: str, fixes: Sequence[Row]) 
         size_bytes=sum(file.size_bytes for file in files),
         thumbnails=_spread(shown, THUMBNAILS),
     )
-
-
-def _fixes(file: Path) -> Iterator[Row]:
-    """The rows with a time and a position; a torn one is left out."""
-    wanted = ("utc_ns", "latitude", "longitude", "quality", "sigma_lat_m", "sigma_lon_m", "speed_mps")
-    for row in _rows(file):
-        values = {name: _number(row.get(name)) for name in wanted}
-        if None not in (values["utc_ns"], values["latitude"], values["longitude"]):
-            sigmas = (values.pop("sigma_lat_m"), values.pop("sigma_lon_m"))
-            values["sigma_m"] = None if None in sigmas else round(math.hypot(*map(float, filter(None, sigmas))), 4)
-            values["utc_ms"] = int(row["utc_ns"]) // 1_000_000
-            yield values
-
-
-def _photos(file: Path) -> Iterator[dict[str, Any]]:
-    for row in _rows(file):
-        with suppress(ValueError, KeyError, TypeError):
-            texts = {name: row[name] for name in ("photo", "camera", "flags")}
-            numbers = {name: _number(row.get(name)) for name in NUMBERS}
-            yield {**texts, **numbers, "utc_ms": parse_utc(row["utc"]) / 1e6}
-
-
-def _rows(file: Path) -> Iterator[dict[str, str]]:
-    """The rows of a table as far as it can be read."""
-    with suppress(OSError, csv.Error), file.open(newline="", encoding="utf-8", errors="replace") as opened:
-        yield from csv.DictReader(line.replace("\0", "") for line in opened)
 
 
 def _number(text: str | None) -> float | None:
