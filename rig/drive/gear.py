@@ -134,7 +134,7 @@ class Gear:
             address=found.address,
             state="starting" if waits else camera.state,
             delay_ms=stored.delay_ms if measured_ms is None and stored else measured_ms,
-            calibration=calibration(sight),
+            calibration=sight and calibration(sight),
             records=records,
             trouble=kept.trouble if waits or camera.state == LOST else "",
         )

@@ -189,10 +189,8 @@ class Lookout:
         watched.worker.stop(STOP_S)
 
 
-def calibration(sight: Sight | None) -> CalibrationNow | None:
+def calibration(sight: Sight) -> CalibrationNow:
     """What a watcher sees, for the crew."""
-    if sight is None or sight.state == OFF:
-        return None
     words = [f"code read, {sight.codes} codes" if sight.codes else "no code read yet"]
     if sight.codes and sight.error_ms is not None:
         words.append(f"±{sight.error_ms:.1f} ms")
@@ -212,12 +210,11 @@ def calibration(sight: Sight | None) -> CalibrationNow | None:
 def figures(sight: Sight | None, failure: EdencarError | None) -> dict[str, Any]:
     """What a calibration says of one stream, which did not even begin after a failure."""
     sight = sight or Sight(state=SEARCHING)
-    seen = calibration(sight)
     trouble = str(failure or "") or ("" if sight.pictures else "no picture came")
     return {
         "state": sight.state,
         **{name: getattr(sight, name) for name in FIGURES},
-        "text": trouble or (seen.text if seen else ""),
+        "text": trouble or calibration(sight).text,
         "hint": "" if trouble else sight.hint_text,
         "problem": sight.hint,
     }
