@@ -1,11 +1,17 @@
-"""What stands before the application: how many connections are held, and what is kept of a request that still comes."""
+"""What stands before the application: how many connections are held, and what is kept of a request that still comes.
 
-import json
+waitress makes a channel for each connection and has a parser for each request on it. Ours differ from its own in this:
+`_Channel` makes room for new connections, cuts off who takes nothing of his answers, and has those who are refused hear
+why; `_Parser` keeps of a body only what may come, and refuses in the words of the application.
+"""
+
 import re
 import socket
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +25,11 @@ from waitress.server import TcpWSGIServer, create_server
 from waitress.utilities import BadRequest, Error
 from werkzeug.exceptions import HTTPException
 
-from rig.errors import ConflictError, EdencarError, NoSpaceError, UsageError
+from rig.errors import ConflictError, NoSpaceError, UsageError
 from rig.files import free_bytes
 from rig.http.access import Gate
 from rig.http.uploads import UPLOAD_BYTES
-from rig.http.web import CURES, HEADERS, PROBLEM_TYPE, kind_of
+from rig.http.web import HEADERS, PROBLEM_TYPE, kind_of, write_problem
 
 THREADS = 32  # more than all long answers together, so that some are left for start, stop and status
 CONNECTIONS = 400  # then the one that has been silent longest gives way: half-open ones must not lock out the crew
@@ -47,9 +53,7 @@ def serve_from(
     """
 
     class Channel(_Channel):
-        @staticmethod
-        def parser_class(adj: Adjustments) -> HTTPRequestParser:  # type: ignore[override]  # waitress only calls it
-            return _Parser(adj, gate, uploading, reserve_bytes)
+        bodies = _LongBodies(gate, uploading, reserve_bytes)
 
     server = create_server(
         app,
@@ -82,12 +86,14 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class _Parser(HTTPRequestParser):
-    def __init__(self, adj: Adjustments, gate: Gate, uploading: re.Pattern[str], reserve_bytes: int) -> None:
+    """Takes one request, in as many pieces as it comes in."""
+
+    def __init__(self, adj: Adjustments, bodies: "_LongBodies") -> None:
         super().__init__(adj)
-        self._gate, self._uploading, self._reserve_bytes = gate, uploading, reserve_bytes
-        self._upload: _Upload | None = None
+        self._bodies = bodies
 
     def parse_header(self, header_plus: bytes) -> None:
+        """The head is complete: see what body follows."""
         try:
             super().parse_header(header_plus)
         except (ValueError, TransferEncodingNotImplemented) as error:  # of addresses and lengths that are none
@@ -95,58 +101,57 @@ class _Parser(HTTPRequestParser):
         if self.body_rcv is None:
             self.expect_continue = False  # else waitress would wait for ever for what does not come
         elif self.chunked or self.content_length > BODY_BYTES:
-            if self._is_upload():
-                self.body_rcv.buf = self._upload = _Upload(self.adj.inbuf_overflow, self._reserve_bytes)
-            else:
-                self.body_rcv.buf = _Beginning(self.adj.inbuf_overflow)
+            head: dict[str, Any] = vars(self)  # its stubs say other types, or nothing
+            self.body_rcv.buf = self._bodies.buffer(
+                head["command"], head["path"], head["headers"], self.adj.inbuf_overflow
+            )
 
     def received(self, data: bytes) -> int:
+        """Take a piece; how much of it belongs to this request."""
         consumed = super().received(data)
         body = self.body_rcv
         if isinstance(body, ChunkedReceiver) and len(body.control_line) + len(body.trailer) > CHUNK_LINE_BYTES:
             self.error = BadRequest("the head of a chunk is too long")
             self.completed = True
         if self.error is not None and not isinstance(self.error, _RefusalError):
-            self.error = _RefusalError.of(self.error)
-        if self.completed and self._upload is not None and self._upload.full:
-            self.error = _RefusalError.told(NoSpaceError("the disk has no room for this", cure="delete recordings"))
+            self.error = _RefusalError(self.error.code, self.error.reason, self.error.body)
+        if self.completed and body is not None and isinstance(body.buf, _Upload) and body.buf.full:
+            full = NoSpaceError("the disk has no room for this", cure="delete recordings")
+            self.error = _RefusalError(full.status, full.title, full.message, full.cure, kind_of(full))
         if self.completed and not self.empty and consumed < len(data):
             # One request at a time: a thread would wait until the answers to those before are taken.
             vars(self)["headers"]["CONNECTION"], consumed = "close", len(data)
         return consumed
 
-    def _is_upload(self) -> bool:
-        head: dict[str, Any] = vars(self)  # its stubs say other types, or nothing
-        if head["command"] != "POST" or not self._uploading.fullmatch(head["path"]):
-            return False
-        shown = {f"HTTP_{name}": head["headers"].get(name, "") for name in ("AUTHORIZATION", "COOKIE")}
-        try:
-            return self._gate.admits(Request(shown))
-        except HTTPException:  # which the application will say again
-            return False
-
 
 class _RefusalError(Error):
     """What is refused before the application hears of it, in the words of the application."""
 
-    def __init__(self, status: int, title: str, detail: str, cure: str, kind: str = "about:blank") -> None:
+    def __init__(self, status: int, title: str, detail: str, cure: str = "", kind: str = "about:blank") -> None:
         super().__init__(detail)
         self.code, self.reason = status, title
-        self._told = {"type": kind, "title": title, "status": status, "detail": detail, "cure": cure, "instance": ""}
-
-    @classmethod
-    def of(cls, error: Error) -> "_RefusalError":
-        """What waitress refuses."""
-        return cls(error.code, error.reason, error.body, CURES.get(error.code, "send HTTP as RFC 9112 has it"))
-
-    @classmethod
-    def told(cls, error: EdencarError) -> "_RefusalError":
-        """What we refuse."""
-        return cls(error.status, error.title, error.message, error.cure, kind_of(error))
+        self._problem = write_problem(status, title, detail, cure, kind)
 
     def to_response(self, ident: str | None = None) -> tuple[str, list[tuple[str, str]], bytes]:  # type: ignore[override]
         head = [("Content-Type", PROBLEM_TYPE), ("Cache-Control", "no-store"), *HEADERS.items()]
-        return f"{self.code} {self.reason}", head, json.dumps(self._told).encode()
+        return f"{self.code} {self.reason}", head, self._problem.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class _LongBodies:
+    """Where a long body goes, by who sends it and where to."""
+
+    gate: Gate
+    uploading: re.Pattern[str]
+    reserve_bytes: int
+
+    def buffer(self, method: str, path: str, headers: Mapping[str, str], overflow: int) -> OverflowableBuffer:
+        """What takes it; more than `overflow` bytes not in memory."""
+        shown = {f"HTTP_{name}": headers.get(name, "") for name in ("AUTHORIZATION", "COOKIE")}
+        with suppress(HTTPException):  # a wrong PIN, which the application will say again
+            if method == "POST" and self.uploading.fullmatch(path) and self.gate.admits(Request(shown)):
+                return _Upload(overflow, self.reserve_bytes)
+        return _Beginning(overflow)
 
 
 class _Beginning(OverflowableBuffer):
@@ -179,6 +184,10 @@ class _Upload(OverflowableBuffer):
 
 
 class _Channel(HTTPChannel):
+    """One connection: a thread of waitress's answers its requests (`service`, `write_soon`), its loop does the rest."""
+
+    bodies: _LongBodies
+
     def __init__(self, server: TcpWSGIServer, sock: socket.socket, *args: Any, **options: Any) -> None:
         self.heard_s = time.monotonic()  # waitress has the wall clock for this, and that may jump
         self._refused = False
@@ -188,7 +197,11 @@ class _Channel(HTTPChannel):
         super().__init__(server, sock, *args, **options)
         if len(channels := self._channels()) > CONNECTIONS:
             idle = [one for one in channels if not one.requests and not one.will_close]
-            min(idle, key=lambda one: one.heard_s, default=self).drop()
+            min(idle, key=lambda one: one.heard_s, default=self).handle_close()
+
+    def parser_class(self, adj: Adjustments) -> HTTPRequestParser:  # type: ignore[override]  # waitress only calls it
+        """What takes the next request."""
+        return _Parser(adj, self.bodies)
 
     @property
     def waiting_bytes(self) -> int:
@@ -196,6 +209,7 @@ class _Channel(HTTPChannel):
         return sum(len(answer) for answer in [*self.outbufs] if isinstance(answer, OverflowableBuffer))
 
     def write_soon(self, data: Any) -> int:
+        """Take a piece of an answer; who has most of his untaken is cut off when it is too much of all."""
         waiting = [(one.waiting_bytes, one) for one in self._channels()]
         if sum(size for size, _ in waiting) > MOST_WAITING_BYTES:
             _, greediest = max(waiting, key=lambda each: each[0])
@@ -204,13 +218,16 @@ class _Channel(HTTPChannel):
         return super().write_soon(data)
 
     def service(self) -> None:
+        """Answer a request."""
         self._refused = self.requests[0].error is not None
         super().service()
 
     def readable(self) -> bool:
+        """Whether something that comes is wanted: of who is to leave, so that it can be thrown away."""
         return bool(self._leaves_s or super().readable())
 
     def handle_read(self) -> None:
+        """Something has come."""
         self.heard_s = time.monotonic()
         if not self._leaves_s:
             super().handle_read()
@@ -219,11 +236,6 @@ class _Channel(HTTPChannel):
         else:
             with suppress(OSError):
                 self.recv(self.adj.recv_bytes)  # closes at the end
-
-    def drop(self) -> None:
-        """Close at once."""
-        self._refused = False
-        self.handle_close()
 
     def handle_close(self) -> None:
         """Close, or have one that was refused first hear why: what it still sends would have it hear a reset."""

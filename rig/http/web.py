@@ -43,6 +43,8 @@ CURES = {  # where an error has none of its own
     413: "send less",
     416: "the header Content-Range says how many bytes there are",
     429: "wait as long as the header Retry-After says",
+    431: "send a shorter address, and fewer or shorter headers",
+    501: "send HTTP as RFC 9112 has it",
     503: "try again after as long as the header Retry-After says",
 }
 
@@ -89,9 +91,14 @@ def answer(value: Mapping[str, Any], status: int = 200, **headers: str) -> Respo
 
 def problem(status: int, title: str, detail: str, cure: str = "", kind: str = "about:blank") -> Response:
     """What went wrong, as RFC 9457 has it, and in `cure` what to do."""
+    return Response(write_problem(status, title, detail, cure, kind, request.path), status, mimetype=PROBLEM_TYPE)
+
+
+def write_problem(status: int, title: str, detail: str, cure: str, kind: str, path: str = "") -> str:
+    """The text of a problem that was met at a path."""
     told = cure or CURES.get(status, "see the log of the server")
-    value = {"type": kind, "title": title, "status": status, "detail": detail, "cure": told, "instance": request.path}
-    return Response(json.dumps(value, ensure_ascii=False), status, mimetype=PROBLEM_TYPE)
+    value = {"type": kind, "title": title, "status": status, "detail": detail, "cure": told, "instance": path}
+    return json.dumps(value, ensure_ascii=False)
 
 
 def kind_of(error: EdencarError) -> str:
