@@ -6,7 +6,7 @@ import shutil
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import cache
@@ -47,7 +47,6 @@ from rig.status import (
     IDLE,
     STARTING,
     STOPPING,
-    TO_BE_NOTED,
     CarStatus,
     Problem,
     TimeNow,
@@ -58,7 +57,6 @@ from rig.status import (
     other_problems,
     receiver_problems,
 )
-from rig.supervision import Kept
 from rig.timing.gpio import opened
 from rig.timing.led import LatencyResult
 from rig.workers import StartCapture
@@ -89,19 +87,17 @@ class Car:
         self._settings = settings = replace(settings, output=self.recordings.output)
         self._lock_file = _take(self.recordings.output)
         self._changing = threading.Lock()  # held while a recording is started or stopped: one at a time
-        self._members = threading.Lock()  # guards which cameras record
         self._phase = IDLE
         self._running: Running | None = None
         self._unsaved: list[Running] = []  # closed, but not in their manifests
         self._save_again_s = 0.0
-        self._noted: Set[str] = set()  # problems that are in its log
         self._draw_logs = DrawLogs()
         self._room = Room(self.recordings.output, settings)
         self._housekeeping = Housekeeping(self.recordings, self._room, settings.trash_days)
         self._fetches = Fetches(self.recordings)
         self._calibrating = threading.Lock()
         self._scratch: Mapping[str, Path] = {}  # streams that are only watched, by serial
-        self._impatient = 0  # starts that wait for a calibration to give way
+        self._impatient: list[str] = []  # who waits for a calibration to give way; append and pop are atomic
         self._tended_s = time.monotonic()
         self._wake = threading.Event()
         self._closing = threading.Event()
@@ -152,7 +148,7 @@ class Car:
             raise UsageError(f"{allow[:40]!r} cannot be allowed", cure=f"use {POSITIONS_ONLY}, or leave it out")
         if self._phase == STOPPING:
             raise ConflictError("the last recording is being stopped", cure="try again in a few seconds")
-        with self._first_in_line(), self._changing:
+        with self._first_in_line():
             if self._closing.is_set():
                 raise ConflictError("the server is ending", cure="start it again")
             if self._running:
@@ -199,7 +195,7 @@ class Car:
 
     def close(self) -> None:
         """Stop the recording, end all workers, let go of the folder. Files still on a camera's card stay there."""
-        with self._first_in_line(), self._changing:
+        with self._first_in_line():
             if self._closing.is_set():
                 return
             try:
@@ -289,14 +285,13 @@ class Car:
 
     @contextmanager
     def _first_in_line(self) -> Iterator[None]:
-        """Have a calibration that only watches give way."""
-        with self._members:
-            self._impatient += 1
+        """Hold `_changing`, for which a calibration that only watches gives way."""
+        self._impatient.append(threading.current_thread().name)
         try:
-            yield
+            with self._changing:
+                yield
         finally:
-            with self._members:
-                self._impatient -= 1
+            self._impatient.pop()
 
     def _start(self, chosen: Sequence[Camera], values: Mapping[str, Any], *, none_will_do: bool) -> Manifest:
         self._phase = STARTING
@@ -311,12 +306,12 @@ class Car:
                 self._begin(running, chosen, none_will_do=none_will_do)
                 manifest = running.save()
             except Exception:
-                at_once(lambda kept: kept.end(STOP_TIMEOUT_S), self._detach(running))
+                at_once(lambda kept: kept.end(STOP_TIMEOUT_S), [self.gear.receiver, *running.stop()])
                 self._running = None
                 running.discard()
                 raise
             self._left_open.forget()
-            self._ended_early, self._noted = [], set()
+            self._ended_early = []
             return manifest
         finally:
             self._phase = IDLE
@@ -325,9 +320,8 @@ class Car:
         """Start all devices at once; those that fail are told again by the supervision, as long as one records."""
         positions = running.folder / "positions"
         positions.mkdir(exist_ok=True)
-        with self._members:
-            captures = [(camera.kept, running.add(camera, self.gear.book.label(camera.serial))) for camera in chosen]
-            self._running = running
+        captures = [(camera.kept, running.add(camera, self.gear.book.label(camera.serial))) for camera in chosen]
+        self._running = running
         captures.append((self.gear.receiver, StartCapture(positions, running.mode)))
         results = at_once(lambda pair: pair[0].begin(pair[1]), captures)
         for (kept, _), error in zip(captures, results, strict=True):
@@ -369,7 +363,7 @@ class Car:
             self._phase = IDLE
 
     def _end(self, running: Running) -> None:
-        kept = self._detach(running)
+        kept = [self.gear.receiver, *running.stop()]
         answers = at_once(lambda one: one.end(STOP_TIMEOUT_S), kept)
         for one, answer in zip(kept, answers, strict=True):
             if isinstance(answer, EdencarError):
@@ -379,11 +373,6 @@ class Car:
                 if not running.epochs:
                     self._note("no position was logged: the receiver said nothing")
         running.end_photos()
-
-    def _detach(self, running: Running) -> list[Kept]:
-        with self._members:
-            running.stopped_ns = time.monotonic_ns()
-            return [self.gear.receiver, *(camera.kept for camera in running.cameras.values())]
 
     def _save_stopped(self, running: Running) -> Manifest:
         manifest = running.save(state=FETCHING if on_cards(running.folder) else FINISHED)
@@ -429,11 +418,7 @@ class Car:
         if running is None or self._phase != IDLE:
             return
         for camera in self.gear.fleet.listed():
-            with self._members:
-                joins = camera.state != LOST and running.awaits(camera.serial)
-                if joins:
-                    camera.kept.expect(running.add(camera, self.gear.book.label(camera.serial)))
-            if joins:
+            if camera.state != LOST and running.join(camera, self.gear.book.label(camera.serial)):
                 self._note(f"camera {camera.serial} joined")
 
     def _keep_books(self) -> None:
@@ -449,10 +434,7 @@ class Car:
         self._housekeeping.empty_trash(self.clock(), None if running is None else len(running.cameras))
 
     def _watch_over(self, running: Running) -> None:
-        problems = {problem.kind: problem.text for problem in self.status().problems if problem.code in TO_BE_NOTED}
-        for kind in problems.keys() - self._noted:
-            running.note(problems[kind], once=kind)
-        self._noted = problems.keys()
+        running.note_problems(self.status().problems)
         if self._room.left(len(running.cameras)).seconds_left <= STOP_S:
             self._stop_by_itself(DISK_FULL, disk_full)
             return
@@ -486,7 +468,7 @@ class Car:
             self._go_on(left, gap_s)
 
     def _go_on(self, left: Manifest, gap_s: float) -> None:
-        with self._first_in_line(), self._changing:
+        with self._first_in_line():
             if self._left_open.manifest is not left or self._running or self._closing.is_set():  # a crew was quicker
                 return
             self._left_open.forget()

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterable, Set
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from rig.live.photographer import Photographer, PhotoStatus
 from rig.photo.photos import put_in_order
 from rig.photo.spacing import Every
 from rig.recordings import CAMERA, PHOTOS, VIDEO, Alive, Manifest, RecordedCamera, RecordedReceiver, Recordings
-from rig.status import RecordingNow
+from rig.status import TO_BE_NOTED, Problem, RecordingNow
+from rig.supervision import Kept
 from rig.workers import StartCapture
 
 SAVE_S = 10.0  # between two manifests when nothing happens: how exactly the moment of a power cut is known
@@ -55,10 +56,11 @@ class Running:
         self._folders: dict[str, str] = {}  # below videos/, by serial
         self._warnings: list[str] = []
         self._gaps: list[Gap] = []
-        self._said: set[str] = set()
+        self._said: set[str] = set()  # kinds of problems that the manifest tells of
+        self._met: Set[str] = set()  # those met when it was asked last
         self._due_s = 0.0
         self._photographer: Photographer | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def add(self, camera: Camera, label: str | None) -> StartCapture:
         """Have a camera take part, with its files in a folder of its name; what it is to be told."""
@@ -71,9 +73,20 @@ class Running:
         folder.mkdir(parents=True, exist_ok=True)
         return StartCapture(folder, CAMERA if self.mode == CAMERA else VIDEO)
 
-    def awaits(self, serial: str) -> bool:
-        """Whether a camera that comes now shall take part."""
-        return self.stopped_ns is None and serial not in self.cameras and (not self._chosen or serial in self._chosen)
+    def join(self, camera: Camera, label: str | None) -> bool:
+        """Have a camera that has come record, too, unless it does so already or shall not; whether it joined."""
+        with self._lock:  # a stop either finds it among the cameras, or keeps it out
+            unwanted = bool(self._chosen) and camera.serial not in self._chosen
+            if self.stopped_ns is not None or camera.serial in self.cameras or unwanted:
+                return False
+            camera.kept.expect(self.add(camera, label))
+        return True
+
+    def stop(self) -> list[Kept]:
+        """From now on nothing is recorded; the workers of all cameras that are to be told so."""
+        with self._lock:
+            self.stopped_ns = time.monotonic_ns()
+            return [camera.kept for camera in self.cameras.values()]
 
     @property
     def recording(self) -> Set[str]:
@@ -95,6 +108,13 @@ class Running:
         elapsed_s = round(elapsed_ns / NS_PER_S, 1)
         photos = self.photos.photos if self.mode == PHOTOS else None
         return RecordingNow(self.id, self.name, self.mode, started, elapsed_s, photos)
+
+    def note_problems(self, problems: Iterable[Problem]) -> None:
+        """Write down what has gone wrong since the last time; what comes again stands in the manifest once."""
+        met = {problem.kind: problem.text for problem in problems if problem.code in TO_BE_NOTED}
+        for kind in met.keys() - self._met:
+            self.note(met[kind], once=kind)
+        self._met = met.keys()
 
     def note(self, text: str, *, once: str = "") -> None:
         """Write down what went wrong: it is part of the recording; `once` names what the manifest says only once."""
