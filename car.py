@@ -63,7 +63,6 @@ from rig.workers import StartCapture
 
 TICK_S = 0.25
 BOOKS_S = 1.0
-STOP_TIMEOUT_S = 30.0  # a camera closes its file in about 3 s, but may be busy before
 THREAD_GRACE_S = 2.0
 LAST_SEAL_S = 1.0  # at the end: a short recording gets its checksums, a long one when the server is there again
 DEAD_S = 15.0  # one look takes less than 2 s
@@ -306,7 +305,7 @@ class Car:
                 self._begin(running, chosen, none_will_do=none_will_do)
                 manifest = running.save()
             except Exception:
-                at_once(lambda kept: kept.end(STOP_TIMEOUT_S), [self.gear.receiver, *running.stop()])
+                at_once(lambda kept: kept.end(), [self.gear.receiver, *running.stop()])
                 self._running = None
                 running.discard()
                 raise
@@ -338,7 +337,7 @@ class Car:
     def _stop_strays(self) -> None:
         """Stop cameras that still record for an earlier server."""
         strays = [camera.kept for camera in self.gear.fleet.listed() if camera.state == RECORDING]
-        for error in at_once(lambda kept: kept.end(STOP_TIMEOUT_S), strays):
+        for error in at_once(lambda kept: kept.end(), strays):
             if isinstance(error, EdencarError):
                 log.warning("%s", error)
 
@@ -364,7 +363,7 @@ class Car:
 
     def _end(self, running: Running) -> None:
         kept = [self.gear.receiver, *running.stop()]
-        answers = at_once(lambda one: one.end(STOP_TIMEOUT_S), kept)
+        answers = at_once(lambda one: one.end(), kept)
         for one, answer in zip(kept, answers, strict=True):
             if isinstance(answer, EdencarError):
                 self._note(f"{one.worker.name} did not stop in order: {answer}")
@@ -533,7 +532,7 @@ class Car:
 
         chosen = self.gear.fleet.choose(None)
         self._room.require(len(chosen))
-        with passing_streams(chosen, self.recordings.output / SCRATCH, check, STOP_TIMEOUT_S) as streams:
+        with passing_streams(chosen, self.recordings.output / SCRATCH, check) as streams:
             try:
                 self._scratch = streams.folders
                 yield streams

@@ -25,6 +25,7 @@ STALE_S = 3.0
 RETELL_S = 2.0
 REVIVAL_S = 5.0
 TELL_TIMEOUT_S = 30.0  # a camera that has just been switched on takes its time
+STOP_TIMEOUT_S = 30.0  # a camera closes its file in about 3 s, but may be busy before
 KILL_GRACE_S = 0.5
 LAST_GAP_S = 2.0  # without anything at the end of a recording
 
@@ -87,7 +88,7 @@ class Kept:
         self._pulse = Pulse(capture.folder, self._usual_s)
         self._told_at_start, self._capture = 0, capture
 
-    def end(self, timeout_s: float) -> Any:
+    def end(self) -> Any:
         """Tell it to stop recording, the next process if this one has just died; its answer.
 
         Raises what the worker raised.
@@ -99,7 +100,7 @@ class Kept:
             self._pulse = None
         with self._telling:
             try:
-                return self._ask_to_stop(timeout_s)
+                return self._ask_to_stop()
             finally:
                 self._beat()
                 self._pulse = None
@@ -140,14 +141,14 @@ class Kept:
         except OSError as error:  # no memory for a process: there may be some later
             log.error("%s does not start: %s", self.worker.name, error)
 
-    def _ask_to_stop(self, timeout_s: float) -> Any:
+    def _ask_to_stop(self) -> Any:
         start = self.starts
         try:
-            return self.worker.ask(StopCapture(), timeout_s)
+            return self.worker.ask(StopCapture(), STOP_TIMEOUT_S)
         except DeviceError:
             if not self._revived() or self.starts == start:
                 raise
-            return self.worker.ask(StopCapture(), timeout_s)
+            return self.worker.ask(StopCapture(), STOP_TIMEOUT_S)
 
     def _stuck(self, now_s: float) -> str:
         """What a living process does not do although it should; empty when all is well."""

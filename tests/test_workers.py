@@ -247,7 +247,7 @@ def test_a_killed_worker_comes_back_and_records_on(kept: Kept, notes: list[str],
     wait_for(lambda: kept.told and not kept.trouble)
     assert notes[0] == "camera C1 ended (it was killed)"
     assert notes[1] == "camera C1 records again"
-    kept.end(PROMPT_S)
+    kept.end()
     wait_for(lambda: kept.status[1] is None)
 
 
@@ -265,7 +265,7 @@ def test_a_silent_worker_is_replaced(kept: Kept, tmp_path: Path, monkeypatch: py
 def test_a_stop_reaches_the_successor_of_a_worker_that_just_died(kept: Kept, tmp_path: Path) -> None:
     kept.begin(StartCapture(tmp_path, "video"))
     kill(kept.worker)
-    kept.end(PROMPT_S)
+    kept.end()
     assert kept.starts == 2
 
 
@@ -294,7 +294,7 @@ def test_one_that_keeps_nothing_of_what_comes_is_replaced_and_its_last_gap_is_na
         (tmp_path / "stream-001.idx").write_text(f"pts_90khz,arrival_monotonic_ns,byte_offset\n0,{arrival_ns},0\n")
         wait_for(lambda: kept.starts == 2 and kept.told)
         assert notes[:2] == ["camera C1 ended (it was killed)", "camera C1 records again"]
-        kept.end(PROMPT_S)
+        kept.end()
     (gap,) = gaps
     assert gap[:2] == ("camera C1", arrival_ns)
 
@@ -305,7 +305,7 @@ def test_a_stop_that_nobody_hears_any_more_is_told(notes: list[str], monkeypatch
     wait_for(lambda: kept.status)
     kept.close()
     with pytest.raises(DeviceError, match="camera C1 is not running"):
-        kept.end(PROMPT_S)
+        kept.end()
 
 
 def test_a_worker_for_which_there_was_no_room_comes_later(notes: list[str]) -> None:

@@ -43,9 +43,7 @@ class Streams:
 
 
 @contextmanager
-def passing_streams(
-    cameras: Sequence[Camera], home: Path, check: Callable[[], None], stop_timeout_s: float
-) -> Iterator[Streams]:
+def passing_streams(cameras: Sequence[Camera], home: Path, check: Callable[[], None]) -> Iterator[Streams]:
     """Streams that are started for a while and not kept. Raises what all cameras raised."""
     folders = {camera.serial: home / safe_name(camera.serial) for camera in cameras}
     try:
@@ -58,7 +56,7 @@ def passing_streams(
             raise failures[0]
         yield Streams(list(zip(cameras, failures, strict=True)), folders, home, check)
     finally:
-        at_once(lambda camera: camera.kept.end(stop_timeout_s), cameras)
+        at_once(lambda camera: camera.kept.end(), cameras)
         shutil.rmtree(home, ignore_errors=True)
 
 
