@@ -127,7 +127,7 @@ function positionCard() {
 
 function storageCard() {
   const { seconds_left, bytes_free } = status.storage;
-  const level = seconds_left < 600 ? 'error' : seconds_left < 1800 ? 'warning' : 'ok';
+  const level = status.problems.find(({ code }) => code === 'little_room')?.level ?? 'ok';
   return { title: say('storage'), level, figure: sayRoom(seconds_left), details: row([say('storage.free', { size: sayBytes(bytes_free) })]) };
 }
 

@@ -6,7 +6,6 @@ import { play } from './sound.js';
 const MODES = JSON.parse($('modes').textContent);
 const CHECKS = ['lens', 'mounts', 'cables', 'phone'];
 const STEPS = ['prepare', 'code', 'drive'];
-const SHORT_ROOM_S = 1800;
 const dialog = $('guide');
 const SEARCH_S = 60;
 let step = 'prepare', status = null, start = null, words = null, ticked = new Set(), searching = null;
@@ -83,14 +82,15 @@ function buttons() {
 
 /** The devices' part of the list: what the Pi sees by itself. */
 function devices() {
-  const { cameras, receiver, time, storage } = status;
+  const { cameras, receiver, time, storage, problems } = status;
   const answer = cameras.filter(({ state }) => state !== 'lost');
+  const isShort = problems.some(({ code }) => code === 'little_room');
   const low = cameras.filter(({ battery_percent }) => battery_percent != null && battery_percent < 20);
   return [
     [answer.length ? (low.length ? 'warning' : 'ok') : 'error', say('check.cameras', { count: answer.length }), answer.length ? low.length && say('check.cameras.low') : say('cure.no_camera')],
     [receiver.latitude != null ? 'ok' : 'error', say('position'), receiver.latitude != null ? say(`quality.${receiver.quality}`, {}, receiver.quality) : say(receiver.state === 'listening' ? 'cure.no_fix' : 'cure.no_receiver')],
     [time.source === 'gnss' ? 'ok' : 'warning', say('check.time'), time.source === 'gnss' ? say('time.from.gnss') : say('cure.time_unsure')],
-    [storage.seconds_left > SHORT_ROOM_S ? 'ok' : 'error', say('check.room', { time: sayRoom(storage.seconds_left) }), storage.seconds_left > SHORT_ROOM_S ? '' : say('cure.little_room')],
+    [isShort ? 'error' : 'ok', say('check.room', { time: sayRoom(storage.seconds_left) }), isShort && say('cure.little_room')],
   ];
 }
 
