@@ -81,7 +81,7 @@ class LivePhotos:
     def status(self) -> PhotoStatus:
         """What has come of it."""
         skipped = sum(stream.skipped for stream in [*self._streams.values()])
-        return PhotoStatus(self._album.count, self._album.unplaced, skipped, self._album.newest)
+        return PhotoStatus(self._album.count, skipped)
 
     def run(self, stopping: threading.Event) -> None:
         """Make photos. Raises NoSpaceError, or OSError of the disk."""
@@ -292,9 +292,11 @@ class _Album:
         self._recording = recording
         self._rows = photos.read_table(recording) if (recording / photos.TABLE_NAME).exists() else []
         photos.write_table(recording, self._rows)
-        self.count = len(self._rows)
-        self.unplaced = sum(row.latitude is None for row in self._rows)
-        self.newest = self._rows[-1].utc if self._rows else ""
+
+    @property
+    def count(self) -> int:
+        """Photos in the table."""
+        return len(self._rows)
 
     def served_ns(self, camera: str) -> int:
         """Up to when a camera's photos have been made; they are not at the very instants that were wanted."""
@@ -310,9 +312,6 @@ class _Album:
         """Add the rows of photos that are written. Raises OSError."""
         photos.append_rows(self._recording, rows)
         self._rows += rows
-        self.count += len(rows)
-        self.unplaced += sum(row.latitude is None for row in rows)
-        self.newest = max([self.newest, *(row.utc for row in rows)])
 
     def close(self) -> None:
         """Put the rows in order."""

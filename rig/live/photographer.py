@@ -28,12 +28,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PhotoStatus:
-    """Photos made, those of them without a place, instants without a photo, UTC of the newest photo."""
+    """Photos made, and instants without a photo."""
 
     photos: int = 0
-    unplaced: int = 0
     skipped: int = 0
-    newest: str = ""
 
 
 def photo_worker(link: Link, recording: Path, every: Every, settings: Settings) -> None:
