@@ -3,29 +3,24 @@
 It reads what the recorder has put on disk, so that nothing it does, not even its death, touches the recording.
 """
 
-import math
 import os
 import threading
 import time
-from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs import Settings
-from rig.clock import DAY_NS, NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, UtcClock
-from rig.errors import EdencarError, NoCalibrationError
-from rig.footage.decoding import Decoder, PtsClock, early_and_median
+from rig.clock import NS_PER_S, UtcClock
+from rig.errors import EdencarError
+from rig.footage.decoding import Decoder, PtsClock
 from rig.footage.tail import Line, Tail
-from rig.footage.transport import PTS_HZ
-from rig.timing.led import display_latency
 from rig.workers import Link
 
 # The server imports this module for what it asks and hears; what decodes is imported in the process that decodes.
 if TYPE_CHECKING:
-    from rig.timing.cameraclock import CameraClock
-    from rig.timing.interval import Observation
+    from rig.live.livefilm import LiveFilm
 
 OFF, SEARCHING, READING, DONE = "off", "searching", "reading", "done"
 
@@ -35,14 +30,6 @@ POLL_S = 0.01
 LATE_NS = NS_PER_S  # further behind it goes on from the newest key frame
 JPEG_WIDTH, JPEG_QUALITY = 960, 75
 JUDGE_S = 0.5  # between two looks at what the codes say; each takes some 10 ms
-GLIMPSE_S = 1.0  # between two looks at why there is none
-GLIMPSES = 3  # of which the most frequent is told: facades hold things that look like codes
-MAX_OBSERVATIONS = 600
-MAX_ARRIVALS = 1800
-DONE_CODES, DONE_SPAN_NS = 30, 3 * NS_PER_S  # what a film has by then, more seconds hardly better
-EXACT_CODES, EXACT_NS, EXACT_SPAN_NS = 20, 2 * NS_PER_MS, NS_PER_S
-ENOUGH_SPAN_NS = 10 * NS_PER_S  # after that it rests until the next film
-UNIFORM = math.sqrt(3)  # half-width of a uniform distribution over its sigma
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +111,7 @@ class _Watcher:
         self._decoder = Decoder()
         self._pending: list[Line] = []  # in order, from the newest key frame on
         self._clock = PtsClock()
-        self._film: _Film | None = None
+        self._film: LiveFilm | None = None
         self._newest: tuple[Any, int] | None = None  # key frame and its arrival
         self._made: Picture | None = None
         self._pictures = self._skipped = 0
@@ -161,14 +148,19 @@ class _Watcher:
     def _follow_request(self) -> None:
         if self._asked.codes == (self._film is not None):
             return
-        self._film = _Film(self._settings) if self._asked.codes else None
+        self._film = self._new_film() if self._asked.codes else None
         self._judge_due_s = 0.0
+
+    def _new_film(self) -> "LiveFilm":
+        from rig.live.livefilm import LiveFilm
+
+        return LiveFilm(self._settings)
 
     def _take(self, lines: list[Line]) -> None:
         for line in lines:
             if self._clock.take(line):  # the stream was started anew
                 self._pending.clear()
-                self._film = None if self._film is None else _Film(self._settings)
+                self._film = self._new_film() if self._film else None
             self._pending.append(line)
         if not self._reads:
             self._go_to_newest_key()
@@ -210,113 +202,6 @@ class _Watcher:
         self._judge_due_s = time.monotonic() + JUDGE_S
         known = {} if self._film is None else self._film.judge(self._asked)
         self.sight = Sight(pictures=self._pictures, skipped=self._skipped, **known)
-
-
-class _Film:
-    """What a stream has shown of the time code since somebody holds it in front of the camera."""
-
-    def __init__(self, settings: Settings) -> None:
-        from rig.timing.qrtime import CodeReader
-
-        self._settings = settings
-        self._reader = CodeReader()
-        self._observations: deque[Observation] = deque(maxlen=MAX_OBSERVATIONS)
-        self._arrivals: deque[int] = deque(maxlen=MAX_ARRIVALS)  # minus PTS
-        self._glimpses: deque[str] = deque(maxlen=GLIMPSES)
-        self._glimpse_due_s = 0.0
-        self._is_new = False  # whether a code was read after the last verdict
-        self._verdict: dict[str, Any] = {"state": SEARCHING}
-
-    @property
-    def has_enough(self) -> bool:
-        """Whether more pictures would hardly make it better."""
-        return self._verdict["state"] == DONE and self._span_ns >= ENOUGH_SPAN_NS
-
-    @property
-    def _span_ns(self) -> int:
-        return self._observations[-1].pts_ns - self._observations[0].pts_ns
-
-    def look(self, pts_ns: int, arrival_ns: int, luma: Any) -> None:
-        """Read one picture."""
-        from rig.timing.interval import Observation
-
-        self._arrivals.append(arrival_ns - pts_ns)
-        reading = self._reader.read(luma)
-        if reading is not None:
-            self._observations.append(Observation(pts_ns, reading.code, reading.centre[1] / luma.shape[0]))
-            self._is_new = True
-            self._glimpses.clear()
-            self._glimpse_due_s = time.monotonic() + GLIMPSE_S
-        elif time.monotonic() >= self._glimpse_due_s and not self.has_enough:
-            from rig.live.glimpse import why_unread
-
-            self._glimpses.append(why_unread(luma))
-            self._glimpse_due_s = time.monotonic() + GLIMPSE_S
-
-    def judge(self, asked: Look) -> dict[str, Any]:
-        """What a Sight says of the code."""
-        if self._is_new:
-            self._is_new = False
-            was_done = self._verdict["state"] == DONE
-            self._verdict = self._calibrate(asked)
-            if was_done and self._verdict["state"] == READING:
-                self._verdict["state"] = DONE  # a later code that does not fit makes no film worse than it was
-        return self._verdict | self._hint()
-
-    def _calibrate(self, asked: Look) -> dict[str, Any]:
-        from rig.timing import timeline
-
-        terms = timeline.Terms.of(
-            self._settings,
-            display_latency(self._settings, [asked.user_agent] if asked.user_agent else []),
-            clock_error_ns=round(SIGMAS_IN_99_PERCENT * asked.clock.sigma_ns),
-            page_bound_ns=asked.page_bound_ns,
-        )
-        offset_ns = asked.clock.offset_ns + self._arrivals[-1]
-        near = timeline.Near(offset_ns - DAY_NS, offset_ns + DAY_NS)
-        try:
-            clock = timeline.calibrate(list(self._observations), terms, near)
-        except NoCalibrationError:
-            return {"state": SEARCHING, "codes": 0}
-        return self._figures(clock, asked)
-
-    def _figures(self, clock: "CameraClock", asked: Look) -> dict[str, Any]:
-        import numpy as np
-
-        pts_ns = self._observations[-1].pts_ns
-        at = np.array([pts_ns], dtype=np.int64)
-        error_ns = int(clock.error_ns(at, constants=False)[0])
-        offset_ns = int(clock.utc_ns(at)[0]) - pts_ns
-        early_ns, median_ns = early_and_median(self._arrivals)
-        delay_sigma_ns = math.hypot(
-            error_ns / SIGMAS_IN_99_PERCENT,
-            *(value / UNIFORM for name, value in clock.constants if name != "clock"),
-            median_ns - early_ns,
-        )
-        codes = sum(anchor.codes for anchor in clock.anchors)
-        return {
-            "state": DONE if self._is_done(codes, error_ns) else READING,
-            "codes": codes,
-            "error_ms": round(error_ns / NS_PER_MS, 3),
-            "whole_error_ms": round(int(clock.error_ns(at)[0]) / NS_PER_MS, 3),
-            "offset_ns": offset_ns,
-            "pts_90khz": pts_ns * PTS_HZ // NS_PER_S,
-            "delay_ms": round((asked.clock.offset_ns + early_ns - offset_ns) / NS_PER_MS, 3),
-            "delay_sigma_ms": round(delay_sigma_ns / NS_PER_MS, 3),
-        }
-
-    def _is_done(self, codes: int, error_ns: int) -> bool:
-        exact = codes >= EXACT_CODES and error_ns <= EXACT_NS and self._span_ns >= EXACT_SPAN_NS
-        return exact or (codes >= DONE_CODES and self._span_ns >= DONE_SPAN_NS)
-
-    def _hint(self) -> dict[str, str]:
-        """Why no code is read, once that has been seen for some seconds; nothing after a film that was good enough."""
-        if not self._glimpses or self._verdict["state"] == DONE:
-            return {}
-        from rig.live.glimpse import HINTS
-
-        hint = Counter(self._glimpses).most_common(1)[0][0]
-        return {"hint": hint, "hint_text": HINTS[hint]}
 
 
 def _jpeg(frame: Any) -> bytes:
