@@ -299,8 +299,7 @@ class Car:
             clock, started_ns = self.clock(), time.monotonic_ns()
             given = {**values, "clock": clock, "software": software(), "settings": asdict(self._settings)}
             manifest = self.recordings.create(clock.utc_ns(started_ns), **given)
-            receiver = self.gear.recorded_receiver
-            running = Running(self.recordings, manifest, lambda: self.clock(), receiver, started_ns)
+            running = Running(self.recordings, manifest, self.gear, started_ns)
             try:
                 self._begin(running, chosen, none_will_do=none_will_do)
                 manifest = running.save()
@@ -319,7 +318,7 @@ class Car:
         """Start all devices at once; those that fail are told again by the supervision, as long as one records."""
         positions = running.folder / "positions"
         positions.mkdir(exist_ok=True)
-        captures = [(camera.kept, running.add(camera, self.gear.book.label(camera.serial))) for camera in chosen]
+        captures = [(camera.kept, running.add(camera)) for camera in chosen]
         self._running = running
         captures.append((self.gear.receiver, StartCapture(positions, running.mode)))
         results = at_once(lambda pair: pair[0].begin(pair[1]), captures)
@@ -417,7 +416,7 @@ class Car:
         if running is None or self._phase != IDLE:
             return
         for camera in self.gear.fleet.listed():
-            if camera.state != LOST and running.join(camera, self.gear.book.label(camera.serial)):
+            if camera.state != LOST and running.join(camera):
                 self._note(f"camera {camera.serial} joined")
 
     def _keep_books(self) -> None:

@@ -620,11 +620,11 @@ def test_without_a_receiver_the_time_is_the_systems_and_the_crew_is_told(tmp_pat
 
 def test_a_clock_that_was_wrong_at_the_start_is_put_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with a_car(tmp_path, "C1") as (car, _):
-        right, monkeypatched = car.clock, UtcClock(-time.monotonic_ns(), 0, 10**9, "system")
-        monkeypatch.setattr(car, "clock", lambda: monkeypatched)
+        right, monkeypatched = car.gear.clock, UtcClock(-time.monotonic_ns(), 0, 10**9, "system")
+        monkeypatch.setattr(car.gear, "clock", lambda: monkeypatched)
         manifest, _ = car.start()
         assert manifest.id.startswith("1970-01-01")
-        monkeypatch.setattr(car, "clock", right)
+        monkeypatch.setattr(car.gear, "clock", right)
         stopped = car.stop()
         assert stopped is not None
         assert stopped.id == manifest.id

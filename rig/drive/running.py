@@ -3,13 +3,14 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Iterable, Set
 from contextlib import suppress
 from pathlib import Path
 
 from configs import Settings
 from rig.camera.fleet import Camera, safe_name
-from rig.clock import NS_PER_S, UtcClock, iso_utc
+from rig.clock import NS_PER_S, iso_utc
+from rig.drive.gear import Gear
 from rig.errors import EdencarError
 from rig.gaps import Gap
 from rig.live.photographer import Photographer, PhotoStatus
@@ -28,19 +29,9 @@ log = logging.getLogger(__name__)
 
 
 class Running:
-    """A recording from its start until its manifest is closed. Safe to use from several threads.
+    """A recording from its start until its manifest is closed. Safe to use from several threads."""
 
-    `clock` is asked for the best clock known, `receiver` for port and epochs of the receiver.
-    """
-
-    def __init__(
-        self,
-        recordings: Recordings,
-        manifest: Manifest,
-        clock: Callable[[], UtcClock],
-        receiver: Callable[[], RecordedReceiver | None],
-        started_ns: int,
-    ) -> None:
+    def __init__(self, recordings: Recordings, manifest: Manifest, gear: Gear, started_ns: int) -> None:
         self.id, self.name, self.mode, self.every = manifest.id, manifest.name, manifest.mode, manifest.every
         self.photos = PhotoStatus()
         self.folder = recordings.folder(manifest.id)
@@ -48,11 +39,10 @@ class Running:
         self.stopped_ns: int | None = None
         self.epochs: int | None = None  # logged, once the receiver has stopped
         self._recordings = recordings
-        self._best_clock = clock
-        self._receiver = receiver
+        self._gear = gear
         self._started_ns = started_ns  # CLOCK_MONOTONIC, as all times here
         self._chosen = manifest.chosen  # the cameras that take part whenever they come; none for all
-        self._clock = manifest.clock or clock()
+        self._clock = manifest.clock or gear.clock()
         self._folders: dict[str, str] = {}  # below videos/, by serial
         self._warnings: list[str] = []
         self._gaps: list[Gap] = []
@@ -62,10 +52,10 @@ class Running:
         self._photographer: Photographer | None = None
         self._lock = threading.RLock()
 
-    def add(self, camera: Camera, label: str | None) -> StartCapture:
+    def add(self, camera: Camera) -> StartCapture:
         """Have a camera take part, with its files in a folder of its name; what it is to be told."""
         serial = camera.serial
-        names = [safe_name(name) for name in (label, serial) if name]
+        names = [safe_name(name) for name in (self._gear.book.label(serial), serial) if name]
         with self._lock:
             self._folders[serial] = next((name for name in names if name not in self._folders.values()), names[-1])
             self.cameras = {**self.cameras, serial: camera}
@@ -73,13 +63,13 @@ class Running:
         folder.mkdir(parents=True, exist_ok=True)
         return StartCapture(folder, CAMERA if self.mode == CAMERA else VIDEO)
 
-    def join(self, camera: Camera, label: str | None) -> bool:
+    def join(self, camera: Camera) -> bool:
         """Have a camera that has come record, too, unless it does so already or shall not; whether it joined."""
         with self._lock:  # a stop either finds it among the cameras, or keeps it out
             unwanted = bool(self._chosen) and camera.serial not in self._chosen
             if self.stopped_ns is not None or camera.serial in self.cameras or unwanted:
                 return False
-            camera.kept.expect(self.add(camera, label))
+            camera.kept.expect(self.add(camera))
         return True
 
     def stop(self) -> list[Kept]:
@@ -173,7 +163,7 @@ class Running:
     def save(self, **changes: object) -> Manifest:
         """Write down all that is known, with the times by the best clock. Raises EdencarError, OSError."""
         self._due_s = time.monotonic() + SAVE_S
-        clock = min(self._best_clock(), self._clock, key=lambda one: one.sigma_ns)
+        clock = min(self._gear.clock(), self._clock, key=lambda one: one.sigma_ns)
         moved_ns = clock.utc_ns(self._started_ns) - self._clock.utc_ns(self._started_ns)
         changed, self._clock = self._clock.source != clock.source, clock
         if abs(moved_ns) > CLOCK_STEP_NS and changed:
@@ -203,5 +193,5 @@ class Running:
         )
 
     def _recorded_receiver(self) -> RecordedReceiver | None:
-        known = self._receiver()
+        known = self._gear.recorded_receiver()
         return known if known is None or self.epochs is None else RecordedReceiver(known.port, self.epochs)
