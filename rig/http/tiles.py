@@ -37,8 +37,8 @@ class Tiles:
 
     def get(self, zoom: int, column: int, row: int) -> tuple[bytes, str]:
         """A tile of the file and its type. Raises UnknownError."""
-        inside = self._reader is not None and zoom <= self.most_zoom and max(column, row) < 1 << zoom
-        data = self._reader.get(zoom, column, row) if self._reader is not None and inside else None
+        is_inside = self._reader is not None and zoom <= self.most_zoom and max(column, row) < 1 << zoom
+        data = self._reader.get(zoom, column, row) if is_inside else None
         if data is None:
             raise UnknownError(f"there is no tile {zoom}/{column}/{row}")
         return bytes(data), self._type

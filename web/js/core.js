@@ -173,7 +173,9 @@ export const isOpen = (state) => ['recording', 'fetching'].includes(state);
 /** A sign that says by its form too how something is. */
 export const mark = (level) => make('span', { class: 'mark', 'aria-hidden': 'true' }, { ok: '✓', busy: '●', warning: '!', error: '✕', info: 'i' }[level] ?? '?');
 
-export const thumbnail = (id, path, width = 320) => `/api/recordings/${id}/thumbnails/${path.split('/').map(encodeURIComponent).join('/')}?width=${width}`;
+const quoted = (path) => path.split('/').map(encodeURIComponent).join('/');
+export const stored = (id, path) => `/api/recordings/${id}/files/${quoted(path)}`;
+export const thumbnail = (id, path, width = 320) => `/api/recordings/${id}/thumbnails/${quoted(path)}?width=${width}`;
 
 export function showJob(job, names = {}) {
   const gaps = { percent: Math.round(job.progress * 100), error: job.error };

@@ -58,7 +58,7 @@ function showProblems() {
   known = errors;
 }
 
-export const nameOf = (camera) => camera.label || camera.serial.slice(-4);
+const nameOf = (camera) => camera.label || camera.serial.slice(-4);
 
 /** A problem's subject as the crew calls it: the camera's name for its serial number. */
 function nameSubject(subject) {
@@ -176,8 +176,8 @@ async function askPicture(camera) {
 /** A camera's newest picture as an element that stays the same. */
 function pictureOf(camera) {
   if (!pictures.has(camera.serial)) pictures.set(camera.serial, { image: make('img', { alt: '', hidden: true }), asking: false, at: null });
-  const picture = pictures.get(camera.serial);
-  if (picture.image.alt !== say('picture', { camera: nameOf(camera) })) picture.image.alt = say('picture', { camera: nameOf(camera) });
+  const picture = pictures.get(camera.serial), words = say('picture', { camera: nameOf(camera) });
+  if (picture.image.alt !== words) picture.image.alt = words;
   return picture;
 }
 
@@ -250,7 +250,7 @@ async function act(state, path, body) {
   return done;
 }
 
-export const start = (body) => act('starting', '/api/start', body);
+const start = (body) => act('starting', '/api/start', body);
 
 async function stop() {
   const done = await act('stopping', '/api/stop');

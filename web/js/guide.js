@@ -130,8 +130,8 @@ function showTicks() {
 dialog.addEventListener('close', () => searching?.abort());
 
 /** What the page has just learnt. */
-export function update(now, say_) {
-  [status, words] = [now, say_];
+export function update(now, page) {
+  [status, words] = [now, page];
   if (!dialog.open) return;
   if (step === 'code' && !now.recording) dialog.close(); // stopped, perhaps by another phone
   else refresh();

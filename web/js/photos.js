@@ -1,13 +1,13 @@
 // Photos, however many: only those in sight are in the page; one of them large, with what is known of it.
 
-import { $, head, language, make, number, say, sayMetres, sayMs, thumbnail } from './core.js';
+import { $, head, language, make, number, say, sayMetres, sayMs, stored, thumbnail } from './core.js';
 
 const FIX = { 1: 'quality.single', 2: 'quality.DGNSS', 4: 'quality.RTK fixed', 5: 'quality.RTK float' };
 const GAP = 6, LEAST_WIDTH = 112, BEYOND = 400;
 
 export class Photos {
-  constructor(box, viewer, id, link, chosen) {
-    Object.assign(this, { box, viewer, id, link, chosen, table: null, shown: new Map(), index: 0 });
+  constructor(box, viewer, id, chosen) {
+    Object.assign(this, { box, viewer, id, chosen, table: null, shown: new Map(), index: 0 });
     const soon = () => { this.frame ??= requestAnimationFrame(() => { this.frame = null; this.draw(); }); };
     $('scroll').addEventListener('scroll', soon, { passive: true });
     new ResizeObserver(soon).observe(box);
@@ -109,7 +109,7 @@ export class Photos {
       make('footer', {}, make('p', { class: 'pair' },
         make('button', { type: 'button', class: 'button quiet', disabled: index === 0, onclick: () => this.step(-1) }, `← ${say('photo.before')}`),
         make('button', { type: 'button', class: 'button quiet', disabled: index === this.count - 1, onclick: () => this.step(1) }, `${say('photo.after')} →`)),
-      make('a', { class: 'button quiet', href: this.link(this.table.photo[index]) }, say('photo.original'))));
+      make('a', { class: 'button quiet', href: stored(this.id, this.table.photo[index]) }, say('photo.original'))));
     if (!this.viewer.open) this.viewer.showModal();
   }
 }

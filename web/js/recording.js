@@ -1,6 +1,6 @@
 // One recording: what it is worth, map, timeline, photos, plots, files, and what can be done with it.
 
-import { $, allowed, ask, attempt, follow, guardLink, isOpen, make, number, replace, say, sayBytes, sayDate, sayDuration, sayKm, sayMs, showJob, toast, write } from './core.js';
+import { $, allowed, ask, attempt, follow, guardLink, isOpen, make, number, replace, say, sayBytes, sayDate, sayDuration, sayKm, sayMs, showJob, stored, toast, write } from './core.js';
 import { TrackMap, QUALITIES } from './map.js';
 import { Photos } from './photos.js';
 import { plot, showTimeline } from './plots.js';
@@ -10,9 +10,8 @@ const root = `/api/recordings/${id}`;
 const POLL_MS = 1500, UPLOAD_TIMEOUT_MS = 600000, LONG_MS = 30000;
 let recording = null, ended = null, data = null, loaded = '';
 
-const link = (path) => `${root}/files/${path.split('/').map(encodeURIComponent).join('/')}`;
 const map = new TrackMap($('map'), { template: tiles, mostZoom: Number(mostZoom), choose: (index) => photos.choose(index) });
-const photos = new Photos($('photos'), $('viewer'), id, link, (index) => { map.select(index); showChosen(index); });
+const photos = new Photos($('photos'), $('viewer'), id, (index) => { map.select(index); showChosen(index); });
 
 function showFacts() {
   const { started, stopped, mode, state, cameras, receiver, summary, size_bytes } = recording;
@@ -37,7 +36,7 @@ function showFiles() {
   $('report').hidden = !recording.files.some(({ path }) => path === 'report.html');
   write($('file-count'), number(recording.files.length));
   replace($('files'), others, () => others.map(({ path, size_bytes }) => {
-    const file = make('a', { href: link(path) }, path);
+    const file = make('a', { href: stored(id, path) }, path);
     guardLink(file);
     return make('li', {}, file, make('small', {}, sayBytes(size_bytes)));
   }));
