@@ -77,6 +77,9 @@ log = logging.getLogger(__name__)
 class Car:
     """Owns all workers from its creation until `close`. Safe to use from several threads.
 
+    What it records now (`_running`) and what is being done to that (`_phase`) changes only while `_changing` is held,
+    and is read by all. Five tasks run by themselves, each again and again in a thread of its own.
+
     Raises ConflictError when another process serves the same folder.
     """
 

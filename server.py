@@ -38,7 +38,7 @@ from rig.http.access import COOKIE, Gate, guard, read_pin, remember
 from rig.http.contract import BLINK_S, BODIES, CALIBRATE_S, DOWNLOADING, NOTHING, PICTURE_WIDTHS, REQUIRED, UPLOADING
 from rig.http.front import BODY_BYTES, listen, serve_from
 from rig.http.openapi import describe, markdown
-from rig.http.pages import WEB, assets_version, render, show_page
+from rig.http.pages import WEB, assets_version, show_page
 from rig.http.sending import Places, send_picture, send_resumable, send_stored
 from rig.http.tiles import Tiles
 from rig.http.uploads import UPLOAD_BYTES, UPLOAD_FILES, save_uploads
@@ -85,7 +85,7 @@ def create_app(car: Car, jobs: Jobs, settings: Settings) -> Flask:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.register_blueprint(pages)
     app.register_blueprint(api)
-    install(app, settings.host_names, lambda shown: render("error.html", problem=shown))
+    install(app, settings.host_names)
     guard(app, app.extensions["gate"], closed=DOWNLOADING, free=("api.open_session",))
     return app
 

@@ -219,7 +219,7 @@ def _at(row: Row, name: str) -> float:
 
 def _thinned(fixes: Sequence[Row]) -> dict[str, list[float | None]]:
     step = max(1, -(-len(fixes) // TRACK_POINTS))
-    kept = [*fixes[::step], *fixes[-1:]]
+    kept = [*fixes[:-1:step], *fixes[-1:]]
     names = ("utc_ms", "latitude", "longitude", "quality", "sigma_m", "speed_mps")
     return {name: [row[name] for row in kept] for name in names}
 

@@ -7,7 +7,7 @@ import logging
 import re
 import socket
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +18,7 @@ from werkzeug.exceptions import Forbidden, HTTPException
 from rig.errors import EdencarError, NoSpaceError, UsageError
 from rig.files import is_full
 from rig.http.access import READING
+from rig.http.pages import render
 
 PROBLEM_TYPE = "application/problem+json"
 POLICY = "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
@@ -49,7 +50,6 @@ CURES = {  # where an error has none of its own
 }
 
 Rules = Mapping[str, Mapping[str, Any]]  # a JSON schema for each key of a body
-Page = Callable[[Mapping[str, Any]], str]  # a problem as HTML
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def addresses(host: str, port: int) -> list[str]:
     return [f"http://{address}:{port}" for address in (own if host == "0.0.0.0" else [host])]
 
 
-def install(app: Flask, host_names: Sequence[str], page: Page) -> None:
+def install(app: Flask, host_names: Sequence[str]) -> None:
     """Give an application its manners; `host_names` are what it may be called besides its addresses and own name."""
     own = socket.gethostname().lower().split(".")[0]
     names = {*map(str.lower, host_names), socket.gethostname().lower(), *(own + domain for domain in LOCAL_DOMAINS)}
@@ -69,7 +69,7 @@ def install(app: Flask, host_names: Sequence[str], page: Page) -> None:
     def tell(response: Response) -> Response:
         wants_page = request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
         if wants_page and not request.path.startswith("/api/"):
-            response.set_data(page(json.loads(response.get_data())))
+            response.set_data(render("error.html", problem=json.loads(response.get_data())))
             response.mimetype = "text/html"
         return response
 
