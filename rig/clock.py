@@ -54,6 +54,11 @@ def system_clock() -> UtcClock:
     return UtcClock(time.time_ns() - monotonic_ns, monotonic_ns, SYSTEM_SIGMA_NS, "system")
 
 
+def best_clock(*known: UtcClock | None) -> UtcClock:
+    """The one with the least doubt of those known and the operating system's."""
+    return min(filter(None, (*known, system_clock())), key=lambda clock: clock.sigma_ns)
+
+
 class GnssClock:
     """UTC from the arrival of the receiver's epochs, over the last minute.
 

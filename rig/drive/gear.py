@@ -9,7 +9,7 @@ from rig.camera.camerabook import CameraBook, Delay
 from rig.camera.cameraworker import camera_worker
 from rig.camera.finding import FoundCamera, discover
 from rig.camera.fleet import LOST, Camera, Fleet, at_once
-from rig.clock import UtcClock, iso_utc, system_clock
+from rig.clock import UtcClock, best_clock, iso_utc
 from rig.gnss.receiver import ReceiverStatus, receiver_worker
 from rig.live.lookout import Lookout, calibration
 from rig.live.watch import Picture, Sight, watch_worker
@@ -72,8 +72,7 @@ class Gear:
         """UTC by the receiver as long as it is better than the operating system's idea of it."""
         status = self._receiver_status
         self._gnss = (status and status.clock) or self._gnss
-        clocks = [system_clock(), *([self._gnss.aged()] if self._gnss else [])]
-        return min(clocks, key=lambda clock: clock.sigma_ns)
+        return best_clock(self._gnss and self._gnss.aged())
 
     @property
     def receiver_now(self) -> ReceiverNow:

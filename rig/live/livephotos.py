@@ -22,7 +22,7 @@ import numpy as np
 
 from configs import Settings
 from rig.camera.camerabook import CameraBook
-from rig.clock import NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, GnssClock, UtcClock, iso_utc, parse_utc, system_clock
+from rig.clock import NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, GnssClock, UtcClock, best_clock, iso_utc, parse_utc
 from rig.errors import NoPositionError
 from rig.files import write_atomically
 from rig.footage import video
@@ -172,8 +172,7 @@ class _Fixes:
 
     def clock(self) -> UtcClock:
         """UTC by the receiver where that is better than the operating system's."""
-        clocks = (self._clock.estimate(), self.known and self.known.aged(), system_clock())
-        return min(filter(None, clocks), key=lambda clock: clock.sigma_ns)
+        return best_clock(self._clock.estimate(), self.known and self.known.aged())
 
     def locate(self, rows: Sequence[Photo]) -> list[Photo]:
         """The rows with their places, as far as fixes are here."""
