@@ -14,13 +14,12 @@ from typing import Any
 
 from configs import Settings
 from rig.clock import UtcClock, iso_utc, system_clock
-from rig.errors import ConflictError, EdencarError, NoPositionError, UnknownError, UsageError
+from rig.errors import ConflictError, EdencarError, NoPositionError, UnknownError
 from rig.recordings import FETCHING, RECORDING, Recordings
 from rig.workers import Link, Target, Worker
 
 PROCESS = "process"  # photos from the videos, then their positions
 GEOTAG = "geotag"  # positions for the photos that are there
-KINDS = (PROCESS, GEOTAG)
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
 ENDED = (DONE, FAILED, CANCELLED)
 
@@ -99,13 +98,11 @@ class Jobs:
     def add(
         self, kind: str, recording_id: str, every: str = "", positions: tuple[Path, ...] = (), start_utc: str = ""
     ) -> Job:
-        """Queue a job; the same job that has not ended yet is returned instead of a second one.
+        """Queue a job of a kind; the same job that has not ended yet is returned instead of a second one.
 
-        It waits while files of the recording still come from the cameras. Raises UsageError, UnknownError, or
-        ConflictError while the recording runs.
+        It waits while files of the recording still come from the cameras. Raises UnknownError, or ConflictError while
+        the recording runs.
         """
-        if kind not in KINDS:
-            raise UsageError(f"there is no job {kind[:40]!r}", cure=f"use {' or '.join(KINDS)}")
         manifest = self._recordings.get(recording_id)
         if manifest.state == RECORDING:
             raise ConflictError(f"recording {recording_id} still runs", cure="stop it first")
