@@ -30,7 +30,6 @@ from rig.live.drawlog import DrawLogs
 from rig.live.streaming import Streams, measure_latency, passing_streams, watch_codes
 from rig.photo.spacing import Every
 from rig.recordings import (
-    CAMERA,
     FETCHING,
     FINISHED,
     MODES,
@@ -381,8 +380,7 @@ class Car:
         return manifest
 
     def _stop_by_itself(self, reason: str, problem: Callable[[str], Problem]) -> None:
-        running = self._running
-        if running is None or self._phase != IDLE:
+        if (running := self._steady) is None:
             return
         self._ended_early.append(problem(running.id))
         try:
@@ -391,6 +389,12 @@ class Car:
             log.error("%s is not closed in order yet: %s", running.id, error)
 
     # What runs by itself
+
+    @property
+    def _steady(self) -> Running | None:
+        """The recording that runs, unless it is being started, which may yet fail, or stopped."""
+        running = self._running
+        return running if self._phase == IDLE else None
 
     def _repeat(self, task: Callable[[], None], pause_s: float) -> None:
         while not self._closing.is_set():
@@ -408,16 +412,13 @@ class Car:
         self._tended_s = time.monotonic()
         self._wake.clear()
         self.gear.tend()
-        self._join_late()
-        if (running := self._running) is not None and self._phase == IDLE:  # its start may yet fail
+        if running := self._steady:
+            self._join_late(running)
             running.tend_photos(self._settings)
         self._wake.wait(TICK_S)
 
-    def _join_late(self) -> None:
+    def _join_late(self, running: Running) -> None:
         """Have cameras record that came, or came back, after the start."""
-        running = self._running
-        if running is None or self._phase != IDLE:
-            return
         for camera in self.gear.fleet.listed():
             if camera.state != LOST and running.join(camera):
                 self._note(f"camera {camera.serial} joined")
@@ -502,8 +503,8 @@ class Car:
         try:
             if self._phase != IDLE:
                 raise ConflictError(f"the car is {self._phase}", cure="try again in a few seconds")
-            if self._running is not None:
-                yield self._recorded_streams(self._running)
+            if running := self._running:
+                yield running.watched()
                 return
             with self._changing:
                 if self._running is not None or self._closing.is_set():
@@ -511,20 +512,6 @@ class Car:
                 yield from self._passing_streams()
         finally:
             self._calibrating.release()
-
-    def _recorded_streams(self, running: Running) -> Streams:
-        if running.mode == CAMERA:
-            raise ConflictError(
-                "the cameras record on their cards, there is no stream to be watched",
-                cure="the code is read from the files afterwards; or calibrate before or after this recording",
-            )
-
-        def check() -> None:
-            if not running.streams:
-                raise ConflictError("the recording was stopped meanwhile", cure="calibrate again")
-
-        cameras = [(camera, None) for camera in self.gear.fleet.listed() if camera.serial in running.streams]
-        return Streams(cameras, running.streams, running.folder, check)
 
     def _passing_streams(self) -> Iterator[Streams]:
         def check() -> None:

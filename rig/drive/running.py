@@ -11,9 +11,10 @@ from configs import Settings
 from rig.camera.fleet import Camera, safe_name
 from rig.clock import NS_PER_S, iso_utc
 from rig.drive.gear import Gear
-from rig.errors import EdencarError
+from rig.errors import ConflictError, EdencarError
 from rig.gaps import Gap
 from rig.live.photographer import Photographer, PhotoStatus
+from rig.live.streaming import Streams
 from rig.photo.photos import put_in_order
 from rig.photo.spacing import Every
 from rig.recordings import CAMERA, PHOTOS, VIDEO, Alive, Manifest, RecordedCamera, RecordedReceiver, Recordings
@@ -89,6 +90,22 @@ class Running:
         if self.mode == CAMERA or self.stopped_ns is not None:
             return {}
         return {serial: self.folder / "videos" / name for serial, name in [*self._folders.items()]}
+
+    def watched(self) -> Streams:
+        """Its streams for one who looks at them for a while. Raises ConflictError in mode `camera`."""
+        if self.mode == CAMERA:
+            raise ConflictError(
+                "the cameras record on their cards, there is no stream to be watched",
+                cure="the code is read from the files afterwards; or calibrate before or after this recording",
+            )
+
+        def check() -> None:
+            if not self.streams:
+                raise ConflictError("the recording was stopped meanwhile", cure="calibrate again")
+
+        folders = self.streams
+        cameras = [(camera, None) for serial, camera in sorted(self.cameras.items()) if serial in folders]
+        return Streams(cameras, folders, self.folder, check)
 
     @property
     def now(self) -> RecordingNow:
