@@ -381,14 +381,15 @@ def test_a_calibration_that_cannot_be_says_why(tmp_path: Path) -> None:
 
 
 def test_a_photographer_that_dies_at_the_end_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rig.live.photographer.RESTART_S", 1e9)
+    monkeypatch.setattr("rig.supervision.REVIVAL_S", 0.1)
     with a_car(tmp_path, "C1") as (car, _):
         car.start("photos")
         running: Any = car._running
         wait_for(lambda: running._photographer)
         photographer = running._photographer
-        os.kill(photographer._worker.pid, signal.SIGKILL)
-        photographer._worker.join()
+        photographer.tend = lambda: None  # nobody starts it again
+        os.kill(photographer.worker.pid, signal.SIGKILL)
+        photographer.worker.join()
         rows = [Photo(photo=f"photos/C1/{n}.jpg", camera="C1", utc=f"2026-11-22T14:03:1{n}.000Z") for n in (2, 0, 1)]
         write_table(running.folder, rows[:1])
         append_rows(running.folder, rows[1:])  # as they come of two cameras

@@ -120,7 +120,7 @@ def test_a_killed_photographer_goes_on_and_doubles_nothing(drive: Drive) -> None
     folder = drive.car.recordings.folder(manifest.id)
     wait_for(lambda: (folder / "photos.csv").exists() and len(read_table(folder)) > 3, 30.0)
     running: Any = drive.car._running
-    os.kill(running._photographer._worker.pid, signal.SIGKILL)
+    os.kill(running._photographer.worker.pid, signal.SIGKILL)
     count = len(read_table(folder))
     wait_for(lambda: len(read_table(folder)) > count + 3, 30.0)
     drive.car.stop()

@@ -13,14 +13,14 @@ from rig.clock import NS_PER_S, iso_utc
 from rig.drive.gear import Gear
 from rig.errors import ConflictError, EdencarError
 from rig.gaps import Gap
-from rig.live.photographer import Photographer, PhotoStatus
+from rig.live.photographer import PhotoStatus, photo_worker
 from rig.live.streaming import Streams
 from rig.photo.photos import put_in_order
 from rig.photo.spacing import Every
 from rig.recordings import CAMERA, PHOTOS, VIDEO, Alive, Manifest, RecordedCamera, RecordedReceiver, Recordings
 from rig.status import TO_BE_NOTED, Problem, RecordingNow
 from rig.supervision import Kept
-from rig.workers import StartCapture
+from rig.workers import StartCapture, Worker
 
 SAVE_S = 10.0  # between two manifests when nothing happens: how exactly the moment of a power cut is known
 CLOCK_STEP_NS = NS_PER_S
@@ -50,7 +50,7 @@ class Running:
         self._said: set[str] = set()  # kinds of problems that the manifest tells of
         self._met: Set[str] = set()  # those met when it was asked last
         self._due_s = 0.0
-        self._photographer: Photographer | None = None
+        self._photographer: Kept | None = None
         self._lock = threading.RLock()
 
     def add(self, camera: Camera) -> StartCapture:
@@ -151,23 +151,25 @@ class Running:
                 return
             if self._photographer is None:
                 every = Every.parse(self.every or f"{settings.photo_interval_s}s")
-                self._photographer = Photographer(self.folder, every, settings)
-            self.photos = self._photographer.status
-            trouble = self._photographer.tend()
-        if trouble:
-            self.note(trouble)
+                self._photographer = Kept(Worker("photographer", photo_worker, self.folder, every, settings), self.note)
+                self._photographer.expect(StartCapture(self.folder, PHOTOS))
+            self._photographer.tend()
+            self.photos = self._photographer.status or self.photos
 
     def end_photos(self) -> None:
         """Have what has arrived become photos; called once, after the stop."""
         with self._lock:
             photographer = self._photographer
+        if photographer is None:
+            return
         try:
-            if photographer is not None:
-                self.photos = photographer.stop()
+            self.photos = photographer.end()
         except EdencarError as error:
             self.note(f"not all photos were made: {error}; process the recording")
             with suppress(EdencarError, OSError):
                 put_in_order(self.folder)
+        finally:
+            photographer.close()
         if self.photos.skipped:
             why = "nothing came then, this machine is too slow, or the privacy command failed"
             self.note(f"{self.photos.skipped} photos were left out: {why}")

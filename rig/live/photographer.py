@@ -1,4 +1,4 @@
-"""The process that makes photos while a recording runs: started with it, started again when it dies, told to stop.
+"""The process that makes photos while a recording runs.
 
 The server imports this room; what decodes is imported in the process that decodes.
 """
@@ -6,7 +6,6 @@ The server imports this room; what decodes is imported in the process that decod
 import logging
 import os
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,13 +14,11 @@ from pathlib import Path
 from configs import Settings
 from rig.errors import EdencarError
 from rig.photo.spacing import Every
-from rig.workers import Link, StopCapture, Worker
+from rig.workers import Link, StartCapture, StopCapture
 
 NICENESS = 5  # after the recorders, before the watchers
 REPORT_S = 0.5
-RESTART_S = 2.0
 STOP_S = 20.0  # for what has arrived but is no photo yet
-ANSWER_S = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +32,10 @@ class PhotoStatus:
 
 
 def photo_worker(link: Link, recording: Path, every: Every, settings: Settings) -> None:
-    """Make photos of the streams that are recorded below `recording` until StopCapture, answered with a PhotoStatus."""
+    """Make photos of the streams that are recorded below `recording` until StopCapture, answered with a PhotoStatus.
+
+    StartCapture tells it nothing new.
+    """
     from rig.live.livephotos import LivePhotos
 
     with suppress(OSError):
@@ -56,42 +56,6 @@ def photo_worker(link: Link, recording: Path, every: Every, settings: Settings) 
             raise EdencarError(f"what had arrived did not become photos within {STOP_S:.0f} s")
         return report()
 
-    link.serve({StopCapture: stop}, report, REPORT_S)
+    link.serve({StartCapture: lambda _request: None, StopCapture: stop}, report, REPORT_S)
     stopping.set()
     wait([making], STOP_S)
-
-
-class Photographer:
-    """Keeps a photo worker going. `tend` is called a few times a second by one thread, `stop` from any, once."""
-
-    def __init__(self, recording: Path, every: Every, settings: Settings) -> None:
-        self._worker = Worker("photographer", photo_worker, recording, every, settings)
-        self._worker.start()
-        self._started_s = time.monotonic()
-        self._lock = threading.Lock()
-        self._stopped = False
-
-    @property
-    def status(self) -> PhotoStatus:
-        """The newest report."""
-        return self._worker.status or PhotoStatus()
-
-    def tend(self) -> str:
-        """Start it again when it died, with what it died of; else nothing."""
-        with self._lock:
-            if self._stopped or self._worker.alive or time.monotonic() - self._started_s < RESTART_S:
-                return ""
-            trouble = f"the photographer ended ({self._worker.error or 'it was killed'}) and is started again"
-            self._worker.start()
-            self._started_s = time.monotonic()
-        return trouble
-
-    def stop(self) -> PhotoStatus:
-        """Have what has arrived become photos, and end. Raises DeviceError when it does not answer."""
-        with self._lock:
-            self._stopped = True
-        try:
-            status: PhotoStatus = self._worker.ask(StopCapture(), STOP_S + ANSWER_S)
-        finally:
-            self._worker.stop()
-        return status
