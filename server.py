@@ -41,7 +41,7 @@ from rig.http.openapi import describe, markdown
 from rig.http.pages import WEB, assets_version, show_page
 from rig.http.sending import Places, send_picture, send_resumable, send_stored
 from rig.http.tiles import Tiles
-from rig.http.uploads import UPLOAD_BYTES, UPLOAD_FILES, save_uploads
+from rig.http.uploads import UPLOAD_BYTES, UPLOAD_FILES, UPLOAD_SUFFIXES, save_uploads
 from rig.http.web import POLICY, addresses, answer, install, problem, read_body
 from rig.live.thumbnails import Thumbnails
 from rig.recordings import MODES, OPEN_STATES, RECORDING, Manifest, Recordings
@@ -131,7 +131,8 @@ def show_recordings() -> Response:
 def show_recording(recording_id: str) -> Response:
     """The page of one recording. Answers 200, 404."""
     tiles: Tiles = current_app.extensions["tiles"]
-    response = show_page("recording.html", recording=_recordings().get(recording_id), tiles=tiles)
+    recording = _recordings().get(recording_id)
+    response = show_page("recording.html", recording=recording, tiles=tiles, suffixes=UPLOAD_SUFFIXES)
     if tiles.origin:
         policy = POLICY.replace("img-src 'self'", f"img-src 'self' {tiles.origin}")
         response.headers["Content-Security-Policy"] = policy
