@@ -509,11 +509,15 @@ class Car:
             with self._changing:
                 if self._running is not None or self._closing.is_set():
                     raise ConflictError("a recording was started meanwhile", cure="calibrate again: that may run on")
-                yield from self._passing_streams()
+                with self._passing_streams() as streams:
+                    yield streams
         finally:
             self._calibrating.release()
 
+    @contextmanager
     def _passing_streams(self) -> Iterator[Streams]:
+        """Streams that are started for a while, as far as nobody starts a recording meanwhile."""
+
         def check() -> None:
             if self._impatient:
                 cure = "calibrate again: that works during it, too"
