@@ -449,7 +449,9 @@ class Car:
             self._stop_by_itself("the disk cannot be written", disk_failed)
 
     def _save_closed(self) -> None:
-        for running in [*self._unsaved] if time.monotonic() >= self._save_again_s else ():
+        if time.monotonic() < self._save_again_s:
+            return
+        for running in [*self._unsaved]:
             try:
                 self._save_stopped(running)
                 self._unsaved.remove(running)

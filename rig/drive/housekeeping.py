@@ -1,5 +1,6 @@
 """What is done for finished recordings while nothing else needs the disk: checksums, and the trash emptied."""
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -11,6 +12,8 @@ from rig.recordings import Recordings
 from rig.status import VERY_LITTLE_ROOM_S
 
 DAY_S = 86400
+
+log = logging.getLogger(__name__)
 
 
 class Housekeeping:
@@ -43,10 +46,12 @@ class Housekeeping:
 
     def seal(self, may: Callable[[], bool]) -> None:
         """Write the checksums of one recording that lacks them, as long as it `may`."""
-        for recording_id in unsealed(self._recordings) if may() else ():
-            if recording_id not in self._unsealable:
-                self._unsealable.add(recording_id)  # unless it goes well, or had to give way
-                with suppress(EdencarError, OSError):  # in the trash meanwhile, or the disk is full
-                    seal(self._recordings, recording_id, may)
-                    self._unsealable.discard(recording_id)
-                return
+        waiting = (name for name in unsealed(self._recordings) if name not in self._unsealable)
+        recording_id = next(waiting, None) if may() else None
+        if recording_id is None:
+            return
+        try:
+            seal(self._recordings, recording_id, may)
+        except (EdencarError, OSError, ValueError) as error:  # a full disk, say, or a name that is no text
+            log.warning("%s gets no checksums: %s", recording_id, error)
+            self._unsealable.add(recording_id)
