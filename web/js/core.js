@@ -87,8 +87,14 @@ export async function ask(path, { method = 'GET', body, timeout = 5000 } = {}) {
   answeredAt = performance.now();
   if (response.status === 401 && path !== '/api/session' && await askPin()) return ask(path, { method, body, timeout });
   const value = response.status === 204 ? null : await response.json().catch(() => null);
-  if (!response.ok) throw Object.assign(new Error([say(`error.${response.status}`, {}, value?.detail ?? response.statusText), value?.detail, value?.cure].filter((part, at, all) => part && all.indexOf(part) === at).join(' – ')), { status: response.status });
+  if (!response.ok) throw refusal(response, value ?? {});
   return value;
+}
+
+/** What was refused and why, each sentence once. */
+function refusal({ status, statusText }, { detail, cure }) {
+  const words = [say(`error.${status}`, {}, detail ?? statusText), detail, cure].filter(Boolean);
+  return Object.assign(new Error([...new Set(words)].join(' – ')), { status });
 }
 
 let pinAnswer = null;

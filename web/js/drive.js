@@ -205,7 +205,11 @@ function showPictures() {
   live.forEach(askPicture);
 }
 
-const lookNow = () => attempt(() => { ask('/api/calibrate', { method: 'POST', body: { seconds: LOOK_S }, timeout: 60000 }).catch((error) => toast(error.message)); return turn(); });
+function lookNow() {
+  const body = { seconds: LOOK_S };
+  ask('/api/calibrate', { method: 'POST', body, timeout: 60000 }).catch((error) => toast(error.message)); // ends with the pictures
+  return attempt(turn);
+}
 
 // --- Asking ------------------------------------------------------------------------------------------------------
 

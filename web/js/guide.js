@@ -57,8 +57,17 @@ function build() {
 
 function prepare() {
   const kept = checked();
-  const choose = (name) => make('label', {}, make('input', { type: 'radio', name: 'mode', value: name, checked: name === mode(), onchange: () => localStorage.setItem('mode', name) }), make('span', {}, say(`mode.${name}.long`, {}, name)), make('small', {}, say(`mode.${name}.why`, {}, '')));
-  const tick = (name) => make('li', {}, make('label', {}, make('input', { type: 'checkbox', checked: kept.has(name), onchange: ({ target }) => { target.checked ? kept.add(name) : kept.delete(name); localStorage.setItem('checks', [today(), ...kept].join(' ')); } }), make('span', {}, say(`check.${name}`))));
+  const choose = (name) => make('label', {},
+    make('input', { type: 'radio', name: 'mode', value: name, checked: name === mode(), onchange: () => localStorage.setItem('mode', name) }),
+    make('span', {}, say(`mode.${name}.long`, {}, name)),
+    make('small', {}, say(`mode.${name}.why`, {}, '')));
+  const keep = (name, isDone) => {
+    kept[isDone ? 'add' : 'delete'](name);
+    localStorage.setItem('checks', [today(), ...kept].join(' '));
+  };
+  const tick = (name) => make('li', {}, make('label', {},
+    make('input', { type: 'checkbox', checked: kept.has(name), onchange: ({ target }) => keep(name, target.checked) }),
+    make('span', {}, say(`check.${name}`))));
   return [
     make('fieldset', { class: 'modes' }, make('legend', {}, say('guide.mode')), ...MODES.map(choose)),
     make('h3', {}, say('guide.list')),
