@@ -62,7 +62,11 @@ BODIES: Mapping[str, Rules] = {
     "api.open_session": {"pin": TEXT},
 }
 NOTHING: Rules = {}  # of routes that are told all by their address: no body, or an empty object
-REQUIRED = {"api.log_codes": ("page", "draws"), "api.open_session": ("pin",), "api.change_camera": ()}
+REQUIRED = {
+    "api.log_codes": ("page", "draws"),
+    "api.open_session": ("pin",),
+    "api.change_camera": (),  # any one of its keys
+}
 FLAG = {"description": "given or not"}
 UPLOAD_FIELDS: Mapping[str, str] = {"api.geotag": "positions"}  # of forms
 QUERIES: Mapping[str, Rules] = {
