@@ -132,9 +132,13 @@ function storageCard() {
 }
 
 function timeCard() {
-  const { source, sigma_ms } = status.time;
-  const read = status.cameras.filter(({ calibration }) => calibration).map((camera) => `${nameOf(camera)} ${camera.calibration.error_ms == null ? '–' : `±${sayMs(camera.calibration.error_ms)}`}`);
-  return { title: say('time'), level: source === 'gnss' ? 'ok' : 'warning', figure: source === 'gnss' ? `±${sayMs(sigma_ms)}` : say('time.system'), details: row([say(`time.from.${source}`), ...read]), wide: true };
+  const { source, sigma_ms } = status.time, isExact = source === 'gnss';
+  const sayError = ({ error_ms }) => (error_ms == null ? '–' : `±${sayMs(error_ms)}`);
+  const read = status.cameras.filter(({ calibration }) => calibration).map((camera) => `${nameOf(camera)} ${sayError(camera.calibration)}`);
+  return {
+    title: say('time'), level: isExact ? 'ok' : 'warning', figure: isExact ? `±${sayMs(sigma_ms)}` : say('time.system'),
+    details: row([say(`time.from.${source}`), ...read]), wide: true,
+  };
 }
 
 function showDevices() {

@@ -93,12 +93,13 @@ function buttons() {
 function devices() {
   const { cameras, receiver, time, storage, problems } = status;
   const answer = cameras.filter(({ state }) => state !== 'lost');
+  const isPlaced = receiver.latitude != null, isExact = time.source === 'gnss';
   const isShort = problems.some(({ code }) => code === 'little_room');
   const low = cameras.filter(({ battery_percent }) => battery_percent != null && battery_percent < 20);
   return [
     [answer.length ? (low.length ? 'warning' : 'ok') : 'error', say('check.cameras', { count: answer.length }), answer.length ? low.length && say('check.cameras.low') : say('cure.no_camera')],
-    [receiver.latitude != null ? 'ok' : 'error', say('position'), receiver.latitude != null ? say(`quality.${receiver.quality}`, {}, receiver.quality) : say(receiver.state === 'listening' ? 'cure.no_fix' : 'cure.no_receiver')],
-    [time.source === 'gnss' ? 'ok' : 'warning', say('check.time'), time.source === 'gnss' ? say('time.from.gnss') : say('cure.time_unsure')],
+    [isPlaced ? 'ok' : 'error', say('position'), isPlaced ? say(`quality.${receiver.quality}`, {}, receiver.quality) : say(receiver.state === 'listening' ? 'cure.no_fix' : 'cure.no_receiver')],
+    [isExact ? 'ok' : 'warning', say('check.time'), say(isExact ? 'time.from.gnss' : 'cure.time_unsure')],
     [isShort ? 'error' : 'ok', say('check.room', { time: sayRoom(storage.seconds_left) }), isShort && say('cure.little_room')],
   ];
 }

@@ -99,11 +99,12 @@ export class TrackMap {
   }
 
   key(event) {
-    const step = 60 / this.scale;
-    const act = { ArrowLeft: () => { this.x -= step; }, ArrowRight: () => { this.x += step; }, ArrowUp: () => { this.y -= step; }, ArrowDown: () => { this.y += step; }, '+': () => this.zoom(1.6), '-': () => this.zoom(1 / 1.6) }[event.key];
-    if (!act) return;
+    const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    const factor = { '+': 1.6, '-': 1 / 1.6 }[event.key];
+    if (!way && !factor) return;
     event.preventDefault();
-    act();
+    if (factor) this.zoom(factor);
+    else [this.x, this.y] = [this.x + way[0] * 60 / this.scale, this.y + way[1] * 60 / this.scale];
     this.soon();
   }
 
