@@ -51,7 +51,7 @@ class Running:
         self._met: Set[str] = set()  # those met when it was asked last
         self._due_s = 0.0
         self._photographer: Kept | None = None
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # `join` adds, and who keeps the photographer notes, while it is held
 
     def add(self, camera: Camera) -> StartCapture:
         """Have a camera take part, with its files in a folder of its name; what it is to be told."""
