@@ -434,16 +434,16 @@ def test_status_tells_what_the_crew_must_know(
     assert Receiver(Settings()).status().state == "searching"
     receiver = reader(tmp_path / "gnss")
     wait_for(lambda: receiver.status().clock)
+    wait_for(lambda: receiver.status().rate_hz == pytest.approx(20, abs=1))  # a busy machine delays some
+    wait_for(lambda: (receiver.status().fix_age_s or 9.0) < 0.5)
     status = receiver.status()
     assert (status.quality, status.port, status.problems) == ("RTK fixed", str(tmp_path / "gnss"), ())
-    assert status.rate_hz == pytest.approx(20, abs=1)
     assert status.sigma_m == pytest.approx(0.01, abs=0.005)
     assert status.correction_age_s is not None
-    assert status.fix_age_s is not None
-    assert status.fix_age_s < 0.5
     assert status.clock is not None
     assert status.clock.source == "gnss"
-    assert -15e6 < status.clock.utc_ns() - time.time_ns() < 0  # behind by the receiver's latency, here 4 ms
+    behind_ns = [time.time_ns() - status.clock.utc_ns() for _ in range(10)]
+    assert 0 < min(behind_ns) < 15e6  # by the receiver's latency, here 4 ms
     simulated.set_fault("float")
     wait_for(lambda: receiver.status().quality == "RTK float")
     simulated.set_fault("no_fix")

@@ -317,12 +317,11 @@ def test_draw_log_tells_what_was_drawn(drive: Drive) -> None:
 def test_missed_refreshes_are_counted(drive: Drive) -> None:
     page = drive.page
     await_true(page, "screenState.hz !== null")
-    before = page.evaluate("countMissed()")
-    page.evaluate("() => { const begun = performance.now(); while (performance.now() - begun < 200); }")
+    page.evaluate("() => { const begun = performance.now(); while (performance.now() - begun < 1500); }")
     page.wait_for_timeout(1100)
-    assert 9 <= page.evaluate("countMissed()") - before <= 60
+    assert page.evaluate("countMissed()") >= 80, "90, and those that a busy machine adds"
     assert re.fullmatch(r"missed in 10 s: \d+", page.text_content("#missed") or "")
-    assert drive.pi.logs[-1]["missed"] >= 9
+    assert drive.pi.logs[-1]["missed"] >= 80
 
 
 def test_cameras_are_described(drive: Drive) -> None:
