@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from configs import Settings
-from rig.charts import Series, chart_file
+from measure.charts import Series, chart_file
 from rig.clock import fit_clock
 from rig.footage import video
 from rig.photo.making import Wish, parse_videos

@@ -12,13 +12,13 @@ import numpy as np
 
 from configs import Settings
 from configs import load as load_settings
-from measure import fifos
+from measure import charts, fifos
 from measure.fifos import Fifo, Read, said
 from measure.report import Bar, Chart, Said, Table, Verdict, in_words, write_csv, write_report
 from measure.session import USUAL_OUTPUT, find_cameras, output_folder, tell
 from measure.stalls import Age, HeldRecorder, Hold, Loss, Opening, What, loss_of, open_camera, period_s, shift_ms
 from measure.words import phrase
-from rig import charts, cli
+from rig import cli
 from rig.camera.opengopro import TROUBLE, GoPro
 from rig.clock import NS_PER_S
 from rig.errors import UnreadableError, UsageError

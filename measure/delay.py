@@ -10,10 +10,11 @@ import numpy as np
 
 from configs import Settings
 from configs import load as load_settings
+from measure import charts
 from measure.report import Bar, Chart, Said, Table, Verdict, in_words, write_csv, write_report
 from measure.session import SAMPLES, add_session_options, read_usage, recorded, usage_content, usage_verdicts
 from measure.words import Phrase, phrase
-from rig import charts, cli
+from rig import cli
 from rig.arrays import Float64, Int64
 from rig.clock import NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, ClockCurve
 from rig.errors import NoCalibrationError, UnreadableError

@@ -11,12 +11,13 @@ import numpy as np
 
 from configs import Settings
 from configs import load as load_settings
+from measure import charts
 from measure.delay import BY_CODES, clock_drift
 from measure.light import Event, common_events, find_jumps
 from measure.report import Bar, Chart, Said, Table, Verdict, in_words, write_csv, write_report
 from measure.session import CODE, LAMP, add_session_options, recorded
 from measure.words import Phrase, phrase
-from rig import charts, cli
+from rig import cli
 from rig.arrays import Float64, Int64
 from rig.clock import NS_PER_MS, NS_PER_S
 from rig.errors import NoCalibrationError, UnreadableError

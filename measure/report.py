@@ -8,8 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import Any, TypeVar
 
+from measure import charts
 from measure.words import LANGUAGES, Phrase, translated
-from rig import charts
 from rig.files import write_atomically
 
 NAME = "report.html"
@@ -71,7 +71,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Curves of `rig.charts` over a common axis."""
+    """Curves of `measure.charts` over a common axis."""
 
     title: str
     x_label: str

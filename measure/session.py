@@ -16,10 +16,10 @@ import psutil
 import requests
 
 from configs import Settings
+from measure.charts import Series
 from measure.report import Chart, Said, Table, Verdict
 from measure.words import phrase
 from rig.camera.finding import FoundCamera, discover
-from rig.charts import Series
 from rig.errors import ConflictError, DeviceError, DeviceNotFoundError, UnreadableError, UsageError
 
 USUAL_SERVER = "http://127.0.0.1:5000"

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from rig.charts import MOST_POINTS, Series, chart, chart_file, ticks
+from measure.charts import MOST_POINTS, Series, chart, chart_file, ticks
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from measure import delay, drift
+from measure.charts import Series, chart, ticks
 from measure.delay import measure_stream
 from measure.drift import Run, compare
 from measure.report import NAME, Chart, Table, Verdict, write_report
 from measure.session import SAMPLE_COLUMNS, read_usage, usage_content, usage_verdicts
 from measure.words import FRENCH, phrase
-from rig.charts import Series, chart, ticks
 from rig.clock import NS_PER_MS, NS_PER_S, ClockCurve, fit_clock
 from rig.errors import NoCalibrationError, UnreadableError
 from rig.timing import timeline

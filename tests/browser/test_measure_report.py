@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from playwright.sync_api import expect
 
+from measure.charts import Series
 from measure.report import Chart, Table, Verdict, write_report
 from measure.words import phrase
-from rig.charts import Series
 from tests.browser.chromium import browsing, complaints
 
 
