@@ -81,7 +81,7 @@ def _encoding(pictures: list[np.ndarray]) -> float:
         return data.tobytes()
 
     def tag(number: int) -> bytes:
-        return exif.with_segments(encode(number), exif.app_segments(_tags(number)))
+        return exif.with_tags(encode(number), _tags(number))
 
     plain_s = tagged_s = 0.0
     for number in range(ENCODED):
@@ -124,7 +124,7 @@ def _prepare(folder: Path, pictures: list[np.ndarray]) -> None:
     encoded = [cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes() for picture in pictures]
     for number in range(PHOTOS):
         tags = exif.PhotoTags(utc_ns=BEGIN_NS + 1_000_000_000 + number * STEP_NS, width=1920, height=1080)
-        tagged = exif.with_segments(encoded[number % DISTINCT], exif.app_segments(tags))
+        tagged = exif.with_tags(encoded[number % DISTINCT], tags)
         (folder / "originals" / f"{number:04d}.jpg").write_bytes(tagged)
     street = Street(start_utc_ns=BEGIN_NS)
     lines = [_sentences(street, BEGIN_NS + step * 100_000_000) for step in range(PHOTOS + 50)]

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from rig.clock import parse_utc
-from rig.photo import exif
-from rig.photo.exif import PhotoTags, app_segments, read_block, size_of, with_segments
+from rig.photo import exif, tiff
+from rig.photo.exif import PhotoTags, read_block, with_tags
+from rig.photo.jpeg import EXIF_HEADER, XMP_HEADER, segment, size_of, with_segments
 
 UTC_NS = parse_utc("2026-11-22T14:03:12.045Z")
 TAGS = PhotoTags(
@@ -47,18 +48,18 @@ def foreign(order: str, maker_note_at: int = 300) -> bytes:
     block = exif.Block(order, maker_note_at=maker_note_at, thumbnail=b"\xff\xd8thumbnail\xff\xd9")
     number = struct.pack(order + "I", maker_note_at + 6)
     block.directories = {
-        "0": {exif.MAKE: exif._text("Phone"), 0x0131: exif._text("camera 7")},
+        "0": {exif.MAKE: tiff.text("Phone"), 0x0131: tiff.text("camera 7")},
         "exif": {
-            0x829A: (exif.RATIONAL, 1, struct.pack(order + "II", 1, 500)),
-            exif.MAKER_NOTE: (7, 9, number + b"maker"),
+            0x829A: (tiff.RATIONAL, 1, struct.pack(order + "II", 1, 500)),
+            tiff.MAKER_NOTE: (7, 9, number + b"maker"),
         },
-        "1": {0x0103: (exif.SHORT, 1, struct.pack(order + "H", 6))},
+        "1": {0x0103: (tiff.SHORT, 1, struct.pack(order + "H", 6))},
     }
-    return with_segments(jpeg(), exif._segment(exif.EXIF_HEADER + exif._tiff(block)))
+    return with_segments(jpeg(), segment(EXIF_HEADER + block.written()))
 
 
 def test_what_is_written_is_read() -> None:
-    block = read_block(with_segments(jpeg(), app_segments(TAGS)))
+    block = read_block(with_tags(jpeg(), TAGS))
     assert degrees(block.numbers("gps", 2)) == pytest.approx(48.8566123456, abs=2e-11)
     assert degrees(block.numbers("gps", 4)) == pytest.approx(2.3522, abs=2e-11)
     assert (block.text("gps", 1), block.text("gps", 3), block.numbers("gps", 5)) == ("N", "W", (1,))
@@ -73,20 +74,20 @@ def test_what_is_written_is_read() -> None:
 
 def test_the_picture_is_untouched_and_a_second_writing_changes_nothing() -> None:
     plain = jpeg()
-    once = with_segments(plain, app_segments(TAGS))
+    once = with_tags(plain, TAGS)
     assert once.endswith(plain[plain.index(b"\xff\xdb") :])
     first, second = (cv2.imdecode(np.frombuffer(data, np.uint8), 1) for data in (plain, once))
     assert first is not None
     assert second is not None
     assert np.array_equal(first, second)
-    assert with_segments(once, app_segments(TAGS, read_block(once))) == once
-    assert with_segments(once, app_segments(TAGS)) == once
+    assert with_tags(once, TAGS, read_block(once)) == once
+    assert with_tags(once, TAGS) == once
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_what_the_camera_said_stays(order: str) -> None:
     photo = foreign(order)
-    tagged = with_segments(photo, app_segments(replace(TAGS, make="", model=""), read_block(photo)))
+    tagged = with_tags(photo, replace(TAGS, make="", model=""), read_block(photo))
     for _ in range(2):
         block = read_block(tagged)
         assert block.order == order
@@ -94,18 +95,16 @@ def test_what_the_camera_said_stays(order: str) -> None:
         assert block.numbers("exif", 0x829A) == (0.002,)
         assert block.thumbnail == b"\xff\xd8thumbnail\xff\xd9"
         assert degrees(block.numbers("gps", 2)) == pytest.approx(48.8566123456, abs=2e-11)
-        data = tagged[tagged.index(exif.EXIF_HEADER) + len(exif.EXIF_HEADER) :]
+        data = tagged[tagged.index(EXIF_HEADER) + len(EXIF_HEADER) :]
         assert data[300:309] == struct.pack(order + "I", 306) + b"maker"
-        tagged = with_segments(tagged, app_segments(replace(TAGS, make="", model=""), block))
+        tagged = with_tags(tagged, replace(TAGS, make="", model=""), block)
 
 
 def test_the_xmp_of_others_stays_and_ours_is_there_once() -> None:
     theirs = b"<x:xmpmeta><rdf:RDF><rdf:Description GPano:Type='flat'/></rdf:RDF></x:xmpmeta>"
-    photo = with_segments(jpeg(), exif._segment(exif.XMP_HEADER + theirs))
+    photo = with_segments(jpeg(), segment(XMP_HEADER + theirs))
     for time in ("2026:11:22 15:00:00.123", "2026:11:22 15:00:00.456"):
-        photo = with_segments(
-            photo, app_segments(replace(TAGS, camera_time=time, privacy="b'<&>\"l"), read_block(photo))
-        )
+        photo = with_tags(photo, replace(TAGS, camera_time=time, privacy="b'<&>\"l"), read_block(photo))
         xmp = read_block(photo).xmp
         assert xmp.count(b"edenCar:CameraTime=") == 1
         assert xmp.count(b"GPano:Type='flat'") == 1
@@ -115,23 +114,21 @@ def test_the_xmp_of_others_stays_and_ours_is_there_once() -> None:
 
 def test_a_place_that_is_no_longer_known_goes_only_where_it_was_ours() -> None:
     lost = replace(TAGS, latitude=None, longitude=None)
-    ours = with_segments(jpeg(), app_segments(TAGS))
-    assert "gps" not in read_block(with_segments(ours, app_segments(lost, read_block(ours)))).directories
-    theirs = exif.Block()
-    exif._fill(theirs, TAGS)
-    photo = with_segments(jpeg(), exif._segment(exif.EXIF_HEADER + exif._tiff(theirs)))
-    assert read_block(with_segments(photo, app_segments(lost, read_block(photo)))).text("gps", 1) == "N"
+    ours = with_tags(jpeg(), TAGS)
+    assert "gps" not in read_block(with_tags(ours, lost, read_block(ours))).directories
+    theirs = with_segments(jpeg(), segment(EXIF_HEADER + read_block(ours).written()))  # without our XMP
+    assert read_block(with_tags(theirs, lost, read_block(theirs))).text("gps", 1) == "N"
 
 
 @pytest.mark.parametrize("seconds", [59.99999999, 59.9999999999, 0.0])
 def test_there_are_never_sixty_seconds(seconds: float) -> None:
-    block = read_block(with_segments(jpeg(), app_segments(replace(TAGS, latitude=7 + 59 / 60 + seconds / 3600))))
+    block = read_block(with_tags(jpeg(), replace(TAGS, latitude=7 + 59 / 60 + seconds / 3600)))
     assert block.numbers("gps", 2)[2] < 60
     assert degrees(block.numbers("gps", 2)) == pytest.approx(7 + 59 / 60 + seconds / 3600, abs=2e-11)
 
 
 def test_the_size_is_that_of_the_picture() -> None:
-    assert size_of(with_segments(jpeg(80, 40), app_segments(TAGS))) == (80, 40)
+    assert size_of(with_tags(jpeg(80, 40), TAGS)) == (80, 40)
 
 
 def test_damage_is_an_error_of_one_kind_only() -> None:
@@ -144,7 +141,7 @@ def test_damage_is_an_error_of_one_kind_only() -> None:
                 broken[dice.randrange(min(700, len(broken)))] = dice.randrange(256)
         try:
             block = read_block(bytes(broken))
-            with_segments(bytes(broken), app_segments(TAGS, block))
+            with_tags(bytes(broken), TAGS, block)
             size_of(bytes(broken))
         except ValueError:
             continue
@@ -154,6 +151,6 @@ def test_a_thumbnail_too_large_for_the_segment_goes() -> None:
     photo = foreign("<")
     block = read_block(photo)
     block.thumbnail = bytes(65_000)
-    block = read_block(with_segments(photo, app_segments(TAGS, block)))
+    block = read_block(with_tags(photo, TAGS, block))
     assert block.thumbnail == b""
     assert block.text("0", 0x0131) == "camera 7"

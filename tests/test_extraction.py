@@ -14,7 +14,7 @@ import pytest
 
 from configs import Settings
 from rig.footage import video
-from rig.photo import exif, extraction, look
+from rig.photo import exif, extraction, jpeg, look
 from rig.photo.extraction import Made, Manner, Work
 from rig.photo.sampling import Pick
 from rig.timing import cameraclock
@@ -105,7 +105,7 @@ def test_a_film_of_a_camera_that_was_turned_gives_upright_photos(tmp_path: Path,
     shown = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     assert shown is not None
     assert shown.shape == ((360, 640) if quarters == 2 else (640, 360))
-    assert exif.size_of(path.read_bytes()) == shown.shape[::-1]
+    assert jpeg.size_of(path.read_bytes()) == shown.shape[::-1]
     assert exif.read_block(path.read_bytes()).numbers("exif", 0xA002) == (shown.shape[1],)
     assert read_number(np.ascontiguousarray(np.rot90(shown, quarters), dtype=np.uint8)) == 1
 

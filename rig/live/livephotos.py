@@ -141,7 +141,7 @@ class LivePhotos:
         direction_deg = direction_of(row, label, self._settings.camera_directions)
         privacy = "done" if self._settings.privacy_command else ""
         tags = tags_of(row, *shot.size, direction_deg, privacy=privacy, **stream.tags)
-        self._album.write(row, exif.with_segments(jpeg, exif.app_segments(tags)))
+        self._album.write(row, exif.with_tags(jpeg, tags))
         return True
 
 

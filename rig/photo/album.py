@@ -16,7 +16,7 @@ import numpy as np
 from configs import Settings
 from rig.clock import NS_PER_MS, NS_PER_S, parse_utc
 from rig.errors import UnreadableError
-from rig.photo import exif
+from rig.photo import exif, jpeg
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe"))
 SEARCHED_PHOTOS = 60  # at either end of a camera's photos: there the crew shows the code
@@ -97,8 +97,8 @@ def find(source: Path) -> list[Path]:
 def read(path: Path, source: Path) -> Snap:
     """What a photo says of itself. Raises UnreadableError where it is damaged or has no time."""
     try:
-        block = exif.read_block(exif.read_head(path))
-        if not exif.is_whole(path):
+        block = exif.read_block(jpeg.read_head(path))
+        if not jpeg.is_whole(path):
             raise ValueError("its picture is cut off")
         text, digits, zone = _camera_time(block)
         clock_ns = _clock_ns(text, zone)

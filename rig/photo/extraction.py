@@ -270,7 +270,7 @@ def _jpeg(row: Photo, picture: av.VideoFrame, part: Part, manner: Manner) -> byt
     direction = direction_of(row, part.label, settings.camera_directions)
     privacy = "done" if settings.privacy_command else ""
     tags = tags_of(row, width, height, direction, privacy=privacy, **part.camera_tags)
-    return exif.with_segments(jpeg, exif.app_segments(tags))
+    return exif.with_tags(jpeg, tags)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from rig.errors import EdencarError
-from rig.photo.exif import has_end, size_of
+from rig.photo.jpeg import has_end, size_of
 
 PLACE = "{}"  # in the command: where the file's name goes; at its end otherwise
 MOST_SAID = 200  # characters of what the command says of its failure

@@ -22,7 +22,7 @@ from configs import Settings
 from rig.camera.camerabook import CameraBook
 from rig.files import UNSYNCED_SUFFIX, copy_rest, sync_data, sync_folder
 from rig.offspring import end_with
-from rig.photo import exif
+from rig.photo import exif, jpeg
 from rig.photo.collection import read_manifest
 from rig.photo.locate import direction_of, tags_of
 from rig.photo.photos import Photo
@@ -118,7 +118,7 @@ def cameras_of(manifest: Manifest | None, settings: Settings) -> dict[str, tuple
 def _tag(item: Item, output: Path, settings: Settings, cameras: dict[str, tuple[str, dict[str, Any]]]) -> Outcome:
     """Write one photo with its tags."""
     try:
-        head = exif.read_head(item.source)
+        head = jpeg.read_head(item.source)
         try:
             block = exif.read_block(head)
         except ValueError:  # its EXIF is damaged, its picture need not be
@@ -131,8 +131,8 @@ def _tag(item: Item, output: Path, settings: Settings, cameras: dict[str, tuple[
         name, camera = cameras.get(item.row.camera, (item.row.camera, {}))
         direction = direction_of(item.row, name, settings.camera_directions)
         time = item.camera_time or block.camera_time
-        tags = tags_of(item.row, *exif.size_of(picture), direction, camera_time=time, privacy=privacy, **camera)
-        tagged = exif.with_segments(picture, exif.app_segments(tags, block))
+        tags = tags_of(item.row, *jpeg.size_of(picture), direction, camera_time=time, privacy=privacy, **camera)
+        tagged = exif.with_tags(picture, tags, block)
     except PrivacyError as error:
         _withhold(item, output)
         return False, f"{item.source} is left out: {error}"

@@ -59,7 +59,7 @@ def test_exiftool_finds_no_fault_in_any_photo(kind: str, request: pytest.Fixture
 
 def test_a_photo_without_a_place_is_valid_too(tmp_path: Path) -> None:
     tags = exif.PhotoTags(utc_ns=BEGIN_NS, width=WIDTH, height=HEIGHT)
-    (tmp_path / "one.jpg").write_bytes(exif.with_segments(picture(1), exif.app_segments(tags)))
+    (tmp_path / "one.jpg").write_bytes(exif.with_tags(picture(1), tags))
     done = ask(judge("exiftool"), "-validate", "-warning", "-a", "-s3", tmp_path / "one.jpg")
     assert done.stdout.strip() == "OK"
 
@@ -145,7 +145,7 @@ def test_exiftool_s_geotag_gives_our_linear_positions_within_2_mm(tmp_path: Path
     rows = [Photo(photo=f"{number:03d}.jpg", camera="c", utc=iso_utc(utc_ns)) for number, utc_ns in enumerate(instants)]
     for row in rows:
         tags = exif.PhotoTags(utc_ns=parse_utc(row.utc), width=WIDTH, height=HEIGHT)
-        (tmp_path / row.photo).write_bytes(exif.with_segments(picture(1), exif.app_segments(tags)))
+        (tmp_path / row.photo).write_bytes(exif.with_tags(picture(1), tags))
     words = ["-q", "-overwrite_original", "-geotag", log, "-geotime<SubSecDateTimeOriginal", "-ext", "jpg", tmp_path]
     done = ask(judge("exiftool"), *words)
     assert done.returncode == 0, done.stderr

@@ -91,7 +91,7 @@ def test_the_importer_keeps_south_east_and_below_the_sea(qgis: Run, tmp_path: Pa
     tags = exif.PhotoTags(
         utc_ns=BEGIN_NS, width=WIDTH, height=HEIGHT, latitude=latitude, longitude=longitude, altitude_m=altitude_m
     )
-    (tmp_path / "one.jpg").write_bytes(exif.with_segments(picture(1), exif.app_segments(tags)))
+    (tmp_path / "one.jpg").write_bytes(exif.with_tags(picture(1), tags))
     (said,) = qgis("native:importphotos", folder=tmp_path, recursive="false")
     assert said["point"][:2] == pytest.approx((longitude, latitude), abs=SIX_DIGITS_DEGREES)
     assert said["altitude"] == pytest.approx(altitude_m)
