@@ -92,14 +92,15 @@ class Tiff:
     def _directory(self, entries: Directory, place: int, following: int = 0) -> bytes:
         """A directory for that place with its longer values behind it, all at even offsets."""
         at = place + 6 + 12 * len(entries)
+        pack, pack_place = struct.Struct(self.order + "HHI4s").pack, struct.Struct(self.order + "I").pack
         rows, values = [struct.pack(self.order + "H", len(entries))], []
         for tag, (kind, count, data) in sorted(entries.items()):
             if len(data) > 4:
                 values.append(_even(data))
-                data = struct.pack(self.order + "I", at)
+                data = pack_place(at)
                 at += len(values[-1])
-            rows.append(struct.pack(self.order + "HHI4s", tag, kind, count, data))
-        return b"".join((*rows, struct.pack(self.order + "I", following), *values))
+            rows.append(pack(tag, kind, count, data))
+        return b"".join((*rows, pack_place(following), *values))
 
     @classmethod
     def read(cls, data: bytes) -> Self:
@@ -124,7 +125,7 @@ class Tiff:
 
 
 def _even(data: bytes) -> bytes:
-    return data + bytes(len(data) % 2)
+    return data + b"\0" if len(data) % 2 else data
 
 
 def _read_directory(data: bytes, order: str, at: int) -> tuple[Directory, int, dict[int, int]]:
