@@ -21,6 +21,7 @@ from rig.clock import NS_PER_S, parse_utc, system_clock
 from rig.errors import UsageError
 from rig.live.livephotos import LivePhotos, _Shot
 from rig.photo import exif
+from rig.photo.locate import Camera
 from rig.photo.photos import COLUMNS, Photo, append_rows, read_table, write_table
 from rig.photo.spacing import Every, Odometer
 from simulator.film import read_number
@@ -173,11 +174,11 @@ def test_a_photo_on_which_the_privacy_command_failed_is_never_on_disk(tmp_path: 
         folder = tmp_path / command[0]
         (folder / "photos" / "left").mkdir(parents=True)
         live = LivePhotos(folder, Every(1.0, "s"), Settings(output=tmp_path, privacy_command=command))
-        stream = SimpleNamespace(tags={"make": "GoPro", "model": "", "serial": "C35"}, skipped=0)
+        stream = SimpleNamespace(camera=Camera("left"), skipped=0)
         live._streams["left"] = cast(Any, stream)
         jpeg = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
         row = Photo(photo="photos/left/one.jpg", camera="left", utc="2026-11-22T14:03:12.345Z")
-        live._waiting = [_Shot(row, jpeg, (8, 8), 0)]
+        live._waiting = [_Shot(row, jpeg, 0)]
         live._place(system_clock(), at_once=True)
         assert (folder / row.photo).exists() is kept
         assert [photo.photo for photo in read_table(folder)] == [row.photo] * kept

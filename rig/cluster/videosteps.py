@@ -81,12 +81,12 @@ class VideoSteps(Steps):
         """The table of all photos, the calibration, the files for others."""
         made = [Made.from_json(line) for line in lines]
         rows = extraction.kept_rows(made)
-        others = photos.rows_of_others(place.folder, head.labels) if place.is_own else []
+        others = photos.rows_of_others(place.folder, head.cameras) if place.is_own else []
         photos.write_table(place.output, [*rows, *others])
         making.write_beside(place.output, head, self.settings, self.wish)
         files = {path.relative_to(place.output).as_posix() for path in place.output.glob("photos/**/*")}
         stays = files.union(row.photo for row in rows)
-        cameras = tuple(f"photos/{camera}/" for camera in head.labels)
+        cameras = tuple(f"photos/{camera}/" for camera in head.cameras)
         gone = [name for name in place.there if name.startswith(cameras) and name not in stays]
         return Result(asdict(head.summary.of_made(made)), tuple(gone), way_of(rows))
 

@@ -34,12 +34,13 @@ from rig.gnss.fixfiles import csv_fixes
 from rig.gnss.positionlog import CSV_HEADER, CSV_NAME
 from rig.gnss.positions import Track
 from rig.live.photographer import PhotoStatus
-from rig.photo import exif, look, photos
+from rig.photo import look, photos
 from rig.photo.collection import read_manifest
-from rig.photo.locate import Rule, direction_of, locate, tags_of
+from rig.photo.locate import Camera, Rule, locate
 from rig.photo.photos import Photo
-from rig.photo.privacy import PrivacyError, make_private
+from rig.photo.privacy import PrivacyError
 from rig.photo.spacing import Every, Odometer
+from rig.photo.tagging import MAKE, cameras_of, finished
 
 POLL_S = 0.2
 LOOK_S = 2.0  # between two looks at what else is known: cameras, their delays
@@ -59,7 +60,6 @@ class _Shot:
 
     row: Photo
     jpeg: bytes
-    size: tuple[int, int]
     utc_ns: int
 
 
@@ -106,17 +106,15 @@ class LivePhotos:
             return
         self._look_due_s = time.monotonic() + LOOK_S
         manifest = read_manifest(self._recording)
-        cameras = {camera.folder: camera for camera in manifest.cameras} if manifest else {}
+        cameras = cameras_of(manifest, self._settings)
         self._fixes.known = manifest.clock if manifest else None
         for folder in sorted((self._recording / "videos").glob("*/")):
-            known = cameras.get(folder.name)
             stream = self._streams.get(folder.name)
             if stream is None:
                 stream = _Stream(folder, self._every, self._settings, self._album.served_ns(folder.name))
                 self._streams[folder.name] = stream
-            model, serial = (known.model, known.serial) if known else ("", "")
-            stream.tags = {"make": "GoPro", "model": model, "serial": serial}
-            stream.delay = _delay(self._book, serial, self._settings)
+            stream.camera = cameras.get(folder.name, stream.camera)
+            stream.delay = _delay(self._book, stream.camera.serial, self._settings)
 
     def _place(self, clock: UtcClock, *, at_once: bool) -> None:
         """Give photos their places and write them, once the fix after them is here or has been waited for."""
@@ -132,16 +130,11 @@ class LivePhotos:
         """Write a photo with its tags, unless the privacy command failed on it: then nobody may see it."""
         stream = self._streams[row.camera]
         try:
-            jpeg = make_private(shot.jpeg, self._settings.privacy_command, self._settings.privacy_timeout_s)
+            self._album.write(row, finished(shot.jpeg, row, stream.camera, self._settings))
         except PrivacyError as error:
             log.warning("%s is left out: %s", row.photo, error)
             stream.skipped += 1
             return False
-        label = self._book.label(stream.tags["serial"]) or row.camera
-        direction_deg = direction_of(row, label, self._settings.camera_directions)
-        privacy = "done" if self._settings.privacy_command else ""
-        tags = tags_of(row, *shot.size, direction_deg, privacy=privacy, **stream.tags)
-        self._album.write(row, exif.with_tags(jpeg, tags))
         return True
 
 
@@ -176,10 +169,8 @@ class _Fixes:
 
     def locate(self, rows: Sequence[Photo]) -> list[Photo]:
         """The rows with their places, as far as fixes are here."""
-        settings = self._settings
-        rule = Rule("hermite", settings.max_gap_s, settings.lever_arm_m)
         try:
-            return locate(rows, Track.of_logs([list(self._fixes)]), rule)
+            return locate(rows, Track.of_logs([list(self._fixes)]), Rule.of(self._settings))
         except NoPositionError:
             return [replace(row, flags=photos.with_flags(row.flags, ["no-fix-near"])) for row in rows]
 
@@ -201,7 +192,7 @@ class _Stream:
 
     def __init__(self, folder: Path, every: Every, settings: Settings, after_ns: int) -> None:
         self.skipped = 0
-        self.tags: dict[str, Any] = {}
+        self.camera = Camera(folder.name, MAKE)
         self.delay = (0, 0)  # and its half-width, ns
         self._camera = folder.name
         self._quality = settings.jpeg_quality
@@ -257,7 +248,7 @@ class _Stream:
         utc, line = iso_utc(int(utc_ns[number])), lines[number]
         seen = look.judge(video.luma(frame), video.is_full_range(frame))
         row = Photo(
-            photo=f"photos/{self._camera}/{utc.translate({ord(mark): None for mark in '-:.'})}.jpg",
+            photo=photos.path_of(self._camera, utc),
             camera=self._camera,
             utc=utc,
             time_error_ms=error_ms,
@@ -268,7 +259,7 @@ class _Stream:
             flags=photos.with_flags("live", [*seen.doubts, *["damaged"] * spoilt]),
         )
         jpeg = look.encode_jpeg(video.bgr(frame), self._quality)
-        return _Shot(row, jpeg, (frame.width, frame.height), int(utc_ns[number]))
+        return _Shot(row, jpeg, int(utc_ns[number]))
 
     def _picture(self, lines: list[Line], number: int) -> tuple[Any, bool]:
         """A decoded frame, None where that is not possible; whether something of it, or of those before, was lost."""

@@ -12,7 +12,7 @@ import numpy as np
 from rig.clock import parse_utc
 from rig.errors import UnreadableError
 from rig.gnss.positions import Track
-from rig.photo.locate import direction_of, place_of
+from rig.photo.locate import Camera, direction_of, place_of
 from rig.photo.photos import Photo
 from rig.recordings import MANIFEST, Manifest
 
@@ -45,15 +45,21 @@ class Collection:
     rows: Sequence[Photo]
     track: Track | None
     directions: Sequence[float | None]
-    labels: Mapping[str, str]  # what the crew calls the cameras
+    cameras: Mapping[str, Camera]  # those that are known, by their folders
 
     @classmethod
     def of(
-        cls, folder: Path, rows: Sequence[Photo], track: Track | None, labels: Mapping[str, str], turns: Sequence[str]
+        cls,
+        folder: Path,
+        rows: Sequence[Photo],
+        track: Track | None,
+        cameras: Mapping[str, Camera],
+        turns: Sequence[str],
     ) -> Self:
         """The photos of a folder's table; `turns` tells how each camera is turned, as `camera_directions` does."""
-        directions = [direction_of(row, labels.get(row.camera, ""), turns) for row in rows]
-        return cls(folder.resolve().name, rows, track, directions, labels)
+        known = {row.camera: cameras.get(row.camera, Camera(row.camera)) for row in rows}
+        directions = [direction_of(row, known[row.camera].label, turns) for row in rows]
+        return cls(folder.resolve().name, rows, track, directions, known)
 
     def located(self) -> list[Located]:
         """The photos that have a place."""

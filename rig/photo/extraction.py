@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event
@@ -24,11 +24,12 @@ from rig.footage import video
 from rig.footage.video import Clip, Video
 from rig.gnss.positions import Track
 from rig.heap import keep_freed_memory
-from rig.photo import exif, look, photos
-from rig.photo.locate import Rule, direction_of, locate, tags_of
+from rig.photo import look, photos
+from rig.photo.locate import Camera, Rule, locate
 from rig.photo.photos import Photo
-from rig.photo.privacy import PrivacyError, make_private
+from rig.photo.privacy import PrivacyError
 from rig.photo.sampling import Pick
+from rig.photo.tagging import finished
 from rig.timing.cameraclock import CameraClock
 
 PICKS_PER_TASK = 60  # enough to be worth the opening of a file
@@ -47,7 +48,7 @@ class Manner:
     @property
     def rule(self) -> Rule:
         """How they get their places."""
-        return Rule("hermite", self.settings.max_gap_s, self.settings.lever_arm_m)
+        return Rule.of(self.settings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +59,7 @@ class Work:
     clock: CameraClock
     picks: Sequence[Pick]
     track: Track | None = None
-    label: str = ""  # what the crew calls the camera
-    camera_tags: Mapping[str, Any] = field(default_factory=dict)
+    seen_by: Camera = Camera("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +93,7 @@ class Part:
     clip: Clip
     picks: tuple[Pick, ...]
     rows: Mapping[int, Photo]  # of each frame that may be kept, its place included
-    label: str
-    camera_tags: Mapping[str, Any]
+    seen_by: Camera
 
 
 Cut = tuple[Work, Clip, tuple[Pick, ...]]
@@ -189,7 +188,7 @@ def part_of(work: Work, clip: Clip, picks: tuple[Pick, ...], rule: Rule) -> Part
         utc = iso_utc(utc_ns)
         rows.append(
             Photo(
-                photo=f"photos/{camera}/{file_name(utc)}",
+                photo=photos.path_of(camera, utc),
                 camera=camera,
                 utc=utc,
                 time_error_ms=error_ns / NS_PER_MS,
@@ -200,7 +199,7 @@ def part_of(work: Work, clip: Clip, picks: tuple[Pick, ...], rule: Rule) -> Part
         )
     if work.track is not None:
         rows = locate(rows, work.track, rule)
-    return Part(camera, clip, picks, dict(zip(numbers, rows, strict=True)), work.label, work.camera_tags)
+    return Part(camera, clip, picks, dict(zip(numbers, rows, strict=True)), work.seen_by)
 
 
 def extract(part: Part, folder: Path, manner: Manner) -> Iterator[Made]:
@@ -243,11 +242,6 @@ def _sharpest(part: Part) -> Iterator[tuple[Pick, int, av.VideoFrame, bool]]:
         yield best
 
 
-def file_name(utc: str) -> str:
-    """`20261122T140315233Z.jpg` for 2026-11-22T14:03:15.233Z."""
-    return utc.translate({ord(mark): None for mark in "-:."}) + ".jpg"
-
-
 def _seen(row: Photo, picture: av.VideoFrame, damaged: bool, standing: bool) -> Photo:
     """The row with what the picture shows of itself."""
     seen = look.judge(video.luma(picture), video.is_full_range(picture))
@@ -262,15 +256,8 @@ def _seen(row: Photo, picture: av.VideoFrame, damaged: bool, standing: bool) -> 
 
 def _jpeg(row: Photo, picture: av.VideoFrame, part: Part, manner: Manner) -> bytes:
     """The photo with its tags. Raises PrivacyError where the user's command failed on it."""
-    settings = manner.settings
-    colours = video.bgr(picture)
-    height, width = colours.shape[:2]
-    jpeg = look.encode_jpeg(colours, manner.quality)
-    jpeg = make_private(jpeg, settings.privacy_command, settings.privacy_timeout_s)
-    direction = direction_of(row, part.label, settings.camera_directions)
-    privacy = "done" if settings.privacy_command else ""
-    tags = tags_of(row, width, height, direction, privacy=privacy, **part.camera_tags)
-    return exif.with_tags(jpeg, tags)
+    jpeg = look.encode_jpeg(video.bgr(picture), manner.quality)
+    return finished(jpeg, row, part.seen_by, manner.settings)
 
 
 def _write(path: Path, data: bytes) -> None:

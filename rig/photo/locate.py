@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from configs import Settings
 from rig.clock import NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, iso_utc, parse_utc
 from rig.errors import EdencarError, NoPositionError, UnreadableError
 from rig.gnss.fix import METRES_PER_DEGREE, Fix
@@ -33,6 +34,21 @@ class Rule:
     method: str
     max_gap_s: float
     lever_arm_m: tuple[float, ...]  # camera minus antenna: forward, right, up
+
+    @staticmethod
+    def of(settings: Settings, method: str = "hermite") -> "Rule":
+        """As the settings say."""
+        return Rule(method, settings.max_gap_s, settings.lever_arm_m)
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """What photos say of their camera; `label` is what the crew calls it."""
+
+    label: str
+    make: str = ""
+    model: str = ""
+    serial: str = ""
 
 
 def load_track(paths: Sequence[Path]) -> tuple[Track, list[str], list[str]]:
@@ -130,25 +146,37 @@ def direction_of(row: Photo, name: str, directions: Sequence[str]) -> float | No
     return (row.heading_deg + float(turns.get(name.casefold(), turns.get(row.camera.casefold(), 0.0)))) % 360
 
 
-def tags_of(row: Photo, width: int, height: int, direction_deg: float | None = None, **more: Any) -> PhotoTags:
-    """What is written into the photo of a row; `more` are make, model, serial and other tags of the camera."""
+def tags_of(
+    row: Photo,
+    size: tuple[int, int],
+    camera: Camera,
+    directions: Sequence[str],
+    *,
+    camera_time: str = "",
+    privacy: str = "",
+) -> PhotoTags:
+    """What is written into the photo of a row, of so many columns and rows."""
     latitude, longitude, altitude_m = place_of(row) or (None, None, None)
     return PhotoTags(
         utc_ns=parse_utc(row.utc),
-        width=width,
-        height=height,
+        width=size[0],
+        height=size[1],
         time_error_ms=row.time_error_ms,
         latitude=latitude,
         longitude=longitude,
         altitude_m=altitude_m,
         heading_deg=row.heading_deg,
-        direction_deg=direction_deg,
+        direction_deg=direction_of(row, camera.label, directions),
         speed_mps=row.speed_mps,
         hdop=row.hdop,
         sigma_m=row.position_sigma_m,
         satellites=row.satellites,
         quality=row.quality,
-        **more,
+        make=camera.make,
+        model=camera.model,
+        serial=camera.serial,
+        camera_time=camera_time,
+        privacy=privacy,
     )
 
 

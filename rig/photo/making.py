@@ -21,7 +21,7 @@ from rig.photo import exports, extraction, photos, sampling, tagging
 from rig.photo.collection import Collection
 from rig.photo.extraction import Made, Manner, Work
 from rig.photo.journal import Journal
-from rig.photo.locate import load_track
+from rig.photo.locate import Camera, load_track
 from rig.photo.sampling import Pick
 from rig.photo.spacing import Every
 from rig.timing import calibration
@@ -111,7 +111,7 @@ class Wanted:
 
     works: Sequence[Work]
     summary: VideoSummary
-    labels: Mapping[str, str]  # what the crew calls the cameras
+    cameras: Mapping[str, Camera]  # by their folders
     track: Track | None
 
 
@@ -137,7 +137,7 @@ def parse_videos(
     try:
         with journal.begin(head):
             made = list(_make(wanted.works, journal, settings, wish, progress))
-            photos.replace_cameras(output, journal.folder, wanted.labels, extraction.kept_rows(made))
+            photos.replace_cameras(output, journal.folder, wanted.cameras, extraction.kept_rows(made))
             write_beside(output, wanted, settings, wish)
             journal.remove()
     except OSError as error:
@@ -225,8 +225,8 @@ def want(found: Sources, clocks: Sequence[Dated], head: Mapping[str, Any], setti
             lost = len(wanted) - len(picks)
             warnings.append(f"{item.camera} {item.name}: {lost} photos lie before the end of its other video")
         ends[item.camera] = max(end_ns, int(utc_ns[-1]))
-        label, tags = _camera(item, found.context, settings)
-        works.append(Work(video=item, clock=clock, picks=picks, track=track, label=label, camera_tags=tags))
+        seen_by = _camera(item, found.context, settings)
+        works.append(Work(video=item, clock=clock, picks=picks, track=track, seen_by=seen_by))
     if wish.every.unit == "m" and not any(work.picks for work in works):
         raise NoPositionError("the track and the videos have no time in common", cure="check the day of the positions")
     summary = VideoSummary(
@@ -237,8 +237,8 @@ def want(found: Sources, clocks: Sequence[Dated], head: Mapping[str, Any], setti
         warnings=(*found.warnings, *warnings, *head["warnings"]),
         failed=tuple(found.failed),
     )
-    labels = {work.video.camera: work.label for work in works}
-    return Wanted(works, summary, labels, next((work.track for work in works if work.track is not None), None))
+    cameras = {work.video.camera: work.seen_by for work in works}
+    return Wanted(works, summary, cameras, next((work.track for work in works if work.track is not None), None))
 
 
 def _own_track(item: Video, clock: CameraClock) -> Track | None:
@@ -254,12 +254,12 @@ def _own_track(item: Video, clock: CameraClock) -> Track | None:
     return replace(track, utc_ns=track.utc_ns + shift_ns)
 
 
-def _camera(item: Video, context: Context, settings: Settings) -> tuple[str, dict[str, Any]]:
-    """What the crew calls the camera, and what goes into its photos."""
+def _camera(item: Video, context: Context, settings: Settings) -> Camera:
+    """As the recording knows it, else as its file tells."""
     if known := tagging.cameras_of(context.manifest, settings).get(item.camera):
         return known
     said = gpmf.read_camera(item.clips[0].path)
-    return item.camera, {"make": tagging.MAKE, "model": said.model, "serial": said.serial or ""} if said.model else {}
+    return Camera(item.camera, tagging.MAKE, said.model, said.serial or "") if said.model else Camera(item.camera)
 
 
 def _told(work: Work) -> dict[str, Any]:
@@ -314,5 +314,5 @@ def write_beside(output: Path, wanted: Wanted, settings: Settings, wish: Wish) -
     write_atomically(output / calibration.NAME, json.dumps(wanted.summary.calibration, indent=1).encode())
     if wish.formats:
         rows = photos.read_table(output)
-        collection = Collection.of(output, rows, wanted.track, wanted.labels, settings.camera_directions)
+        collection = Collection.of(output, rows, wanted.track, wanted.cameras, settings.camera_directions)
         exports.write(output, collection, wish.formats)

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 import shutil
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -69,6 +70,11 @@ class Photo:
 
 COLUMNS = tuple(field.name for field in fields(Photo))
 _KINDS = get_type_hints(Photo)
+
+
+def path_of(camera: str, utc: str) -> str:
+    """`photos/left/20261122T140315233Z.jpg` for the photo that a camera took at 2026-11-22T14:03:15.233Z."""
+    return f"photos/{camera}/{re.sub('[-:.]', '', utc)}.jpg"
 
 
 def write_table(folder: Path, photos: Iterable[Photo]) -> Path:

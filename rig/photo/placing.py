@@ -155,7 +155,7 @@ def _place(
     unplaced = [item.row for item in made.items]
     try:
         track, doubts, unread = _load([wish.positions] if wish.positions else own_logs, made.output)
-        rows = locate(unplaced, track, Rule(METHODS[wish.method], settings.max_gap_s, settings.lever_arm_m))
+        rows = locate(unplaced, track, Rule.of(settings, METHODS[wish.method]))
         if rows and not any(row.latitude is not None for row in rows):
             raise _nowhere(rows, track, settings, made.output)
     except NoPositionError as error:
@@ -221,8 +221,7 @@ def _describe(
     """Write the files for others and the report."""
     cameras = tagging.cameras_of(read_manifest(made.output), settings)
     ordered = sorted(rows, key=lambda row: (row.utc, row.camera))
-    labels = {camera: label for camera, (label, _) in cameras.items()}
-    collection = Collection.of(made.output, ordered, track, labels, settings.camera_directions)
+    collection = Collection.of(made.output, ordered, track, cameras, settings.camera_directions)
     files = exports.write(made.output, collection, wish.formats)
     if "report" in wish.formats:
         from rig.photo import report  # it looks at pixels: tags alone need no OpenCV

@@ -58,8 +58,7 @@ def page(name: str, scripts: Sequence[str], parts: Mapping[str, str]) -> bytes:
 def _data(folder: Path, collection: Collection, settings: Settings, messages: Sequence[str]) -> dict[str, Any]:
     """All that the page shows. Metres are east and north of the first photo's place."""
     manifest = read_manifest(folder)
-    cameras = sorted({row.camera for row in collection.rows})
-    models = {camera.folder: camera.model for camera in (manifest.cameras if manifest else ())}
+    folders = sorted(collection.cameras)
     scale = _Scale(collection)
     told = [*(manifest.warnings if manifest else ()), *messages]
     return {
@@ -68,11 +67,11 @@ def _data(folder: Path, collection: Collection, settings: Settings, messages: Se
         "software": manifest.software if manifest else "",
         "maxGap": settings.max_gap_s,
         "cameras": [
-            {"folder": camera, "name": collection.labels.get(camera, camera), "model": models.get(camera, "")}
-            for camera in cameras
+            {"folder": folder, "name": camera.label, "model": camera.model}
+            for folder, camera in sorted(collection.cameras.items())
         ],
         "photos": [
-            _photo(row, cameras.index(row.camera), direction, scale)
+            _photo(row, folders.index(row.camera), direction, scale)
             for row, direction in zip(collection.rows, collection.directions, strict=True)
         ],
         "thumbnails": _thumbnails(folder, collection.rows),

@@ -9,27 +9,28 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 from configs import Settings
 from rig.camera.camerabook import CameraBook
 from rig.files import UNSYNCED_SUFFIX, copy_rest, sync_data, sync_folder
 from rig.offspring import end_with
-from rig.photo import exif, jpeg
+from rig.photo import exif
 from rig.photo.collection import read_manifest
-from rig.photo.locate import direction_of, tags_of
+from rig.photo.jpeg import read_head, size_of
+from rig.photo.locate import Camera, tags_of
 from rig.photo.photos import Photo
 from rig.photo.privacy import PrivacyError, make_private
 from rig.recordings import Manifest
 
 MAKE = "GoPro"  # of all cameras that a recording knows
+PRIVATE = "done"  # what the tags of a photo say that the privacy command has seen
 WITHHELD = "photos-withheld"  # where photos lie of which the privacy command failed
 WRITERS = 8  # the disk confirms that many files at once, 3.5 times as fast as one by one
 CHUNK = 64  # photos between two reports of progress, and what a process takes at once
@@ -103,22 +104,26 @@ def _do(begin: int) -> list[Outcome]:
     return _inherited[-1](begin)
 
 
-def cameras_of(manifest: Manifest | None, settings: Settings) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Of each camera of a recording the name that the crew gave it, and what goes into its photos."""
+def cameras_of(manifest: Manifest | None, settings: Settings) -> dict[str, Camera]:
+    """The cameras of a recording by their folders, with the names that the crew gave them."""
     book = CameraBook(settings.output)
     return {
-        camera.folder: (
-            book.label(camera.serial) or camera.folder,
-            {"make": MAKE, "model": camera.model, "serial": camera.serial},
-        )
-        for camera in (manifest.cameras if manifest else ())
+        one.folder: Camera(book.label(one.serial) or one.folder, MAKE, one.model, one.serial)
+        for one in (manifest.cameras if manifest else ())
     }
 
 
-def _tag(item: Item, output: Path, settings: Settings, cameras: dict[str, tuple[str, dict[str, Any]]]) -> Outcome:
+def finished(jpeg: bytes, row: Photo, camera: Camera, settings: Settings) -> bytes:
+    """A new photo as it is kept: the privacy command has seen it, its tags are in it. Raises PrivacyError."""
+    jpeg = make_private(jpeg, settings.privacy_command, settings.privacy_timeout_s)
+    privacy = PRIVATE if settings.privacy_command else ""
+    return exif.with_tags(jpeg, tags_of(row, size_of(jpeg), camera, settings.camera_directions, privacy=privacy))
+
+
+def _tag(item: Item, output: Path, settings: Settings, cameras: Mapping[str, Camera]) -> Outcome:
     """Write one photo with its tags."""
     try:
-        head = jpeg.read_head(item.source)
+        head = read_head(item.source)
         try:
             block = exif.read_block(head)
         except ValueError:  # its EXIF is damaged, its picture need not be
@@ -126,12 +131,18 @@ def _tag(item: Item, output: Path, settings: Settings, cameras: dict[str, tuple[
         picture, privacy = head, block.privacy
         if settings.privacy_command and not privacy:
             picture = make_private(item.source.read_bytes(), settings.privacy_command, settings.privacy_timeout_s)
-            privacy = "done"
+            privacy = PRIVATE
             block = exif.without_pictures(block)
-        name, camera = cameras.get(item.row.camera, (item.row.camera, {}))
-        direction = direction_of(item.row, name, settings.camera_directions)
+        camera = cameras.get(item.row.camera, Camera(item.row.camera))
         time = item.camera_time or block.camera_time
-        tags = tags_of(item.row, *jpeg.size_of(picture), direction, camera_time=time, privacy=privacy, **camera)
+        tags = tags_of(
+            item.row,
+            size_of(picture),
+            camera,
+            settings.camera_directions,
+            camera_time=time,
+            privacy=privacy,
+        )
         tagged = exif.with_tags(picture, tags, block)
     except PrivacyError as error:
         _withhold(item, output)
