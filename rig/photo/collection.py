@@ -45,21 +45,16 @@ class Collection:
     rows: Sequence[Photo]
     track: Track | None
     directions: Sequence[float | None]
-    cameras: Mapping[str, Camera]  # those that are known, by their folders
+    cameras: Mapping[str, Camera]  # by their folders
 
     @classmethod
     def of(
-        cls,
-        folder: Path,
-        rows: Sequence[Photo],
-        track: Track | None,
-        cameras: Mapping[str, Camera],
-        turns: Sequence[str],
+        cls, folder: Path, rows: Sequence[Photo], track: Track | None, named: Mapping[str, Camera], turns: Sequence[str]
     ) -> Self:
-        """The photos of a folder's table; `turns` tells how each camera is turned, as `camera_directions` does."""
-        known = {row.camera: cameras.get(row.camera, Camera(row.camera)) for row in rows}
-        directions = [direction_of(row, known[row.camera].label, turns) for row in rows]
-        return cls(folder.resolve().name, rows, track, directions, known)
+        """The photos of a folder's table; `named` are the cameras that are known, `turns` as `camera_directions`."""
+        cameras = {row.camera: named.get(row.camera, Camera(row.camera)) for row in rows}
+        directions = [direction_of(row, cameras[row.camera].label, turns) for row in rows]
+        return cls(folder.resolve().name, rows, track, directions, cameras)
 
     def located(self) -> list[Located]:
         """The photos that have a place."""

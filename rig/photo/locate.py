@@ -146,16 +146,8 @@ def direction_of(row: Photo, name: str, directions: Sequence[str]) -> float | No
     return (row.heading_deg + float(turns.get(name.casefold(), turns.get(row.camera.casefold(), 0.0)))) % 360
 
 
-def tags_of(
-    row: Photo,
-    size: tuple[int, int],
-    camera: Camera,
-    directions: Sequence[str],
-    *,
-    camera_time: str = "",
-    privacy: str = "",
-) -> PhotoTags:
-    """What is written into the photo of a row, of so many columns and rows."""
+def tags_of(row: Photo, size: tuple[int, int], camera: Camera, directions: Sequence[str], **own: str) -> PhotoTags:
+    """What is written into the photo of a row, of so many columns and rows; `own` are `camera_time` and `privacy`."""
     latitude, longitude, altitude_m = place_of(row) or (None, None, None)
     return PhotoTags(
         utc_ns=parse_utc(row.utc),
@@ -175,8 +167,7 @@ def tags_of(
         make=camera.make,
         model=camera.model,
         serial=camera.serial,
-        camera_time=camera_time,
-        privacy=privacy,
+        **own,
     )
 
 

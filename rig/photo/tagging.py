@@ -134,15 +134,8 @@ def _tag(item: Item, output: Path, settings: Settings, cameras: Mapping[str, Cam
             privacy = PRIVATE
             block = exif.without_pictures(block)
         camera = cameras.get(item.row.camera, Camera(item.row.camera))
-        time = item.camera_time or block.camera_time
-        tags = tags_of(
-            item.row,
-            size_of(picture),
-            camera,
-            settings.camera_directions,
-            camera_time=time,
-            privacy=privacy,
-        )
+        own = {"camera_time": item.camera_time or block.camera_time, "privacy": privacy}
+        tags = tags_of(item.row, size_of(picture), camera, settings.camera_directions, **own)
         tagged = exif.with_tags(picture, tags, block)
     except PrivacyError as error:
         _withhold(item, output)
