@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from rig.arrays import Float64, Int64
+from rig.arrays import Float64, Int64, Mask
 from rig.clock import NS_PER_MS, NS_PER_S
 from rig.timing.codelog import CodeLog, holder
 from rig.timing.qrtime import TICK_NS, TimeCode
@@ -32,8 +32,9 @@ TAIL = 0.0025  # on each side: the interval holds 99.5 %, the rest of 1 % is for
 MIN_REFRESH_NS, MAX_REFRESH_NS = 5 * NS_PER_MS, 80 * NS_PER_MS  # 200 Hz to a page that draws each fifth time
 STEPS_HZ = np.arange(12.5, 200.0, 0.02)
 SCREEN_HZ = 49.5  # no screen is slower; a page may be, if its step is not that of the camera
-CAMERA_STEP = 0.02  # of a turn: how near a step is to the camera's
-STEP_SPAN_NS = 4 * NS_PER_S  # within which such a step makes a tenth of a turn
+CAMERA_STEP = 0.02  # how near its frequency is to a multiple or a fraction of the camera's
+NOMINAL_STEP = 0.01  # how near it is to the nominal one
+STEP_SPAN_NS = 4 * NS_PER_S  # within which an error of STEPS_HZ makes less than a tenth of a turn
 AS_LIKELY = 0.98
 FOLLOWING_FRAME_NS = 100 * NS_PER_MS  # within this the sequence digit cannot have gone round
 
@@ -93,18 +94,18 @@ def measure(
     offsets = np.array([o.offset_ns for o in seen], dtype=np.int64) - delay_ns
     is_first = [True, *(new.code != old.code for old, new in pairwise(seen))]
     base = round(float(np.median(offsets[is_first])))
-    lost, resolution, all_lost = _last_digits(seen, refresh_ns)
-    lower = (offsets - base).astype(np.float64) + lost
+    cut = _cut_off(seen, refresh_ns)
+    lower = (offsets - base).astype(np.float64) + cut.usual
     usual_ns = _stood_ns(seen) if slow else [refresh_ns] * len(seen)
     upper = lower + np.array([_lit_ns(o, lit, logs) for o, lit in zip(seen, usual_ns, strict=True)], dtype=np.float64)
     reach = NEXT_PICTURE_NS if slow else refresh_ns
     grid = np.arange(-2.0 * reach, 2.5 * reach, GRID_NS)
     parts = (slice(first, first + AT_ONCE) for first in range(0, len(seen), AT_ONCE))
-    explained = sum(_explained(grid, lower[part], upper[part], resolution[part], refresh_ns) for part in parts)
+    explained = sum(_explained(grid, lower[part], upper[part], cut.doubt[part], refresh_ns) for part in parts)
     chance = np.logaddexp.reduce(explained + np.log(BLUR_SHARES)[:, None, None], axis=(0, 1))
     mean, half_width = likely_range(grid, chance)
-    kept = int(((mean > lower - BLUR_NS[2]) & (mean < upper + resolution + BLUR_NS[2])).sum())
-    return Interval(base + mean, half_width + all_lost, kept)
+    kept = int(((mean > lower - BLUR_NS[2]) & (mean < upper + cut.doubt + BLUR_NS[2])).sum())
+    return Interval(base + mean, half_width + cut.shared, kept)
 
 
 def likely_range(grid: Float64, log_chance: Float64) -> tuple[float, float]:
@@ -128,38 +129,52 @@ def refresh_of(film: Sequence[Observation], nominal_ns: int) -> int:
     return round(measured) if MIN_REFRESH_NS <= measured <= MAX_REFRESH_NS else nominal_ns
 
 
-def _explained(grid: Float64, lower: Float64, upper: Float64, resolution: Float64, refresh_ns: int) -> Float64:
+def _explained(grid: Float64, lower: Float64, upper: Float64, doubt: Float64, refresh_ns: int) -> Float64:
     """The logarithms of how well each offset of the grid explains some readings: blurs x shares of late ones x grid."""
     by_blur = []
     for blur in BLUR_NS:
-        begun = _passed(grid, lower, resolution, blur)
-        ended = [_passed(grid, upper + turns * refresh_ns, resolution, blur) for turns in range(MOST_LATE + 1)]
+        begun = _passed(grid, lower, doubt, blur)
+        ended = [_passed(grid, upper + turns * refresh_ns, doubt, blur) for turns in range(MOST_LATE + 1)]
         stays = np.array([before * (1 - after) for before, after in pairwise([begun, *ended])])
         by_blur.append(np.log(np.einsum("st,tgr->sgr", LATE_CHANCES, stays) + WRONG_SHARE).sum(axis=2))
     return np.array(by_blur)
 
 
-def _passed(grid: Float64, bound: Float64, resolution: Float64, blur: float) -> Float64:
-    """How surely an offset lies above a bound that is known within the code's last digit and an exposure's blur."""
-    return np.asarray(np.clip((grid[:, None] - bound + blur) / (2 * blur + resolution), 0, 1))
+def _passed(grid: Float64, bound: Float64, doubt: Float64, blur: float) -> Float64:
+    """How surely an offset lies above a bound that is known within its code's doubt and an exposure's blur."""
+    return np.asarray(np.clip((grid[:, None] - bound + blur) / (2 * blur + doubt), 0, 1))
 
 
-def _last_digits(seen: Sequence[Observation], refresh_ns: int) -> tuple[Float64, Float64, float]:
-    """What the last digits cut off of the codes' times, in ns: at best, how much more for each, and how far all may be.
+@dataclass(frozen=True, slots=True)
+class _CutOff:
+    """By how much codes were drawn later than their digits say, ns: at least so much, up to so much more.
 
-    Of one code that says whole milliseconds nobody knows it. A screen's refreshes are evenly spaced, so many codes do
-    tell. Where all pictures are taken at one moment between two refreshes each doubt would count as often as there are
-    pictures, so what is the same for all is no doubt of each.
+    `shared` is the half-width of what is the same for all. Where all pictures are taken at one moment between two
+    refreshes it would count as often as there are pictures, were it a doubt of each.
+    """
+
+    usual: Float64
+    doubt: Float64
+    shared: float
+
+
+def _cut_off(seen: Sequence[Observation], refresh_ns: int) -> _CutOff:
+    """What the last digits cut off; of one code in whole milliseconds nobody knows, evenly spaced ones tell together.
+
+    The one line through all times, moved until each lies between the time in its code and that plus its resolution,
+    is when the codes were drawn.
     """
     resolution = np.array([o.code.resolution_ns for o in seen], dtype=np.float64)
+    none = np.zeros(len(seen))
     if resolution.max() <= TICK_NS:
-        return resolution / 2, np.zeros(len(seen)), TICK_NS / 2
+        return _CutOff(resolution / 2, none, TICK_NS / 2)
     times = np.array([o.code.utc_ns - seen[0].code.utc_ns for o in seen], dtype=np.float64)
     even = _evenly_spaced(times, refresh_ns)
-    low, high = float((times - even).max()), float((times + resolution - even).min())
-    if low - high > 2 * EVEN_ERROR_NS or len(seen) < EVEN_CODES:
-        return np.zeros(len(seen)), resolution, 0.0
-    return even + (low + high) / 2 - times, np.zeros(len(seen)), max(0.0, high - low) + EVEN_ERROR_NS
+    least_move, most_move = float((times - even).max()), float((times + resolution - even).min())
+    if least_move - most_move > 2 * EVEN_ERROR_NS or len(seen) < EVEN_CODES:
+        return _CutOff(none, resolution, 0.0)
+    drawn = even + (least_move + most_move) / 2
+    return _CutOff(drawn - times, none, max(0.0, most_move - least_move) + EVEN_ERROR_NS)
 
 
 def _evenly_spaced(times: Float64, refresh_ns: int) -> Float64:
@@ -197,16 +212,23 @@ def _common_step_ns(film: Sequence[Observation], nominal_ns: int) -> float:
     times = np.array([o.code.utc_ns - film[0].code.utc_ns for o in film if o.code.sequence is None], dtype=np.float64)
     if len(times) < MIN_READINGS:
         return nominal_ns
+    # Multiples of a step are all in one phase of its frequency: only there the pointers of all point one way.
     turns = times[times <= STEP_SPAN_NS] / NS_PER_S * STEPS_HZ[:, None]
     likeness = np.abs(np.exp(2j * np.pi * turns).mean(axis=1))
-    frames_hz = NS_PER_S / float(np.median(np.diff([o.pts_ns for o in film])))
-    is_camera = np.abs((STEPS_HZ + frames_hz / 2) % frames_hz - frames_hz / 2) < CAMERA_STEP * frames_hz
-    is_camera |= np.abs((frames_hz / STEPS_HZ + 0.5) % 1 - 0.5) < CAMERA_STEP
-    is_likely = (likeness > AS_LIKELY * likeness.max()) & ((STEPS_HZ >= SCREEN_HZ) | ~is_camera)
-    slowest_hz = float(STEPS_HZ[np.argmax(is_likely)])
-    if slowest_hz > SCREEN_HZ and is_likely[np.abs(STEPS_HZ * nominal_ns / NS_PER_S - 1) < 0.01].any():
+    is_likely = likeness > AS_LIKELY * likeness.max()
+    is_likely &= (STEPS_HZ >= SCREEN_HZ) | ~_is_of_camera(STEPS_HZ, film)
+    slowest_hz = float(STEPS_HZ[np.argmax(is_likely)])  # what are multiples of a step are so of its fractions, too
+    is_nominal = np.abs(STEPS_HZ * nominal_ns / NS_PER_S - 1) < NOMINAL_STEP
+    if slowest_hz > SCREEN_HZ and is_likely[is_nominal].any():
         return nominal_ns
     return NS_PER_S / slowest_hz
+
+
+def _is_of_camera(steps_hz: Float64, film: Sequence[Observation]) -> Mask:
+    """Which frequencies are multiples or fractions of the frame rate: in those all codes come, whatever the screen."""
+    frames_hz = NS_PER_S / float(np.median(np.diff([o.pts_ns for o in film])))
+    ratios = np.array([steps_hz / frames_hz, frames_hz / steps_hz])
+    return np.asarray((np.abs(ratios - np.rint(ratios)) < CAMERA_STEP).any(axis=0))
 
 
 def _turns(old: TimeCode, new: TimeCode) -> int:
