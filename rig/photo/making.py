@@ -11,7 +11,7 @@ import numpy as np
 
 from configs import Settings
 from rig.clock import iso_utc
-from rig.errors import EdencarError, NoPositionError, UnreadableError, UsageError
+from rig.errors import EdencarError, NoPositionError, UsageError
 from rig.files import is_full, write_atomically
 from rig.footage import video
 from rig.footage.video import Video
@@ -247,8 +247,8 @@ def _own_track(item: Video, clock: CameraClock) -> Track | None:
     if line is None:
         return None
     try:
-        track = Track.of_logs([gpmf.Telemetry(clip.path).fixes() for clip in item.clips])
-    except (NoPositionError, UnreadableError):
+        track = Track.of_logs([telemetry.fixes() for _, telemetry in calibration.telemetries(item)])
+    except NoPositionError:
         return None
     shift_ns = int(clock.utc_ns(line.pts_ns)) - line.utc_ns
     return replace(track, utc_ns=track.utc_ns + shift_ns)

@@ -5,7 +5,8 @@ And `calibration.json`, which says so for each camera.
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
@@ -19,7 +20,7 @@ from configs import Settings
 from rig.camera.camerabook import Delay, load_delays, store_delays
 from rig.clock import DAY_NS, NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, ClockCurve, iso_utc, parse_utc
 from rig.errors import NoCalibrationError, UnreadableError, UsageError
-from rig.footage.video import STREAM_SUFFIX, Video
+from rig.footage.video import STREAM_SUFFIX, Clip, Video
 from rig.gnss import gpmf
 from rig.recordings import MANIFEST, Manifest
 from rig.timing import arrival, cameraclock, codefilm, rates, timeline
@@ -245,15 +246,16 @@ def _receiver_clock(context: Context, settings: Settings) -> ClockCurve | None:
 
 def gps_line(item: Video) -> gpmf.ClockLine | None:
     """The clock of the files' own GPS against the video's; None without one."""
-    pairs: list[tuple[int, int]] = []
+    clocks = ((clip.clock_offset_ns, telemetry.clock()) for clip, telemetry in telemetries(item))
+    return gpmf.clock_line([(pts_ns + offset_ns, utc_ns) for offset_ns, clock in clocks for pts_ns, utc_ns in clock])
+
+
+def telemetries(item: Video) -> Iterator[tuple[Clip, gpmf.Telemetry]]:
+    """What the files of a card tell beside their pictures; streams, and the films of some cameras, tell nothing."""
     for clip in item.clips:
-        if clip.path.suffix.lower() == STREAM_SUFFIX:
-            return None
-        try:
-            pairs += [(pts_ns + clip.clock_offset_ns, utc_ns) for pts_ns, utc_ns in gpmf.Telemetry(clip.path).clock()]
-        except UnreadableError:
-            continue
-    return gpmf.clock_line(pairs)
+        if clip.path.suffix.lower() != STREAM_SUFFIX:
+            with suppress(UnreadableError):
+                yield clip, gpmf.Telemetry(clip.path)
 
 
 def _by_gpmf(item: Video, settings: Settings) -> CameraClock | None:

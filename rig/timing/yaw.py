@@ -14,10 +14,9 @@ import numpy as np
 
 from rig.arrays import Float64, Int64, Numbers
 from rig.clock import NS_PER_S, SIGMAS_IN_99_PERCENT
-from rig.errors import UnreadableError
-from rig.footage.video import STREAM_SUFFIX, Clip, Video
-from rig.gnss.gpmf import Telemetry
+from rig.footage.video import Video
 from rig.gnss.positions import Track, moves
+from rig.timing.calibration import telemetries
 
 RTK_FIXED = 4
 MIN_RTK_SHARE = 0.7
@@ -71,26 +70,18 @@ class DriveCheck:
 
 
 def read_turning(item: Video) -> Turning | None:
-    """The turning of a video; None for a stream and for films without a gyro."""
-    parts = [part for clip in item.clips if (part := _turning(clip)) is not None]
+    """The turning of a video, by gravity about the vertical, however the camera is mounted; None where none is told."""
+    parts = []
+    for clip, telemetry in telemetries(item):
+        gyro, forces = telemetry.gyro(), telemetry.series("ACCL")
+        if gyro is not None and forces is not None:
+            up = forces.values.mean(axis=0)
+            up /= max(float(np.linalg.norm(up)), 1e-9)
+            parts.append((gyro.pts_ns + clip.clock_offset_ns, gyro.values @ up))
     if not parts:
         return None
-    return Turning(np.concatenate([part.pts_ns for part in parts]), np.concatenate([part.rate_rad_s for part in parts]))
-
-
-def _turning(clip: Clip) -> Turning | None:
-    """Gravity tells which way is up, however the camera is mounted."""
-    if clip.path.suffix.lower() == STREAM_SUFFIX:
-        return None
-    try:
-        telemetry = Telemetry(clip.path)
-    except UnreadableError:
-        return None
-    gyro, forces = telemetry.gyro(), telemetry.series("ACCL")
-    if gyro is None or forces is None:
-        return None
-    up = forces.values.mean(axis=0)
-    return Turning(gyro.pts_ns + clip.clock_offset_ns, gyro.values @ (up / max(float(np.linalg.norm(up)), 1e-9)))
+    pts_ns, rates = zip(*parts, strict=True)
+    return Turning(np.concatenate(pts_ns), np.concatenate(rates))
 
 
 def check_video(item: Video, track: Track, clock: Callable[[Int64], Int64]) -> DriveCheck | None:
