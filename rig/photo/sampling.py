@@ -9,8 +9,7 @@ from rig.arrays import Int64
 from rig.clock import NS_PER_S
 from rig.errors import UsageError
 from rig.footage.video import Video
-from rig.gnss.fix import METRES_PER_DEGREE
-from rig.gnss.positions import Track
+from rig.gnss.positions import Track, moves
 from rig.photo.spacing import Every, Odometer
 
 MAX_OFF_TARGET_FRAMES = 2.0  # a frame further from the wanted instant than this lies beside a gap
@@ -122,8 +121,7 @@ def _stops(track: Track | None, utc_ns: Int64, standing_mps: float) -> Int64:
     if track is None or len(track) < 2:
         return np.full(len(utc_ns), -1, dtype=np.int64)
     slow = np.nan_to_num(track.speed_mps, nan=np.inf) < standing_mps
-    north_m = np.diff(track.latitude) * METRES_PER_DEGREE
-    east_m = np.diff(track.longitude) * METRES_PER_DEGREE * np.cos(np.radians(track.latitude[1:]))
+    north_m, east_m, _ = moves(track, slice(None, -1), slice(1, None))
     stays = slow[1:] & slow[:-1] & (np.hypot(north_m, east_m) < STAYED_M)
     number = np.where(stays, np.cumsum(np.diff(stays, prepend=False) & stays), -1)
     step = np.searchsorted(track.utc_ns, utc_ns, side="right") - 1
