@@ -21,6 +21,12 @@ def end_with(parent: int) -> None:
         raise SystemExit
 
 
+def serve(parent: int) -> None:
+    """As `end_with`, and deaf to Ctrl-C, which the parent heeds: for the processes of a pool."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with(parent)
+
+
 def _asks_kernel() -> bool:
     try:
         return bool(ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM) == 0)

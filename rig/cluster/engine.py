@@ -21,7 +21,7 @@ from rig.cluster.planning import Order
 from rig.cluster.steps import Plan
 from rig.cluster.tasks import Failure, Prepared, Summary
 from rig.errors import DeviceError, DeviceNotFoundError, UsageError
-from rig.offspring import end_with
+from rig.offspring import serve
 
 TRIES = 3  # of a step that fails without saying why, or whose process dies
 AHEAD = 2  # recordings under way for each process: their plans are in this process's memory
@@ -118,7 +118,7 @@ class LocalPool:
 
     def _fresh(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self.width, mp_context=context, initializer=_live, initargs=(os.getpid(),))
+        return ProcessPoolExecutor(self.width, mp_context=context, initializer=serve, initargs=(os.getpid(),))
 
 
 def _pass_on(ended: Future[Any], future: Future[Any]) -> None:
@@ -127,12 +127,6 @@ def _pass_on(ended: Future[Any], future: Future[Any]) -> None:
         future.set_exception(error)
     else:
         future.set_result(ended.result())
-
-
-def _live(parent: int) -> None:
-    """A process of the pool: deaf to Ctrl-C, and not alive for longer than whoever gives it work."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with(parent)
 
 
 class DaskPool:

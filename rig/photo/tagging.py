@@ -5,7 +5,6 @@ A command of the user's own may see each of them before; where it fails, the pho
 
 import errno
 import os
-import signal
 import stat
 import sys
 import threading
@@ -13,14 +12,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 
 from configs import Settings
 from rig.camera.camerabook import CameraBook
 from rig.files import UNSYNCED_SUFFIX, copy_rest, sync_data, sync_folder
-from rig.offspring import end_with
+from rig.offspring import serve
 from rig.photo import exif
 from rig.photo.collection import read_manifest
 from rig.photo.jpeg import read_head, size_of
@@ -70,38 +68,19 @@ def tag_all(
 
 def _outcomes(items: Sequence[Item], tag: Callable[[Item], Outcome]) -> Iterator[Outcome]:
     """What comes of each photo, in their order. Raises OSError."""
-    # Threads wait for each other at Python's lock: processes take half the time. A fork has all that is known without
-    # being told, but of a process with threads it may stand still for ever.
+    # Threads wait for each other at Python's lock: processes take half the time. A fork is there at once, but of a
+    # process with threads it may stand still for ever.
     forks = sys.platform == "linux" and len(items) >= MANY and threading.active_count() == 1
-    share = CHUNK if forks else CHUNK // WRITERS
-
-    def work(begin: int) -> list[Outcome]:
-        return [tag(item) for item in items[begin : begin + share]]
-
     pool: Executor = (
-        ProcessPoolExecutor(PROCESSES, get_context("fork"), _inherit, (os.getpid(), work))
+        ProcessPoolExecutor(PROCESSES, get_context("fork"), serve, (os.getpid(),))
         if forks
         else ThreadPoolExecutor(WRITERS)
     )
     try:
         with pool:
-            yield from chain.from_iterable(pool.map(_do if forks else work, range(0, len(items), share)))
+            yield from pool.map(tag, items, chunksize=CHUNK)
     except BrokenExecutor as error:
         raise OSError(errno.ENOMEM, "a process was killed, say for want of memory") from error
-
-
-_inherited: list[Callable[[int], list[Outcome]]] = []  # of a process: what it has to do
-
-
-def _inherit(parent: int, work: Callable[[int], list[Outcome]]) -> None:
-    """A process begins: deaf to Ctrl-C, which its parent heeds, and not alive for longer."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with(parent)
-    _inherited.append(work)
-
-
-def _do(begin: int) -> list[Outcome]:
-    return _inherited[-1](begin)
 
 
 def cameras_of(manifest: Manifest | None, settings: Settings) -> dict[str, Camera]:
