@@ -8,7 +8,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -35,34 +35,25 @@ Work = partial[Any]
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class _Task:
-    work: Work
-    future: Future[Any] = field(default_factory=Future)
-    deaths: int = 0  # of its process
-
-
 class LocalPool:
     """Processes of this machine; Ctrl-C lets them end the step that they are at, a second one does not.
 
-    When one dies, nobody knows whose step killed it: all that were under way are done again, one at a time. One thread
-    alone hands out the work: whoever hears that a process is dead may not ask for another from within that call, and
-    the kernel ends processes with the thread that started them (rig/offspring.py).
+    Each has a thread that gives it one step at a time: so it is known of which step a process died, and that one alone
+    is done again, in a fresh process. The kernel ends a process with the thread that started it (rig/offspring.py):
+    these threads live as long as the pool.
     """
 
     def __init__(self, jobs: int) -> None:
         self.width = jobs
-        self._pool = self._fresh()
-        self._under_way = 0
-        self._events: SimpleQueue[tuple[_Task, Future[Any] | None] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._hand_out, daemon=True)
-        self._thread.start()
+        self._own = threading.local()  # of each thread: its `process`
+        self._processes: list[ProcessPoolExecutor] = []
+        self._under_way: set[Work] = set()
+        self._is_ending = False
+        self._threads = ThreadPoolExecutor(jobs, initializer=_ignore_ctrl_c)
 
     def submit(self, work: Work) -> Future[Any]:
         """Begin, sooner or later."""
-        task = _Task(work)
-        self._events.put((task, None))
-        return task.future
+        return self._threads.submit(self._do, work)
 
     def check(self) -> None:
         """Processes of this machine are replaced when they die."""
@@ -70,63 +61,50 @@ class LocalPool:
     def close(self) -> None:
         """Drop what has not begun, await the rest."""
         try:
-            self._events.put(None)
+            self._is_ending = True
+            self._threads.shutdown(wait=False, cancel_futures=True)
             if self._under_way:
                 log.warning("ending what is under way: Ctrl-C again does not wait for it")
-            self._thread.join()
+            self._join()
         except KeyboardInterrupt:
             for child in multiprocessing.active_children():
                 child.kill()
-            self._thread.join()
+            self._join()
 
-    def _hand_out(self) -> None:
-        """As many tasks as there are processes, a suspect only alone; until None comes."""
-        if hasattr(signal, "pthread_sigmask"):  # what is started here does not hear of Ctrl-C from its first moment on
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        waiting, suspects = deque[_Task](), deque[_Task]()
-        while (event := self._events.get()) is not None:
-            task, ended = event
-            if ended is None:
-                waiting.append(task)
-            else:
-                self._under_way -= 1
-                if isinstance(ended.exception(), BrokenExecutor) and task.deaths + 1 < TRIES:
-                    task.deaths += 1
-                    suspects.append(task)
-                else:
-                    _pass_on(ended, task.future)
-            while (queue := suspects or waiting) and self._under_way < (1 if suspects else self.width):
-                task = queue.popleft()
-                try:
-                    inner = self._start(task.work)
-                except OSError as error:  # the machine has no room for another process
-                    task.future.set_exception(error)
-                    continue
-                self._under_way += 1
-                inner.add_done_callback(partial(self._tell, task))
-        self._pool.shutdown(wait=True, cancel_futures=True)
+    def _join(self) -> None:
+        for process in self._processes:
+            process.shutdown()
+        self._threads.shutdown()
 
-    def _start(self, work: Work) -> Future[Any]:
+    def _do(self, work: Work) -> Any:
+        self._under_way.add(work)
+        deaths = 0
         try:
-            return self._pool.submit(work)
-        except BrokenExecutor:
-            self._pool = self._fresh()
-            return self._pool.submit(work)
+            while True:
+                try:
+                    return self._process().submit(work).result()
+                except BrokenExecutor:
+                    del self._own.process
+                    deaths += 1
+                    if deaths == TRIES or self._is_ending:
+                        raise
+        finally:
+            self._under_way.discard(work)
 
-    def _tell(self, task: _Task, ended: Future[Any]) -> None:
-        self._events.put((task, ended))
+    def _process(self) -> ProcessPoolExecutor:
+        """The one of this thread, a fresh one after a death."""
+        if not hasattr(self._own, "process"):
+            context = multiprocessing.get_context("spawn")
+            self._own.process = ProcessPoolExecutor(1, context, serve, (os.getpid(),))
+            self._processes.append(self._own.process)
+        process: ProcessPoolExecutor = self._own.process
+        return process
 
-    def _fresh(self) -> ProcessPoolExecutor:
-        context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self.width, mp_context=context, initializer=serve, initargs=(os.getpid(),))
 
-
-def _pass_on(ended: Future[Any], future: Future[Any]) -> None:
-    """The same result, or the same error."""
-    if error := ended.exception():
-        future.set_exception(error)
-    else:
-        future.set_result(ended.result())
+def _ignore_ctrl_c() -> None:
+    """What this thread starts shall not hear of Ctrl-C from its first moment on."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 class DaskPool:
