@@ -164,7 +164,7 @@ def fit(pts_ns: Int64, light: Float64, edges: LedLog, near_ns: int, centre: tupl
 
     Raises NoCalibrationError when the light does not follow the pattern.
     """
-    film = _Film(pts_ns, _Trend(pts_ns).removed(light), edges, near_ns)
+    film = _Film(pts_ns, light, edges, near_ns)
     offsets = np.arange(-COARSE_NS, COARSE_NS + 1, COARSE_STEP_NS)
     best = film.likeliest(offsets)
     for reach, step in FINE:
@@ -234,10 +234,9 @@ def _best_place(lights: Lights, shares: Float64, reach: int) -> _Place:
     summed = np.array([cv2.blur(picture, (side, side)) for picture in lights.blocks], dtype=np.float32)
     trend = _Trend(lights.pts_ns)
     flat = trend.removed(summed.reshape(len(summed), -1).T)
-    size = np.sqrt((flat**2).sum(axis=1))
-    flat /= np.maximum(size, MIN_SIGMA * np.sqrt(len(summed)))[:, None]
+    flat /= np.maximum(np.linalg.norm(flat, axis=1), MIN_SIGMA * np.sqrt(len(summed)))[:, None]
     model = trend.removed(shares)
-    model /= np.maximum(np.sqrt((model**2).sum(axis=1)), 1e-9)[:, None]
+    model /= np.maximum(np.linalg.norm(model, axis=1), 1e-9)[:, None]
     likeness = model.astype(np.float32) @ flat.T
     lag, place = np.unravel_index(int(np.argmax(likeness)), likeness.shape)
     rows, columns = summed.shape[1:]
@@ -255,7 +254,7 @@ class _Trend:
     """What changes slowly: the daylight, the camera's exposure."""
 
     def __init__(self, pts_ns: Int64) -> None:
-        time = np.linspace(-1, 1, 3) if len(pts_ns) < 2 else 2 * (pts_ns - pts_ns[0]) / (pts_ns[-1] - pts_ns[0]) - 1
+        time = 2 * (pts_ns - pts_ns[0]) / (pts_ns[-1] - pts_ns[0]) - 1
         self._basis = np.linalg.qr(np.stack([time**power for power in range(3)], axis=1))[0]
 
     def removed(self, values: Numbers) -> Numbers:
@@ -285,16 +284,17 @@ class _Best:
 class _Film:
     """The light of the LED in all pictures, to be explained by offset, exposure and response."""
 
-    def __init__(self, pts_ns: Int64, seen: Float64, edges: LedLog, near_ns: int) -> None:
-        self._pts, self._seen, self._edges, self._near = pts_ns, seen, edges, near_ns
+    def __init__(self, pts_ns: Int64, light: Float64, edges: LedLog, near_ns: int) -> None:
+        self._pts, self._edges, self._near = pts_ns, edges, near_ns
         self._trend = _Trend(pts_ns)
-        self._size = max(float(np.sqrt((seen**2).sum())), 1e-12)
+        self._seen = self._trend.removed(light)
+        self._size = max(float(np.linalg.norm(self._seen)), 1e-12)
 
     def likeliest(self, offsets: Float64) -> _Best:
         """The offset (ns from the near one), exposure and response that correlate best."""
         best = _Best(-1.0, 0.0, 1.0)
         for model in self._models(offsets):
-            scale = np.maximum(np.sqrt((model**2).sum(axis=2)), 1e-12)
+            scale = np.maximum(np.linalg.norm(model, axis=2), 1e-12)
             likeness = model @ self._seen / scale / self._size
             first, second = np.unravel_index(int(np.argmax(likeness)), likeness.shape)
             if likeness[first, second] > best.likeness:

@@ -135,7 +135,7 @@ class CodeReader:
 def _search(luma: Luma, is_wanted: Callable[[Reading], bool]) -> list[Reading]:
     """The wanted codes of the first attempt that shows any: the followed ones show in each."""
     for scale, attempt in _searched(luma):
-        if found := [code for code in _time_codes(_zxing(attempt), 1.0 / scale, (0, 0)) if is_wanted(code)]:
+        if found := [code for code in _time_codes(_zxing(attempt), scale, (0, 0)) if is_wanted(code)]:
             return found
     return []
 
@@ -152,7 +152,7 @@ def _searched(luma: Luma) -> Iterator[tuple[float, Numbers]]:
 def _follow(luma: Luma, track: _Track) -> Reading | None:
     crop, corner = crop_around(luma, track.corners)
     for scale, codes in _attempts(crop):
-        if found := _time_codes(codes, 1.0 / scale, corner):
+        if found := _time_codes(codes, scale, corner):
             track.corners, track.misses = found[0].corners, 0
             return replace(found[0], screen=track.screen)
     track.misses += 1
@@ -171,11 +171,11 @@ def _attempts(crop: Luma) -> Iterator[tuple[float, list[_Code]]]:
 
 
 def _time_codes(codes: Sequence[_Code], scale: float, corner: tuple[int, int]) -> list[Reading]:
-    """Those of the codes that hold a time, where they lie in the picture of which a scaled part was read."""
+    """Those of the codes that hold a time, where they lie in the picture of which a part was read, so much enlarged."""
     found = []
     for text, corners, mask in codes:
         if time := decode(text):
-            places = tuple((x * scale + corner[0], y * scale + corner[1]) for x, y in corners)
+            places = tuple((x / scale + corner[0], y / scale + corner[1]) for x, y in corners)
             found.append(Reading(time, places, None if time.sequence is None else mask))
     return found
 
