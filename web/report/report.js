@@ -70,10 +70,14 @@ function colour(name) {
   return colours.get(name);
 }
 const qualityOf = (quality) => QUALITIES[quality] ?? 'none';
-const cameraColour = (number) => colour(number % 2 ? 'right' : 'left');
+const sideOf = (camera) => (camera % 2 ? 'right' : 'left'); // of the car, as colours are called
 const number = (value, digits = 0) => value.toLocaleString(language, {minimumFractionDigits: digits, maximumFractionDigits: digits});
 const clock = (ms, digits = 0) => new Date(ms).toISOString().slice(11, digits ? 23 : 19);
 const located = PHOTOS.filter((photo) => photo.x !== undefined);
+
+// Of any number of values: a call takes only so many.
+const smallest = (values) => values.reduce((a, b) => Math.min(a, b));
+const largest = (values) => values.reduce((a, b) => Math.max(a, b));
 
 function median(values) {
   const sorted = values.filter((value) => value !== undefined && value !== null).sort((a, b) => a - b);
@@ -143,7 +147,7 @@ function tellFigures() {
   const time = median(PHOTOS.map((photo) => photo.timeError));
   const sigma = median(located.map((photo) => photo.sigma));
   const share = (part, whole) => (whole ? `${number(Math.floor(100 * part / whole))} %` : '–');
-  const span = PHOTOS.length ? PHOTOS[PHOTOS.length - 1].t - PHOTOS[0].t : 0;
+  const span = PHOTOS.length ? PHOTOS.at(-1).t - PHOTOS[0].t : 0;
   const whole = Math.floor(span / MINUTE_MS);
   let minutes = whole ? `${whole} min ${Math.floor(span % MINUTE_MS / 1000)} s` : `${number(span / 1000, 1)} s`;
   if (whole >= 60) minutes = `${Math.floor(whole / 60)} h ${whole % 60} min`;
@@ -166,7 +170,7 @@ function tellFigures() {
 function tellLegend() {
   const used = new Set([...DATA.track.map((leg) => qualityOf(leg.quality)), ...located.map((photo) => qualityOf(photo.quality))]);
   const entries = ['fixed', 'float', 'dgnss', 'single', 'none'].filter((name) => used.has(name)).map((name) => [name, say(name), '']);
-  DATA.cameras.forEach((camera, i) => entries.push([i % 2 ? 'right' : 'left', camera.name, 'dot']));
+  DATA.cameras.forEach((camera, i) => entries.push([sideOf(i), camera.name, 'dot']));
   byId('legend').replaceChildren(...entries.map(([name, text, kind]) => {
     const box = element('span');
     box.append(element('i', '', {class: kind, style: `background:var(--${name})`}), text);
@@ -195,9 +199,7 @@ function fit() {
   const xs = [...located.map((photo) => photo.x), ...DATA.track.flatMap((leg) => leg.x)];
   const ys = [...located.map((photo) => photo.y), ...DATA.track.flatMap((leg) => leg.y)];
   if (!xs.length) return;
-  const least = (values) => values.reduce((a, b) => Math.min(a, b));
-  const most = (values) => values.reduce((a, b) => Math.max(a, b));
-  const [x0, x1, y0, y1] = [least(xs), most(xs), least(ys), most(ys)];
+  const [x0, x1, y0, y1] = [smallest(xs), largest(xs), smallest(ys), largest(ys)];
   view.x = (x0 + x1) / 2;
   view.y = (y0 + y1) / 2;
   view.scale = 0.86 * Math.min(canvas.clientWidth / Math.max(10, x1 - x0), canvas.clientHeight / Math.max(10, y1 - y0));
@@ -282,7 +284,7 @@ function drawPhoto(pen, canvas, photo, isChosen) {
   const size = isChosen ? 9 : Math.min(6, Math.max(view.scale < FAR ? 1.2 : 2.5, view.scale * 1.2));
   if (photo.direction !== undefined && (isChosen || size > 3)) {
     const turn = (photo.direction - 90) * Math.PI / 180;
-    pen.fillStyle = cameraColour(photo.camera);
+    pen.fillStyle = colour(sideOf(photo.camera));
     pen.globalAlpha = isChosen ? 0.45 : 0.3;
     pen.beginPath();
     pen.moveTo(x, y);
@@ -292,7 +294,7 @@ function drawPhoto(pen, canvas, photo, isChosen) {
   }
   pen.beginPath();
   pen.arc(x, y, size, 0, 2 * Math.PI);
-  pen.fillStyle = cameraColour(photo.camera);
+  pen.fillStyle = colour(sideOf(photo.camera));
   pen.fill();
   if (!isChosen && size < 3) return;
   pen.lineWidth = isChosen ? 3 : 1;
@@ -313,7 +315,7 @@ function placeOnMap(canvas, photo) {
 
 function zoom(factor, x, y) {
   const canvas = byId('map');
-  const [dx, dy] = [(x ?? canvas.clientWidth / 2) - canvas.clientWidth / 2, canvas.clientHeight / 2 - (y ?? canvas.clientHeight / 2)];
+  const [dx, dy] = [x - canvas.clientWidth / 2, canvas.clientHeight / 2 - y];
   const scale = Math.min(400, Math.max(0.002, view.scale * factor));
   view.x += dx / view.scale - dx / scale;
   view.y += dy / view.scale - dy / scale;
@@ -321,16 +323,21 @@ function zoom(factor, x, y) {
   drawMap();
 }
 
-function nearestOnMap(canvas, event) {
+function nearestPhoto(awayOf, within = Infinity) { // in pixels; -1 where none is
   let best = -1;
-  let least = 30;
   PHOTOS.forEach((photo, i) => {
-    if (photo.x === undefined) return;
-    const [x, y] = placeOnMap(canvas, photo);
-    const away = Math.hypot(x - event.offsetX, y - event.offsetY);
-    if (away < least) [best, least] = [i, away];
+    const away = awayOf(photo);
+    if (away < within) [best, within] = [i, away];
   });
   return best;
+}
+
+function nearestOnMap(canvas, event) {
+  return nearestPhoto((photo) => {
+    if (photo.x === undefined) return Infinity;
+    const [x, y] = placeOnMap(canvas, photo);
+    return Math.hypot(x - event.offsetX, y - event.offsetY);
+  }, 30);
 }
 
 function watchMap() {
@@ -379,9 +386,8 @@ function watchMap() {
 const EDGE = {left: 58, right: 12, top: 18, gap: 34, bottom: 34};
 
 function timeScale(width) {
-  const times = PHOTOS.map((photo) => photo.t);
-  const [first, last] = times.length ? [times[0], times[times.length - 1]] : [0, 1];
-  const span = Math.max(1, last - first);
+  const first = PHOTOS[0].t;
+  const span = Math.max(1, PHOTOS.at(-1).t - first);
   return {first, span, at: (t) => EDGE.left + (t - first) / span * (width - EDGE.left - EDGE.right)};
 }
 
@@ -403,14 +409,14 @@ function drawTimes() {
   for (const loss of DATA.losses) for (const {t} of loss.when) pen.fillRect(scale.at(t) - 1, height - EDGE.bottom - 8, 2, 8);
   pen.restore();
   const times = PHOTOS.map((photo) => photo.timeError).filter((value) => value !== undefined);
-  const most = niceStep(Math.max(1, ...[times.reduce((a, b) => Math.max(a, b), 0)]));
+  const most = niceStep(largest([1, ...times]));
   const linear = (value) => EDGE.top + tall * (1 - value / most);
   axis(pen, width, [0, most / 2, most].map((value) => [linear(value), number(value, most < 4 ? 1 : 0)]), say('timeAxis'), EDGE.top);
-  dots(pen, scale, (photo) => photo.timeError, linear, (photo) => cameraColour(photo.camera));
+  dots(pen, scale, (photo) => photo.timeError, linear, (photo) => colour(sideOf(photo.camera)));
   const sigmas = located.map((photo) => photo.sigma).filter((value) => value > 0);
   if (sigmas.length) {
-    const low = Math.floor(Math.log10(sigmas.reduce((a, b) => Math.min(a, b))));
-    const high = Math.max(low + 1, Math.ceil(Math.log10(sigmas.reduce((a, b) => Math.max(a, b)))));
+    const low = Math.floor(Math.log10(smallest(sigmas)));
+    const high = Math.max(low + 1, Math.ceil(Math.log10(largest(sigmas))));
     const top = EDGE.top + tall + EDGE.gap;
     const logarithmic = (value) => top + tall * (high - Math.log10(value)) / (high - low);
     const powers = Array.from({length: high - low + 1}, (_, i) => 10 ** (low + i));
@@ -471,14 +477,9 @@ function timeMarks(pen, scale, width, height) {
 function watchTimes() {
   const canvas = byId('times');
   const pick = (event) => {
+    if (!PHOTOS.length) return;
     const scale = timeScale(canvas.clientWidth);
-    let best = chosen;
-    let least = Infinity;
-    PHOTOS.forEach((photo, i) => {
-      const away = Math.abs(scale.at(photo.t) - event.offsetX);
-      if (away < least) [best, least] = [i, away];
-    });
-    choose(best);
+    choose(nearestPhoto((photo) => Math.abs(scale.at(photo.t) - event.offsetX)));
   };
   canvas.addEventListener('pointermove', (event) => event.pointerType === 'mouse' && pick(event));
   canvas.addEventListener('click', pick);
@@ -520,9 +521,10 @@ function chosenPlace() {
 }
 
 function zoomOnChosen(factor) {
+  const canvas = byId('map');
   const place = chosenPlace();
   if (place?.isSeen) zoom(factor, place.x, place.y);
-  else zoom(factor);
+  else zoom(factor, canvas.clientWidth / 2, canvas.clientHeight / 2);
 }
 
 let awaited = 0;
@@ -613,7 +615,7 @@ function shape(name, attributes, text) {
 // The colour and the name of the camera in whose folder something lies; calibration.json may add the video's name.
 function cameraOf(folder) {
   const known = DATA.cameras.findIndex((camera) => folder === camera.folder || folder.startsWith(`${camera.folder} `));
-  return {name: known < 0 ? folder : DATA.cameras[known].name + folder.slice(DATA.cameras[known].folder.length), colour: known % 2 ? 'right' : 'left'};
+  return {name: known < 0 ? folder : DATA.cameras[known].name + folder.slice(DATA.cameras[known].folder.length), colour: sideOf(known)};
 }
 
 function tellClocks() {
@@ -667,8 +669,8 @@ function tellSharpness() {
   if (!known.length) return void box.replaceChildren(element('p', say('noSharpness')));
   const [width, height, left, bottom, right] = [widthOf(box), 210, 34, 34, 26];
   const logs = known.map((photo) => Math.log10(photo.sharpness));
-  const low = Math.floor(4 * logs.reduce((a, b) => Math.min(a, b))) / 4;
-  const high = Math.max(low + 0.5, Math.ceil(4 * logs.reduce((a, b) => Math.max(a, b)) + 0.01) / 4);
+  const low = Math.floor(4 * smallest(logs)) / 4;
+  const high = Math.max(low + 0.5, Math.ceil(4 * largest(logs) + 0.01) / 4);
   const bins = Math.min(28, Math.max(8, Math.round((high - low) * 20)));
   const counts = DATA.cameras.map(() => Array(bins).fill(0));
   known.forEach((photo, n) => { counts[photo.camera][Math.min(bins - 1, Math.floor((logs[n] - low) / (high - low) * bins))] += 1; });
@@ -685,7 +687,7 @@ function tellSharpness() {
     counts.forEach((own, camera) => {
       const tall = own[b] / most * (height - bottom - 12);
       base -= tall;
-      if (tall) drawing.append(shape('rect', {x: left + b * wide + 1, y: base, width: wide - 2, height: tall, fill: `var(--${camera % 2 ? 'right' : 'left'})`, rx: 2}));
+      if (tall) drawing.append(shape('rect', {x: left + b * wide + 1, y: base, width: wide - 2, height: tall, fill: `var(--${sideOf(camera)})`, rx: 2}));
     });
   }
   for (let power = Math.floor(low); power <= high; power++) {
@@ -707,7 +709,7 @@ function tellSharpness() {
 function tell() {
   document.title = `${DATA.name} – edenCar`;
   byId('title').textContent = DATA.name === DATA.id ? DATA.id : `${DATA.name} (${DATA.id})`;
-  byId('subtitle').textContent = PHOTOS.length ? `${new Date(PHOTOS[0].t).toLocaleDateString(language, {timeZone: 'UTC', weekday: 'long', year: 'numeric', month: 'long', day: 'numeric'})}, ${clock(PHOTOS[0].t)} – ${clock(PHOTOS[PHOTOS.length - 1].t)} UTC` : '';
+  byId('subtitle').textContent = PHOTOS.length ? `${new Date(PHOTOS[0].t).toLocaleDateString(language, {timeZone: 'UTC', weekday: 'long', year: 'numeric', month: 'long', day: 'numeric'})}, ${clock(PHOTOS[0].t)} – ${clock(PHOTOS.at(-1).t)} UTC` : '';
   document.querySelectorAll('[data-word]').forEach((node) => { node.textContent = say(node.dataset.word); });
   for (const id of ['in', 'out', 'fit', 'before', 'after']) byId(id).setAttribute('aria-label', say(id));
   byId('map').setAttribute('aria-label', say('map'));
