@@ -100,6 +100,13 @@ def test_what_the_camera_said_stays(order: str) -> None:
         tagged = with_tags(tagged, replace(TAGS, make="", model=""), block)
 
 
+def test_a_maker_note_where_none_can_lie_is_a_value_like_others() -> None:
+    block = exif.Block(maker_note_at=4)
+    block.directories = {"exif": {tiff.MAKER_NOTE: (tiff.UNDEFINED, 9, b"123456789")}}
+    found = read_block(with_tags(jpeg(), TAGS, block))
+    assert found.directories["exif"][tiff.MAKER_NOTE][2] == b"123456789"
+
+
 def test_the_xmp_of_others_stays_and_ours_is_there_once() -> None:
     theirs = b"<x:xmpmeta><rdf:RDF><rdf:Description GPano:Type='flat'/></rdf:RDF></x:xmpmeta>"
     photo = with_segments(jpeg(), segment(XMP_HEADER + theirs))

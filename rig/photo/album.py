@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -283,11 +284,12 @@ def names_of(snaps: Iterable[Snap]) -> dict[Path, str]:
     taken: dict[tuple[str, str], Path] = {}
     names: dict[Path, str] = {}
     for snap in snaps:
-        names[snap.path] = name = Path(snap.name).name
-        number = 1
-        while taken.setdefault((snap.camera, name.lower()), snap.path) != snap.path:
-            number += 1
-            name = f"{'-'.join(Path(snap.name).parts[:-1]) or number}-{Path(snap.name).name}"
-            names[snap.path] = name if number == 2 else f"{number}-{name}"
-            name = names[snap.path]
+        *folders, own = Path(snap.name).parts
+        prefix = "-".join(folders)
+        numbered = (f"{number}-{prefix or number}-{own}" for number in count(3))
+        names[snap.path] = next(
+            name
+            for name in chain((own, f"{prefix or 2}-{own}"), numbered)
+            if taken.setdefault((snap.camera, name.lower()), snap.path) == snap.path
+        )
     return names
