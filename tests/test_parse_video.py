@@ -515,7 +515,7 @@ def test_other_wishes_begin_anew(film: Path, tmp_path: Path, monkeypatch: pytest
 
 
 def test_two_runs_at_once_do_not_mix(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with journal.Journal(tmp_path / making.PART, "another").begin({}):
+    with journal.Journal(tmp_path / making.PART, "another").begun({}):
         assert run(film, "--output", tmp_path) == ConflictError.exit_code
     assert "another run" in capsys.readouterr().err
 

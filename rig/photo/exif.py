@@ -31,8 +31,8 @@ class PhotoTags:
     """What is written into a photo. Degrees of WGS 84, metres, m/s; None where nothing is known.
 
     `heading_deg` is where the car drives, `direction_deg` where the camera looks; `sigma_m` is horizontal, one sigma;
-    `quality` as in GGA; `camera_time` is what the camera's own clock said, where that was not UTC; `privacy` the
-    command that made faces and plates unreadable.
+    `quality` as in GGA; `camera_time` is what the camera's own clock said, where that was not UTC; `privacy` a word
+    when the user's command has seen it.
     """
 
     utc_ns: int
@@ -74,7 +74,7 @@ class Block(Tiff):
 
     @property
     def privacy(self) -> str:
-        """The command that made faces and plates unreadable, empty where none did."""
+        """What says that the user's privacy command has seen the photo, empty where none has."""
         return self._own("Privacy")
 
     @property

@@ -3,9 +3,10 @@
 import json
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any, TextIO
 
 from rig.errors import ConflictError
 from rig.files import lock_alone
@@ -16,7 +17,7 @@ NAME = "journal.jsonl"
 class Journal:
     """Of the work called `key` in a folder: `head` is what its first run knew, None before; `lines` what it did.
 
-    A context: it holds the folder against other runs, and is left as it is when the work is interrupted.
+    It is left as it is when the work is interrupted.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
@@ -33,28 +34,32 @@ class Journal:
         if first["key"] == key:
             self.head, self.lines = first["head"], lines
 
-    def begin(self, head: dict[str, Any]) -> Self:
-        """Go on, or forget what another work has left. Raises ConflictError while another run is here, OSError."""
+    @contextmanager
+    def begun(self, head: dict[str, Any]) -> Iterator[None]:
+        """Hold the folder against other runs; go on, or forget what another work has left.
+
+        Raises ConflictError while another run is here, OSError.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._file = (self.folder / NAME).open("a", encoding="utf-8")
-        try:
-            lock_alone(self._file.fileno())
-        except BlockingIOError as error:
-            self._file.close()
-            raise ConflictError(f"another run works in {self.folder}", cure="wait until it has ended") from error
-        if self.head is None:
-            self._clear()
-        self.head = self.head or head
-        self._file.truncate(0)
-        for line in ({"key": self._key, "head": self.head}, *self.lines):
-            self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
-        return self
+        with (self.folder / NAME).open("a", encoding="utf-8") as self._file:
+            try:
+                lock_alone(self._file.fileno())
+            except BlockingIOError as error:
+                raise ConflictError(f"another run works in {self.folder}", cure="wait until it has ended") from error
+            if self.head is None:
+                self._clear()
+            self.head = self.head or head
+            self._file.truncate(0)
+            self._write({"key": self._key, "head": self.head}, *self.lines)
+            yield
 
     def add(self, line: dict[str, Any]) -> None:
         """Note something that is done and on the disk."""
+        self._write(line)
+
+    def _write(self, *lines: dict[str, Any]) -> None:
         assert self._file is not None, "the journal was not begun"
-        self._file.write(json.dumps(line) + "\n")
+        self._file.writelines(json.dumps(line) + "\n" for line in lines)
         self._file.flush()
 
     def remove(self) -> None:
@@ -62,13 +67,6 @@ class Journal:
         if sys.platform == "win32" and self._file is not None:
             self._file.close()  # there nothing that is open can be taken away
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        assert self._file is not None, "the journal was not begun"
-        self._file.close()
 
     def _clear(self) -> None:
         for path in self.folder.iterdir():

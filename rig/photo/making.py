@@ -135,7 +135,7 @@ def parse_videos(
     if wish.dry_run:
         return summary
     try:
-        with journal.begin(head):
+        with journal.begun(head):
             made = list(_make(wanted.works, journal, settings, wish, progress))
             photos.replace_cameras(output, journal.folder, wanted.cameras, extraction.kept_rows(made))
             write_beside(output, wanted, settings, wish)
