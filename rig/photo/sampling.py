@@ -8,7 +8,7 @@ import numpy as np
 from rig.arrays import Int64
 from rig.clock import NS_PER_S
 from rig.errors import UsageError
-from rig.footage.video import Video
+from rig.footage.video import Clip, Video
 from rig.gnss.positions import Track, moves
 from rig.photo.spacing import Every, Odometer
 
@@ -39,8 +39,7 @@ def picks(
 
     `every` in metres needs the track. Below `standing_mps` the car stands.
     """
-    counts = [len(clip.pts) for clip in item.clips]
-    first = np.concatenate([[0], np.cumsum(counts)])
+    first = np.concatenate([[0], np.cumsum([len(clip.pts) for clip in item.clips])])
     if every.unit == KEY:
         chosen = np.concatenate([begin + clip.keys for begin, clip in zip(first, item.clips, strict=False)])
         sharpest_of = 1
@@ -51,17 +50,19 @@ def picks(
     chosen, stop = chosen[kept], stop[kept]
     spacing = _nearer_steps(chosen, alone=sharpest_of)  # each photo's own: beside a gap there may be no room at all
     clips = np.searchsorted(first, chosen, side="right") - 1
-    found = []
-    for number, clip, standing, room in zip(
-        chosen.tolist(), clips.tolist(), (stop >= 0).tolist(), spacing.tolist(), strict=True
-    ):
-        length = min(sharpest_of, room)
-        farthest = min((length - 1) // 2, room // 4, (room - length) // 2)
-        low = number - int(first[clip])
-        begin = _cheapest(low - (length - 1) // 2, length, item.clips[clip].keys, farthest)
-        frames = range(max(0, begin), min(begin + length, counts[clip]))
-        found.append(Pick(clip, tuple(frames), standing))
-    return found
+    wanted = zip(clips.tolist(), (chosen - first[clips]).tolist(), spacing.tolist(), (stop >= 0).tolist(), strict=True)
+    return [
+        Pick(clip, tuple(_neighbours(number, sharpest_of, room, item.clips[clip])), standing)
+        for clip, number, room, standing in wanted
+    ]
+
+
+def _neighbours(number: int, most: int, room: int, clip: Clip) -> range:
+    """The pictures of which the sharpest is kept, around one that has so much room to the next photo's."""
+    length = min(most, room)
+    farthest = min((length - 1) // 2, room // 4, (room - length) // 2)
+    begin = _cheapest(number - (length - 1) // 2, length, clip.keys, farthest)
+    return range(max(0, begin), min(begin + length, len(clip.pts)))
 
 
 def _cheapest(begin: int, length: int, keys: Int64, farthest: int) -> int:
