@@ -62,9 +62,8 @@ class VideoSteps(Steps):
             warnings=tuple(map(place.told, wanted.summary.warnings)),
             failed=tuple(map(place.told, wanted.summary.failed)),
         )
-        rule = wish.manner(settings).rule
         cuts = (cut for work in wanted.works for cut in extraction.cuts(work, most=len(work.picks)))
-        shares = [_share(extraction.part_of(*cut, rule), place) for cut in cuts]
+        shares = [_share(extraction.part_of(*cut, settings), place) for cut in cuts]
         track = wanted.track if wish.formats else None  # it is large
         return Plan(replace(wanted, works=(), summary=summary, track=track), tuple(shares))
 

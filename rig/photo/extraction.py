@@ -45,11 +45,6 @@ class Manner:
     quality: int
     settings: Settings
 
-    @property
-    def rule(self) -> Rule:
-        """How they get their places."""
-        return Rule.of(self.settings)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
@@ -142,7 +137,7 @@ def extract_all(works: Sequence[Work], folder: Path, manner: Manner, jobs: int) 
     stop = Event()
 
     def run(cut: Cut) -> None:
-        for one in extract(part_of(*cut, manner.rule), folder, manner):
+        for one in extract(part_of(*cut, manner.settings), folder, manner):
             made.put(one)
             if stop.is_set():
                 return
@@ -176,7 +171,7 @@ def cuts(work: Work, most: int, jobs: int = 1) -> Iterator[Cut]:
             yield work, clip, picks[begin : begin + size]
 
 
-def part_of(work: Work, clip: Clip, picks: tuple[Pick, ...], rule: Rule) -> Part:
+def part_of(work: Work, clip: Clip, picks: tuple[Pick, ...], settings: Settings) -> Part:
     """A cut with the row of each frame that may be kept, its place included."""
     numbers = sorted({frame for pick in picks for frame in pick.frames})
     clock, camera = work.clock, work.video.camera
@@ -198,7 +193,7 @@ def part_of(work: Work, clip: Clip, picks: tuple[Pick, ...], rule: Rule) -> Part
             )
         )
     if work.track is not None:
-        rows = locate(rows, work.track, rule)
+        rows = locate(rows, work.track, Rule.of(settings))
     return Part(camera, clip, picks, dict(zip(numbers, rows, strict=True)), work.seen_by)
 
 
