@@ -3,7 +3,7 @@
 import importlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from typing import Any
 
 from rig.errors import DeviceNotFoundError
@@ -13,15 +13,13 @@ CURE = "run this on a Raspberry Pi with gpiozero and lgpio, as a member of the g
 Switch = Callable[[bool], None]  # on, or off
 
 
-@contextmanager
-def opened(where: str) -> Iterator[Switch]:
+def opened(where: str) -> AbstractContextManager[Switch]:
     """What switches a pin by its BCM number, or by the path of its file; dark at the end.
 
     Raises DeviceNotFoundError where there is no such pin, no gpiozero, or nothing that takes what the file is told; the
     switch raises it when nobody takes it any more.
     """
-    with _header_pin(int(where)) if where.isdecimal() else _led_file(where) as switch:
-        yield switch
+    return _header_pin(int(where)) if where.isdecimal() else _led_file(where)
 
 
 @contextmanager
