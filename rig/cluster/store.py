@@ -1,6 +1,5 @@
 """Files in any store that fsspec knows: S3 and the like, or folders. What fails on the way is tried again."""
 
-import os
 import posixpath
 import secrets
 import time
@@ -89,8 +88,7 @@ def _said(error: Exception) -> str:
 
 
 @lru_cache(maxsize=32)
-def _filesystem(scheme: str, pid: int) -> Any:
-    del pid  # a connection is not for the children of the process that made it
+def _filesystem(scheme: str) -> Any:
     try:
         # Without their cache: listings must not be of yesterday.
         return fsspec.filesystem(scheme, use_listings_cache=False, **OPTIONS.get(scheme, {}))
@@ -103,7 +101,7 @@ def _filesystem(scheme: str, pid: int) -> Any:
 def opened(url: str) -> tuple[Any, str]:
     """The store and the path in it. Raises UsageError."""
     scheme, _, path = url.partition("://") if is_url(url) else ("file", "", str(Path(url).resolve()))
-    return _filesystem(scheme, os.getpid()), path.rstrip("/")
+    return _filesystem(scheme), path.rstrip("/")
 
 
 def local(url: str) -> Path | None:
