@@ -64,6 +64,8 @@ def thumbnail_worker(link: Link) -> None:
     import cv2
     import numpy as np
 
+    from rig.photo.look import shrunk_jpeg
+
     cv2.setNumThreads(1)
     asked_s = time.monotonic()
 
@@ -81,10 +83,7 @@ def thumbnail_worker(link: Link) -> None:
             picture = _first_picture(request.path)
         if picture is None:
             raise UnreadableError(f"{request.path.name} holds no picture", cure="ask for a photo or a video")
-        height = max(1, round(picture.shape[0] * request.width / picture.shape[1]))
-        if picture.shape[1] > request.width:
-            picture = cv2.resize(picture, (request.width, height), interpolation=cv2.INTER_AREA)
-        return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
+        return shrunk_jpeg(picture.astype(np.uint8, copy=False), request.width, QUALITY)
 
     def status() -> float:
         idle_s = time.monotonic() - asked_s

@@ -68,6 +68,14 @@ def _deviation(values: cv2.typing.MatLike) -> float:
     return float(deviation[0, 0])
 
 
+def shrunk_jpeg(bgr: Uint8, width: int, quality: int) -> bytes:
+    """A picture (rows x columns x 3) as JPEG, at most so many columns wide."""
+    if bgr.shape[1] > width:
+        height = max(1, round(bgr.shape[0] * width / bgr.shape[1]))
+        bgr = np.asarray(cv2.resize(bgr, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return encode_jpeg(bgr, quality)
+
+
 def encode_jpeg(bgr: Uint8, quality: int) -> bytes:
     """A picture (rows x columns x 3) as JPEG."""
     done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])

@@ -22,7 +22,9 @@ from rig.footage.tail import read_index
 from rig.gnss.fix import METRES_PER_DEGREE
 from rig.photo.collection import Collection, read_manifest
 from rig.photo.locate import place_of
+from rig.photo.look import shrunk_jpeg
 from rig.photo.photos import Photo
+from rig.recordings import Manifest
 
 NAME = "report.html"
 SOURCE = Path(__file__).resolve().parents[2] / "web" / "report"
@@ -77,7 +79,7 @@ def _data(folder: Path, collection: Collection, settings: Settings, messages: Se
         "thumbnails": _thumbnails(folder, collection.rows),
         "track": _track(collection, scale),
         "gaps": _gaps(collection),
-        "losses": _losses(folder),
+        "losses": _losses(folder, manifest),
         "clocks": _clocks(folder),
         "messages": list(dict.fromkeys(told))[:MOST_MESSAGES],
     }
@@ -147,11 +149,8 @@ def _thumbnail(folder: Path, photo: str) -> str:
     with suppress(cv2.error):
         picture = cv2.imdecode(data, cv2.IMREAD_REDUCED_COLOR_8) if len(data) else None
         if picture is not None:
-            if picture.shape[1] > THUMBNAIL_WIDTH:
-                height = round(picture.shape[0] * THUMBNAIL_WIDTH / picture.shape[1])
-                picture = cv2.resize(picture, (THUMBNAIL_WIDTH, height), interpolation=cv2.INTER_AREA)
-            _, small = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, THUMBNAIL_QUALITY])
-            return base64.b64encode(small.tobytes()).decode()
+            small = shrunk_jpeg(picture.astype(np.uint8, copy=False), THUMBNAIL_WIDTH, THUMBNAIL_QUALITY)
+            return base64.b64encode(small).decode()
     return ""
 
 
@@ -198,9 +197,8 @@ def _gaps(collection: Collection) -> list[dict[str, Any]]:
     return sorted(longest, key=lambda gap: gap["t"])
 
 
-def _losses(folder: Path) -> list[dict[str, Any]]:
+def _losses(folder: Path, manifest: Manifest | None) -> list[dict[str, Any]]:
     """What the streams lost on their way: for each camera its pictures, and the times of those that are damaged."""
-    manifest = read_manifest(folder)
     clock = manifest.clock if manifest else None
     losses = []
     for camera in sorted(path for path in (folder / "videos").glob("*") if path.is_dir()):
