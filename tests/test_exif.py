@@ -107,6 +107,19 @@ def test_a_maker_note_where_none_can_lie_is_a_value_like_others() -> None:
     assert found.directories["exif"][tiff.MAKER_NOTE][2] == b"123456789"
 
 
+def test_a_maker_note_that_claims_to_lie_outside_takes_no_room() -> None:
+    block = exif.Block()
+    inside, outside = (tiff.UNDEFINED, 4, b"1234"), (tiff.UNDEFINED, 9, b"123456789")
+    block.directories = {"exif": {tiff.MAKER_NOTE - 1: inside, tiff.MAKER_NOTE: outside}}
+    row = struct.pack("<HHI", tiff.MAKER_NOTE, tiff.UNDEFINED, 9)
+    head, _, rest = with_tags(jpeg(), TAGS, block).partition(row)
+    first = struct.pack("<H", tiff.MAKER_NOTE - 1)  # called like the other one
+    damaged = head[:-12] + head[-12:].replace(first, row[:2]) + row + b"\0\0\0\xf0" + rest[4:]
+    found = read_block(damaged)
+    assert found.directories["exif"][tiff.MAKER_NOTE] == inside
+    assert found.maker_note_at == 0
+
+
 def test_the_xmp_of_others_stays_and_ours_is_there_once() -> None:
     theirs = b"<x:xmpmeta><rdf:RDF><rdf:Description GPano:Type='flat'/></rdf:RDF></x:xmpmeta>"
     photo = with_segments(jpeg(), segment(XMP_HEADER + theirs))

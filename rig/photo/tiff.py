@@ -144,8 +144,8 @@ def _read_directory(data: bytes, order: str, at: int) -> tuple[Directory, int, d
             entries[tag] = kind, number, value[:size]
         elif size:
             (place,) = struct.unpack(order + "I", value)
-            places[tag] = place
             if size <= len(data) - place:
                 entries[tag] = kind, number, data[place : place + size]
+                places[tag] = place
     following = struct.unpack_from(order + "I", data, end)[0] if end + 4 <= len(data) else 0
     return entries, following, places
