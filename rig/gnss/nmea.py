@@ -56,7 +56,6 @@ class Epochs:
         self._open: _Epoch | None = None
         self._early: Said = {}  # untimed sentences of a burst whose epoch is not open yet
         self._zda_ns: int | None = None
-        self._last_ns: int | None = None  # UTC of the last epoch, of 1970 while no date is known
         self._dated = False
         self._usual: frozenset[str] = frozenset()
         self._closed_day_ns: int | None = None
