@@ -134,14 +134,15 @@ class Epochs:
             return [Fix(**values, flags=self._flags("no-time", *doubts))]
         utc_ns, source = self._date(epoch.day_ns, said.get("RMC", ()))
         order_ns = _order(utc_ns, epoch.leap)
+        place = places.get(kind)
+        if order_ns in self._seen and (place is None or self._seen[order_ns]):
+            return self._again(epoch, order_ns, place)
         back = self._order_ns is not None and order_ns <= self._order_ns
-        if back and order_ns in self._seen and (fixes := self._again(epoch, order_ns, places.get(kind))) is not None:
-            return fixes
         if back:
             self._seen.clear()
         self._waiting.clear()
         self._order_ns, self._dated = order_ns, source != "none"
-        self._remember(order_ns, places.get(kind))
+        self._remember(order_ns, place)
         reasons = {"clock-set": back, "leap": epoch.leap, "old-date": self._dated and utc_ns < EARLIEST_NS}
         values["flags"] = self._flags(*(flag for flag, holds in reasons.items() if holds), *doubts)
         utc = _utc_text(utc_ns, epoch.leap)
@@ -169,24 +170,24 @@ class Epochs:
         strayed = agreed and last and _apart_m(last, gga) > CONFLICT_RATIO * _apart_m(last, rmc)
         return "RMC" if strayed else "GGA", ("conflict",)
 
-    def _again(self, epoch: _Epoch, order_ns: int, place: Place | None) -> list[Fix] | None:
-        """The fixes of an epoch at a time that has been before; None where it is the first position of that time.
+    def _again(self, epoch: _Epoch, order_ns: int, place: Place | None) -> list[Fix]:
+        """The fixes of an epoch whose time has been before, mostly none: a buffer is played again.
 
-        Mostly a buffer is played again. Two that say other places may be damage, or a second receiver: they wait. With
-        a third one the clock was set back.
+        Those in a row that say other places than before may be damage, or a second receiver: they wait. With the third
+        one the clock was set back, and all of them count.
         """
         known = self._seen[order_ns]
         if known is None or place is None:
-            return None if place else []
-        moved = _apart_m(known, place) > CONFLICT_M
-        if not moved or (self._waiting and order_ns <= self._waiting[-1][0]):
+            return []
+        elsewhere = _apart_m(known, place) > CONFLICT_M
+        if not elsewhere or (self._waiting and order_ns <= self._waiting[-1][0]):
             self._waiting.clear()
-        if moved:
+        if elsewhere:
             self._waiting.append((order_ns, epoch))
         if len(self._waiting) < SET_BACK_EPOCHS:
             return []
         waiting, self._waiting = self._waiting, []
-        self._seen.clear()
+        self._seen.clear()  # what was said of these times before was another clock's
         return [fix for _, one in waiting for fix in self._finish(one)]
 
     def _flags(self, *flags: str) -> tuple[str, ...]:
