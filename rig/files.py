@@ -52,6 +52,18 @@ def read_entries(path: Path) -> dict[str, dict[str, Any]]:
     return {name: entry for name, entry in entries if isinstance(entry, dict)}
 
 
+def read_lines(path: Path, begin: int = 0) -> tuple[list[bytes], int]:
+    """The lines of a growing file from byte `begin` on, without one that is half written; and where they end.
+
+    Raises OSError.
+    """
+    with path.open("rb") as file:
+        file.seek(begin)
+        data = file.read()
+    whole = data[: data.rfind(b"\n") + 1]
+    return whole.splitlines(), begin + len(whole)
+
+
 def sync_folder(folder: Path) -> None:
     """Have the disk keep which files a folder holds: without it a new file may be gone after a power cut."""
     if sys.platform == "win32":  # it opens no folders

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rig.clock import NS_PER_S
+from rig.files import read_lines
 
 SHORTEST_NS = NS_PER_S // 2
 USUAL_INTERVALS = 2.5  # as in the interpolation of positions: what is longer is no jitter
 BURST_NS = 50_000_000  # sentences of one epoch, pictures of one stream
 SLOWEST_NS = 10 * NS_PER_S
 SMOOTHING = 0.2
-BATCH_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +68,9 @@ class Pulse:
         arrivals = []
         for file in sorted(self._folder.glob("*.idx"), key=_order):
             if self._file is None or _order(file) >= _order(self._file):
-                offset = self._offset if file == self._file else 0
-                with file.open("rb") as log:
-                    log.seek(offset)
-                    data = log.read(BATCH_BYTES)
-                whole = data[: data.rfind(b"\n") + 1]  # the last line may still be in the making
-                self._file, self._offset = file, offset + len(whole)
-                arrivals += [number for line in whole.splitlines() if (number := _arrival(line)) > self._began_ns]
+                lines, self._offset = read_lines(file, self._offset if file == self._file else 0)
+                self._file = file
+                arrivals += [number for line in lines if (number := _arrival(line)) > self._began_ns]
         return arrivals
 
 

@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from rig.files import read_lines
 from rig.footage.segments import SEGMENT_NAME
 from rig.footage.transport import PACKET_BYTES, SYNC_BYTE, payload_of
 
@@ -62,12 +63,9 @@ class Tail:
 
 def read_index(segment: Path, begin: int = 0) -> tuple[list[Line], int]:
     """The pictures of a segment from byte `begin` of its index on, and where that ends; none while there is none."""
-    with suppress(OSError), segment.with_suffix(".idx").open("rb") as file:
-        file.seek(begin)
-        data = file.read()
-        whole = data[: data.rfind(b"\n") + 1]  # the last line may be half written
-        lines = (_parse(segment, text) for text in whole.splitlines())
-        return [line for line in lines if line is not None], begin + len(whole)
+    with suppress(OSError):
+        texts, end = read_lines(segment.with_suffix(".idx"), begin)
+        return [line for text in texts if (line := _parse(segment, text))], end
     return [], begin
 
 

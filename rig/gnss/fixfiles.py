@@ -3,10 +3,11 @@
 import csv
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from rig.errors import UnreadableError
+from rig.files import read_lines
 from rig.gnss import gpx
 from rig.gnss.fix import FIX_COLUMNS, Fix
 from rig.gnss.framing import Framer
@@ -24,7 +25,7 @@ def read_fixes(path: Path) -> list[Fix]:
             beginning = file.read(PROBE_BYTES)  # a film of gigabytes may have been given
         header = beginning.decode("utf-8-sig", errors="replace").partition("\n")[0].strip().split(",")
         if set(header) >= NEEDED_COLUMNS:
-            return list(csv_fixes(path.read_bytes()))
+            return list(csv_fixes(read_lines(path)[0]))
         if beginning[4:8] == b"ftyp":
             from rig.gnss import gpmf  # PyAV is loaded only where a film is read
 
@@ -38,10 +39,10 @@ def read_fixes(path: Path) -> list[Fix]:
     raise UnreadableError(f"{path} is neither positions.csv, NMEA, GPX nor a GoPro's film", cure="give one of these")
 
 
-def csv_fixes(data: bytes) -> Iterator[Fix]:
+def csv_fixes(lines: Iterable[bytes]) -> Iterator[Fix]:
     """The fixes of our own table. A row that was cut off by a crash, or glued to another, is left out."""
-    whole = data[: data.rfind(b"\n") + 1].replace(b"\0", b"")  # a power cut may leave zeros
-    rows = csv.reader(whole.decode("utf-8-sig", errors="replace").splitlines())
+    whole = (line.replace(b"\0", b"") for line in lines)  # a power cut may leave zeros
+    rows = csv.reader(line.decode("utf-8-sig", errors="replace") for line in whole)
     header = next(rows, [])
     for row in rows:
         if len(row) == len(header):

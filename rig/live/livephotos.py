@@ -24,7 +24,7 @@ from configs import Settings
 from rig.camera.camerabook import CameraBook
 from rig.clock import NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, GnssClock, UtcClock, best_clock, iso_utc, parse_utc
 from rig.errors import NoPositionError
-from rig.files import write_atomically
+from rig.files import read_lines, write_atomically
 from rig.footage import video
 from rig.footage.decoding import Decoder, PtsClock, early_and_median
 from rig.footage.tail import Line, Tail
@@ -155,12 +155,10 @@ class _Fixes:
 
     def poll(self) -> None:
         """Read what has been written since the last time."""
-        with suppress(FileNotFoundError), self._file.open("rb") as file:
-            file.seek(self._read_to)
-            data = file.read()
-            whole = data[: data.rfind(b"\n") + 1]
-            self._read_to += len(whole)
-            for fix in csv_fixes(whole if whole.startswith(CSV_HEADER.encode()) else CSV_HEADER.encode() + whole):
+        with suppress(FileNotFoundError):
+            header = [CSV_HEADER.encode()] if self._read_to else []
+            lines, self._read_to = read_lines(self._file, self._read_to)
+            for fix in csv_fixes(header + lines):
                 self._take(fix)
 
     def clock(self) -> UtcClock:
