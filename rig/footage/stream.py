@@ -46,8 +46,8 @@ class StreamRecorder:
     """Writes what arrives at a UDP port to `folder/stream-NNN.ts`, and a line for each picture to `stream-NNN.idx`.
 
     The port (0: any) is bound at construction (`.port`); raises DeviceError when it cannot be. What has come is told by
-    `datagrams`, `foreign_datagrams` (no packets of a stream), `socket_drops` (by the kernel), `lost_datagrams`, `fps`
-    and `last_arrival_monotonic_ns`; `buffer_bytes` is the payload that the kernel really keeps for us.
+    `datagrams`, `socket_drops` (by the kernel), `lost_datagrams`, `fps` and `last_arrival_monotonic_ns`; what holds no
+    packets of a stream does not count. `buffer_bytes` is the payload that the kernel really keeps for us.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class StreamRecorder:
         self.buffer_bytes = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
         self._writer = SegmentWriter(folder, settings.segment_s)
         self._queue: deque[_Batch | None] = deque()
-        self.datagrams = self.foreign_datagrams = self.socket_drops = 0
+        self.datagrams = self.socket_drops = 0
         self.last_arrival_monotonic_ns: int | None = None
         self._overflow = self._queued_bytes = self._taken_bytes = 0
         self._empty_at_ns = time.monotonic_ns()
@@ -167,7 +167,6 @@ class StreamRecorder:
             start = find_packets(data)
             if start is not None:
                 datagrams.append(Datagram(data, start, _to_monotonic(stamp, earliest_ns, now_ns, real_ns)))
-        self.foreign_datagrams += len(batch) - len(datagrams)
         if datagrams:
             self._keep(datagrams)
         return len(batch)
