@@ -167,6 +167,13 @@ def _early(offsets_ns: Sequence[int]) -> int:
     return ordered[round((1 - EARLY_SHARE) * (len(ordered) - 1))]
 
 
+def rate_hz(arrivals_ns: Sequence[int], since_ns: int, least_ns: int = 1) -> float | None:
+    """How often something has come since an instant, by when it came; None unless that spans `least_ns`."""
+    recent = [arrival_ns for arrival_ns in arrivals_ns if arrival_ns > since_ns]
+    span_ns = recent[-1] - recent[0] if recent else 0
+    return None if span_ns < least_ns else round((len(recent) - 1) * NS_PER_S / span_ns, 2)
+
+
 def iso_utc(utc_ns: int) -> str:
     """`2026-11-22T14:03:12.345Z`, to the nearest millisecond."""
     milliseconds = (utc_ns + NS_PER_MS // 2) // NS_PER_MS

@@ -93,7 +93,7 @@ class StreamCapture:
 
     @property
     def fps(self) -> float:
-        return round(self._recorders[-1].fps, 2)
+        return self._recorders[-1].fps
 
     @property
     def lost_datagrams(self) -> int:

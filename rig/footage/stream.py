@@ -11,12 +11,13 @@ import threading
 import time
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 
 from configs import Settings
+from rig.clock import NS_PER_MS, NS_PER_S, rate_hz
 from rig.errors import DeviceError, EdencarError
 from rig.footage.segments import Datagram, SegmentWriter
 from rig.footage.transport import find_packets
@@ -36,8 +37,8 @@ PAUSE_S = 0.004  # the datagrams of a picture gather in the kernel: each wake-up
 BURST_BYTES_PER_S = 60e6  # USB 2 at its best; a smaller kernel buffer is emptied before that fills it
 HELD_S = 0.1  # how long a datagram may wait for the one it has overtaken
 QUEUE_BYTES = 64 << 20  # about a minute while the disk does not answer
-CLOCK_SLACK_NS = 1_000_000
-RATE_WINDOW_NS = 3_000_000_000
+CLOCK_SLACK_NS = NS_PER_MS
+RATE_WINDOW_NS = 3 * NS_PER_S
 
 _Batch = list[Datagram]
 
@@ -136,7 +137,7 @@ class StreamRecorder:
     @property
     def fps(self) -> float:
         """Pictures a second, of the last seconds."""
-        return _rate(tuple(self._writer.arrivals), time.monotonic_ns())
+        return rate_hz(tuple(self._writer.arrivals), time.monotonic_ns() - RATE_WINDOW_NS) or 0.0
 
     def _receive(self) -> None:
         poll = select.poll()
@@ -187,7 +188,7 @@ class StreamRecorder:
         for level, kind, data in ancillary:
             if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS and len(data) >= TIMESPEC.size:
                 seconds, nanoseconds = TIMESPEC.unpack_from(data)
-                stamp = seconds * 1_000_000_000 + nanoseconds
+                stamp = seconds * NS_PER_S + nanoseconds
             elif level == socket.SOL_SOCKET and kind == SO_RXQ_OVFL:
                 self.socket_drops = DROP_COUNT.unpack_from(data)[0]
         return stamp
@@ -264,10 +265,3 @@ def _to_monotonic(stamp_ns: int | None, earliest_ns: int, now_ns: int, real_ns: 
         return now_ns
     arrival_ns = now_ns - (real_ns - stamp_ns)
     return arrival_ns if earliest_ns <= arrival_ns <= now_ns + CLOCK_SLACK_NS else now_ns
-
-
-def _rate(arrivals_ns: Sequence[int], now_ns: int) -> float:
-    recent = [arrival for arrival in arrivals_ns if now_ns - arrival < RATE_WINDOW_NS]
-    if len(recent) < 2 or recent[-1] <= recent[0]:
-        return 0.0
-    return (len(recent) - 1) * 1e9 / (recent[-1] - recent[0])

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs import Settings
-from rig.clock import NS_PER_MS, NS_PER_S, GnssClock, UtcClock
+from rig.clock import NS_PER_MS, NS_PER_S, GnssClock, UtcClock, rate_hz
 from rig.errors import ConflictError, DeviceError, EdencarError, NoSpaceError
 from rig.files import is_full
 from rig.gnss.chrony import tell_chrony
@@ -83,7 +83,7 @@ class Receiver:
         self._read_ns = self._interpreted_ns = self._heard_ns = self._connected_ns = 0
         self._fix = Fix()
         self._placed_ns: int | None = None
-        self._arrivals: deque[int] = deque()
+        self._arrivals: deque[int] = deque(maxlen=512)  # more than any receiver sends in RATE_WINDOW_NS
         self._sky = Sky()
         self._heading: tuple[int, float | None] = (0, None)
         self._threads = [
@@ -158,7 +158,7 @@ class Receiver:
                 cn0_dbhz=cn0_dbhz,
                 hdop=fix.hdop,
                 sigma_m=horizontal_sigma_m(fix),
-                rate_hz=self._rate_hz(now_ns),
+                rate_hz=rate_hz(self._arrivals, now_ns - RATE_WINDOW_NS),
                 rate_asked_hz=self._settings.receiver_rate_hz,
                 latitude=fix.latitude,
                 longitude=fix.longitude,
@@ -170,14 +170,9 @@ class Receiver:
                 problems=tuple(self._problems(now_ns)),
             )
 
-    def _rate_hz(self, now_ns: int, least_ns: int = 1) -> float | None:
-        """Epochs a second of late; None unless they span `least_ns`."""
-        arrivals = [arrival for arrival in self._arrivals if now_ns - arrival < RATE_WINDOW_NS]
-        span_ns = arrivals[-1] - arrivals[0] if arrivals else 0
-        return None if span_ns < least_ns else round((len(arrivals) - 1) * NS_PER_S / span_ns, 2)
-
     def _problems(self, now_ns: int) -> Iterator[str]:
-        rate_hz, asked_hz = self._rate_hz(now_ns, RATE_KNOWN_NS), self._settings.receiver_rate_hz
+        asked_hz = self._settings.receiver_rate_hz
+        comes_hz = rate_hz(self._arrivals, now_ns - RATE_WINDOW_NS, RATE_KNOWN_NS)
         if self._state != "listening":
             yield from filter(None, [self._trouble])
         elif now_ns - self._heard_ns > SILENT_NS:
@@ -187,8 +182,8 @@ class Receiver:
             yield f"{NO_DATE}: switch its RMC or ZDA sentences on"
         elif "old-date" in self._fix.flags and self._fix.utc is not None:
             yield f"{OLD_DATE} ({self._fix.utc[:10]}): its clock is not set, or its firmware is too old"
-        if self._state == "listening" and rate_hz is not None and rate_hz < SLOW_SHARE * asked_hz:
-            yield f"{FEW_POSITIONS}, {rate_hz:g} a second, not {asked_hz:g}: set its rate in Eos Utility"
+        if self._state == "listening" and comes_hz is not None and comes_hz < SLOW_SHARE * asked_hz:
+            yield f"{FEW_POSITIONS}, {comes_hz:g} a second, not {asked_hz:g}: set its rate in Eos Utility"
         if self.disk_error is not None:
             yield f"{NO_LOG} ({self.disk_error.strerror}): look at the disk and its cable"
 
@@ -307,8 +302,6 @@ class Receiver:
         self._fix = fix
         arrival_ns = fix.arrival_monotonic_ns or 0
         self._arrivals.append(arrival_ns)
-        while arrival_ns - self._arrivals[0] > RATE_WINDOW_NS:
-            self._arrivals.popleft()
         if fix.latitude is not None:
             self._placed_ns = arrival_ns
             if fix.utc_ns is not None and "leap" not in fix.flags:
