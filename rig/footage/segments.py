@@ -19,9 +19,9 @@ from rig.files import is_full, sync_folder
 from rig.footage.transport import PACKET_BYTES, PTS_HZ, Picture, Transport, pts_after
 
 INDEX_HEADER = "pts_90khz,arrival_monotonic_ns,byte_offset,key,continuity_errors\n"
-SEGMENT_NAME = re.compile(r"stream-(\d{3,})\.(ts|idx)")
 PTS_BACK_S = 0.5  # B-pictures go back by a few frames, a camera that starts anew by more
 PTS_PARTED_S = 3.0
+_SEGMENT = re.compile(r"stream-(\d{3,})\.(ts|idx)")
 
 log = logging.getLogger(__name__)
 
@@ -196,7 +196,7 @@ class _Segment:
     """One pair of files, whose first byte after `tables` lies at `position` of the stream."""
 
     def __init__(self, folder: Path, position: int, tables: bytes) -> None:
-        self.path = folder / f"stream-{_next_number(folder):03d}.ts"
+        self.path = segment_path(folder, newest_segment(folder) + 1)
         self._origin = position - len(tables)
         with ExitStack() as undo:
             self._stream = _create(self.path)
@@ -227,9 +227,15 @@ class _Segment:
             os.close(self._index)
 
 
-def _next_number(folder: Path) -> int:
-    found = (SEGMENT_NAME.fullmatch(path.name) for path in folder.iterdir())
-    return max((int(match[1]) for match in found if match), default=0) + 1
+def segment_path(folder: Path, number: int) -> Path:
+    """The file of the segment with this number, from 1 on; its index is beside it."""
+    return folder / f"stream-{number:03d}.ts"
+
+
+def newest_segment(folder: Path) -> int:
+    """The number of the newest segment in a folder, 0 without any. Raises OSError."""
+    found = (_SEGMENT.fullmatch(path.name) for path in folder.iterdir())
+    return max((int(match[1]) for match in found if match), default=0)
 
 
 def _create(path: Path) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rig.files import read_lines
-from rig.footage.segments import SEGMENT_NAME
+from rig.footage.segments import newest_segment, segment_path
 from rig.footage.transport import PACKET_BYTES, SYNC_BYTE, payload_of
 
 CHUNK_BYTES = 348 * PACKET_BYTES
@@ -31,34 +31,23 @@ class Tail:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._segment: Path | None = None
+        self._number = 0  # of the segment that is read, 0 before the first
         self._read_to = 0
 
     def poll(self) -> list[Line]:
         """The pictures that have been written since the last call, at first those of the newest segment."""
-        if self._segment is None:
-            self._segment = self._newest()
+        if not self._number and self._folder.is_dir():
+            self._number = newest_segment(self._folder)
         lines: list[Line] = []
-        while self._segment is not None:
+        while self._number:
             # Looked for first: once there is a next segment, nothing is added to this one.
-            following = self._following(self._segment)
-            news, self._read_to = read_index(self._segment, self._read_to)
+            goes_on = segment_path(self._folder, self._number + 1).with_suffix(".idx").is_file()
+            news, self._read_to = read_index(segment_path(self._folder, self._number), self._read_to)
             lines += news
-            if following is None:
+            if not goes_on:
                 break
-            self._segment, self._read_to = following, 0
+            self._number, self._read_to = self._number + 1, 0
         return lines
-
-    def _newest(self) -> Path | None:
-        listed = list(self._folder.iterdir()) if self._folder.is_dir() else []
-        found = [(int(match[1]), path) for path in listed if (match := SEGMENT_NAME.fullmatch(path.name))]
-        return max(found)[1].with_suffix(".ts") if found else None
-
-    def _following(self, segment: Path) -> Path | None:
-        match = SEGMENT_NAME.fullmatch(segment.name)
-        assert match
-        path = segment.with_name(f"stream-{int(match[1]) + 1:03d}.ts")
-        return path if path.with_suffix(".idx").is_file() else None
 
 
 def read_index(segment: Path, begin: int = 0) -> tuple[list[Line], int]:
