@@ -10,7 +10,8 @@ import os
 import re
 import threading
 from collections import deque
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,7 +47,6 @@ class SegmentWriter:
         self._folder = folder
         self._segment_ns = round(segment_s * 1e9)
         self._segment: _Segment | None = None
-        self._began_ns: int | None = None
         self._buffer = bytearray()
         self._lines: list[str] = []
         self._last: Picture | None = None
@@ -101,10 +101,9 @@ class SegmentWriter:
         with self._lock:
             descriptors = [] if self._segment is None else self._segment.duplicate()
         try:
-            for descriptor in descriptors:
-                os.fdatasync(descriptor)
-        except OSError as error:
-            self.problem = _explain(error, self._folder)
+            with self._noting_failure():
+                for descriptor in descriptors:
+                    os.fdatasync(descriptor)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -131,17 +130,16 @@ class SegmentWriter:
             self._write_up_to(picture.position)
             self._close_segment()
             self._open_segment(picture.position, self.transport.tables)
-            self._began_ns = picture.arrival_monotonic_ns
         elif self._segment is None:
             self._open_segment(self.transport.position - len(self._buffer), b"")
-        if self._began_ns is None:
-            self._began_ns = picture.arrival_monotonic_ns
+        if self._segment is not None:
+            self._segment.began_ns = self._segment.began_ns or picture.arrival_monotonic_ns
         self._last = self._untold = picture
 
     def _must_split(self, picture: Picture) -> bool:
-        if self._last is None or self._began_ns is None:
+        if self._last is None or self._segment is None or not self._segment.began_ns:
             return False
-        if picture.key and picture.arrival_monotonic_ns - self._began_ns >= self._segment_ns:
+        if picture.key and picture.arrival_monotonic_ns - self._segment.began_ns >= self._segment_ns:
             return True
         step_s = pts_after(picture.pts_90khz, self._last.pts_90khz) / PTS_HZ
         waited_s = (picture.arrival_monotonic_ns - self._last.arrival_monotonic_ns) / 1e9
@@ -161,34 +159,34 @@ class SegmentWriter:
         if count > 0 and self._segment is None:
             self._open_segment(self.transport.position - len(self._buffer), b"")
         if self._segment is not None and self.problem is None:
-            try:
+            with self._noting_failure():
                 self._segment.write(self._buffer[:count], "".join(self._lines))
-            except OSError as error:
-                self.problem = _explain(error, self._folder)
         del self._buffer[: max(0, count)]
         self._lines.clear()
 
     def _open_segment(self, position: int, tables: bytes) -> None:
         if self.problem is not None:
             return
-        try:
+        with self._noting_failure():
             segment = _Segment(self._folder, position, tables)
-        except OSError as error:
-            self.problem = _explain(error, self._folder)
-            return
-        self.files.append(segment.path)
-        with self._lock:
-            self._segment = segment
+            self.files.append(segment.path)
+            with self._lock:
+                self._segment = segment
 
     def _close_segment(self) -> None:
         with self._lock:
             segment, self._segment = self._segment, None
-        self._began_ns = None
-        if segment is None:
-            return
+        if segment is not None:
+            with self._noting_failure():
+                segment.close()
+
+    @contextmanager
+    def _noting_failure(self) -> Iterator[None]:
+        """Note what the disk refuses: from then on nothing is kept."""
         try:
-            segment.close()
+            yield
         except OSError as error:
+            log.error("writing to %s failed: %s", self._folder, error)
             self.problem = _explain(error, self._folder)
 
 
@@ -197,6 +195,7 @@ class _Segment:
 
     def __init__(self, folder: Path, position: int, tables: bytes) -> None:
         self.path = segment_path(folder, newest_segment(folder) + 1)
+        self.began_ns = 0  # arrival of its first picture, 0 before that
         self._origin = position - len(tables)
         with ExitStack() as undo:
             self._stream = _create(self.path)
@@ -249,7 +248,6 @@ def _write_all(descriptor: int, data: bytes | bytearray) -> None:
 
 
 def _explain(error: OSError, folder: Path) -> EdencarError:
-    log.error("writing to %s failed: %s", folder, error)
     if is_full(error):
         return NoSpaceError(
             f"no room in {folder}: the stream is not kept any more", cure="free some space, start again"
