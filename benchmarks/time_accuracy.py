@@ -25,7 +25,7 @@ import numpy.typing as npt
 from configs import Settings
 from measure.charts import Series, chart_file
 from rig.clock import fit_clock
-from rig.footage import video
+from rig.footage import pixels, video
 from rig.photo.making import Wish, parse_videos
 from rig.photo.spacing import Every
 from rig.timing import arrival, codefilm, qrtime, timeline
@@ -386,8 +386,8 @@ def _cost() -> list[Row]:
     """CPU of reading a picture in which the code is followed, and of searching one that has none."""
     scene = Film(World(BEGIN_NS, 0, 0.0), Street(3, BEGIN_NS), "left", 1920, 1080, 3)
     phone = Phone(phase_ns=BEGIN_NS, shown=((BEGIN_NS, None),))
-    with_code = [video.luma(scene.picture(BEGIN_NS + n * 40_000_000, n, phone)).copy() for n in range(50)]
-    without = [video.luma(scene.picture(BEGIN_NS + n * 40_000_000, n, None)).copy() for n in range(20)]
+    with_code = [pixels.luma(scene.picture(BEGIN_NS + n * 40_000_000, n, phone)).copy() for n in range(50)]
+    without = [pixels.luma(scene.picture(BEGIN_NS + n * 40_000_000, n, None)).copy() for n in range(20)]
     reader = CodeReader()
     for picture in with_code[:5]:
         reader.read(picture)

@@ -28,7 +28,8 @@ from rig import cli
 from rig.arrays import Float64, Luma
 from rig.camera.finding import FoundCamera
 from rig.errors import EdencarError, UnreadableError, UsageError
-from rig.footage.video import Video, luma, pictures, videos_of
+from rig.footage.pixels import luma, pictures
+from rig.footage.video import Video, videos_of
 
 QR = zxingcpp.BarcodeFormats(zxingcpp.BarcodeFormat.QRCode)
 CORNERS = ("top_left", "top_right", "bottom_right", "bottom_left")

@@ -12,7 +12,8 @@ from itertools import pairwise
 import numpy as np
 
 from rig.clock import NS_PER_S
-from rig.footage.video import Clip, Video, luma, pictures
+from rig.footage.pixels import luma, pictures
+from rig.footage.video import Clip, Video
 from rig.timing import arrival
 
 PARTS = 9  # of a picture's rows; those of the middle one are exposed when its time stamp says

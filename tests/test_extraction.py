@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 
 from configs import Settings
-from rig.footage import video
+from rig.footage import pixels, video
 from rig.photo import exif, extraction, jpeg, look
 from rig.photo.extraction import Made, Manner, Work
 from rig.photo.sampling import Pick
@@ -139,13 +139,13 @@ def test_each_photo_is_the_picture_of_its_row(film: Path) -> None:
 
 def test_the_sharpest_of_the_neighbours_is_kept(tmp_path: Path) -> None:
     write_film(tmp_path / "sharp.mp4", steady(9))
-    frames = [picture for _, picture in video.pictures(video.scan(tmp_path / "sharp.mp4"), range(9))]
+    frames = [picture for _, picture in pixels.pictures(video.scan(tmp_path / "sharp.mp4"), range(9))]
     with av.open(str(tmp_path / "film.mp4"), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(30), options={"g": "15", "bf": "0", "crf": "12"})
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
         for number, frame in enumerate(frames):
-            y = video.luma(frame)
+            y = pixels.luma(frame)
             if number != 4:
                 y[:] = cv2.GaussianBlur(y, (0, 0), 3)
             frame.pts, frame.time_base = number, Fraction(1, 30)
@@ -177,8 +177,8 @@ def test_covered_and_blinded_lenses_are_told(full_range: bool, black: int, white
 @pytest.mark.parametrize("rows", [360, 1080])
 def test_blur_is_told_from_a_scene_without_detail(rows: int, tmp_path: Path) -> None:
     write_film(tmp_path / "film.mp4", steady(2), size=(rows * 16 // 9, rows), options={"crf": "18", "bf": "0"})
-    ((_, picture),) = video.pictures(video.scan(tmp_path / "film.mp4"), [1])
-    sharp = video.luma(picture)
+    ((_, picture),) = pixels.pictures(video.scan(tmp_path / "film.mp4"), [1])
+    sharp = pixels.luma(picture)
     assert look.judge(sharp).doubts == ()
     assert look.judge(np.full_like(sharp, 90)).doubts == ()
     noise = np.random.default_rng(1).normal(0, 3, sharp.shape)

@@ -19,7 +19,7 @@ import pytest
 from configs import Settings
 from rig.clock import NS_PER_MS, NS_PER_S, UtcClock, system_clock
 from rig.errors import DeviceNotFoundError, NoCalibrationError, UnreadableError
-from rig.footage import video
+from rig.footage import pixels
 from rig.timing import led, ledfilm
 from rig.timing.gpio import opened
 from rig.timing.led import LedLog
@@ -228,7 +228,7 @@ def lights(spot: Led | None) -> Lights:
     blocks = []
     for number, pts in enumerate(pts_ns.tolist()):
         picture = film.picture(BEGIN_NS + pts, number, SCENE.phone, spot)
-        blocks.append(ledfilm.block_light(video.luma(picture)))
+        blocks.append(ledfilm.block_light(pixels.luma(picture)))
     return Lights(pts_ns, np.array(blocks))
 
 

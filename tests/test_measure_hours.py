@@ -16,7 +16,8 @@ from measure.light import Event, Jump, common_events
 from measure.report import Bar
 from rig.clock import NS_PER_S
 from rig.errors import NoCalibrationError
-from rig.footage.video import find_videos, luma, videos_of
+from rig.footage.pixels import luma
+from rig.footage.video import find_videos, videos_of
 from simulator import car, measure
 from simulator.car import CarPlan
 from simulator.film import Film

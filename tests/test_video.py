@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from rig.errors import UnreadableError
-from rig.footage import video
+from rig.footage import pixels, video
 from simulator.film import read_number
 from tests.films import TICK_NS, TICKS_PER_FRAME, cut, steady, varying, without_packets, write_film, write_index
 
@@ -30,7 +30,9 @@ def test_each_picture_is_that_of_its_pts(
     write_film(path, [start + tick for tick in ticks], options=options)
     clip = video.scan(path)
     assert (clip.pts_ns - clip.pts_ns[0]).tolist() == pytest.approx([float(tick * TICK_NS) for tick in ticks], abs=1)
-    numbers = {number: read_number(video.luma(picture)) for number, picture in video.pictures(clip, range(len(ticks)))}
+    numbers = {
+        number: read_number(pixels.luma(picture)) for number, picture in pixels.pictures(clip, range(len(ticks)))
+    }
     assert numbers == {number: number for number in range(len(ticks))}
 
 
@@ -39,7 +41,9 @@ def test_each_picture_is_that_of_its_pts(
 def test_wanted_pictures_come_and_no_others(tmp_path: Path, wanted: list[int], options: dict[str, str]) -> None:
     path = tmp_path / "film.mp4"
     write_film(path, steady(40), options=options)
-    found = [(number, read_number(video.luma(picture))) for number, picture in video.pictures(video.scan(path), wanted)]
+    found = [
+        (number, read_number(pixels.luma(picture))) for number, picture in pixels.pictures(video.scan(path), wanted)
+    ]
     assert found == [(number, number) for number in wanted]
 
 
@@ -107,7 +111,7 @@ def test_a_video_that_was_cut_short_gives_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "cut.ts").write_bytes(content[: len(content) * 2 // 3])
     clip = video.scan(tmp_path / "cut.ts")
     assert 15 < len(clip.pts) < 40
-    read = [read_number(video.luma(picture)) for number, picture in video.pictures(clip, range(15))]
+    read = [read_number(pixels.luma(picture)) for number, picture in pixels.pictures(clip, range(15))]
     assert read == list(range(15))
 
 
@@ -129,7 +133,7 @@ def test_a_bad_file_among_good_ones_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("codec", "pixels", "options"),
+    ("codec", "form", "options"),
     [
         ("libx264", "yuv420p", NO_B_FRAMES),
         ("libx264", "yuv420p", B_FRAMES),
@@ -139,14 +143,14 @@ def test_a_bad_file_among_good_ones_is_left_out(tmp_path: Path) -> None:
     ids=["no B", "B", "open groups", "HEVC 10 bit"],
 )
 def test_what_an_edit_list_hides_is_decoded_and_not_shown(
-    tmp_path: Path, codec: str, pixels: str, options: dict[str, str]
+    tmp_path: Path, codec: str, form: str, options: dict[str, str]
 ) -> None:
-    write_film(tmp_path / "film.mp4", steady(60), codec=codec, pixels=pixels, options=options)
+    write_film(tmp_path / "film.mp4", steady(60), codec=codec, pixels=form, options=options)
     cut(tmp_path / "film.mp4", tmp_path / "cut.mp4", 0.9)
     clip = video.scan(tmp_path / "cut.mp4")
     assert len(clip.pts) == 33 < len(clip.packet_pts)
     for wanted in (range(33), [2], [20]):
-        numbers = [(number, read_number(video.luma(picture))) for number, picture in video.pictures(clip, wanted)]
+        numbers = [(number, read_number(pixels.luma(picture))) for number, picture in pixels.pictures(clip, wanted)]
         assert numbers == [(number, number + 27) for number in wanted]
 
 
@@ -161,15 +165,15 @@ def test_far_pictures_are_found_without_reading_all(
     clip = video.scan(path)
     assert np.unique(np.diff(clip.pts)).tolist() == [TICKS_PER_FRAME]
     read = []
-    decode = video._decode
+    decode = pixels._decode
 
     def counted(decoder: av.VideoCodecContext, packet: Any) -> list[av.VideoFrame] | None:
         read.append(packet)
         return decode(decoder, packet)
 
-    monkeypatch.setattr(video, "_decode", counted)
+    monkeypatch.setattr(pixels, "_decode", counted)
     wanted = [3, 140, 141, 299]
-    found = [(number, read_number(video.luma(picture))) for number, picture in video.pictures(clip, wanted)]
+    found = [(number, read_number(pixels.luma(picture))) for number, picture in pixels.pictures(clip, wanted)]
     assert found == [(number, number) for number in wanted]
     assert len(read) < 50
 
@@ -197,8 +201,8 @@ def lumas(path: Path) -> list[tuple[int, npt.NDArray[np.uint8]]]:
     """PTS and brightness of all pictures that can be decoded."""
     clip = video.scan(path)
     return [
-        (int(clip.pts[number]), video.luma(picture).copy())
-        for number, picture in video.pictures(clip, range(len(clip.pts)))
+        (int(clip.pts[number]), pixels.luma(picture).copy())
+        for number, picture in pixels.pictures(clip, range(len(clip.pts)))
     ]
 
 
@@ -213,13 +217,13 @@ def test_packets_out_of_step_are_a_loss(tmp_path: Path) -> None:
 def test_a_damaged_file_marks_its_pictures_up_to_the_next_key_frame(tmp_path: Path) -> None:
     write_film(tmp_path / "film.mp4", steady(60))
     clip = video.scan(tmp_path / "film.mp4")
-    reference = [video.luma(picture).copy() for _, picture in video.pictures(clip, range(60))]
+    reference = [pixels.luma(picture).copy() for _, picture in pixels.pictures(clip, range(60))]
     data = bytearray((tmp_path / "film.mp4").read_bytes())
     middle = data.index(b"mdat") + 4 + (len(data) - data.index(b"mdat")) // 3
     data[middle : middle + 300] = bytes(range(250, 256)) * 50
     (tmp_path / "film.mp4").write_bytes(data)
-    judged = {number: (picture, bad) for number, picture, bad in video.judged_pictures(clip, range(60))}
-    differing = [number for number, (picture, _) in judged.items() if (video.luma(picture) != reference[number]).any()]
+    judged = {number: (picture, bad) for number, picture, bad in pixels.judged_pictures(clip, range(60))}
+    differing = [number for number, (picture, _) in judged.items() if (pixels.luma(picture) != reference[number]).any()]
     assert 0 < len(differing) <= 15
     assert all(judged[number][1] for number in differing)
     assert sum(bad for _, bad in judged.values()) <= 15
@@ -232,7 +236,7 @@ def test_a_file_whose_clock_starts_anew_gives_what_comes_before(tmp_path: Path) 
     both.write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
     clip = video.scan(both)
     assert clip.doubt == video.SET_BACK
-    assert [read_number(video.luma(picture)) for _, picture in video.pictures(clip, range(30))] == list(range(30))
+    assert [read_number(pixels.luma(picture)) for _, picture in pixels.pictures(clip, range(30))] == list(range(30))
 
 
 def test_a_missing_chapter_parts_the_video(tmp_path: Path) -> None:
@@ -261,13 +265,13 @@ def test_videos_of_one_name_in_two_folders_are_two_cameras(tmp_path: Path) -> No
 def test_ten_bits_are_seen_as_eight(tmp_path: Path) -> None:
     options = {"x265-params": "keyint=15:bframes=0:log-level=error"}
     write_film(tmp_path / "deep.mp4", steady(3), codec="libx265", pixels="yuv420p10le", options=options)
-    ((_, picture),) = video.pictures(video.scan(tmp_path / "deep.mp4"), [1])
+    ((_, picture),) = pixels.pictures(video.scan(tmp_path / "deep.mp4"), [1])
     assert picture.format.name == "yuv420p10le"
     deep = np.frombuffer(memoryview(picture.planes[0]), "<u2").reshape(-1, picture.planes[0].line_size // 2)
-    assert np.abs(video.luma(picture).astype(int) - deep[:360, :640] / 4).max() <= 0.5
+    assert np.abs(pixels.luma(picture).astype(int) - deep[:360, :640] / 4).max() <= 0.5
 
 
 def test_a_real_gopro_file_has_its_own_pts(shared_data: Path) -> None:
     clip = video.scan(shared_data / "gopro" / "max-heromode.mp4")
     assert clip.pts.tolist() == [3003 * number for number in range(315)]
-    assert [number for number, _ in video.pictures(clip, [0, 100, 314])] == [0, 100, 314]
+    assert [number for number, _ in pixels.pictures(clip, [0, 100, 314])] == [0, 100, 314]

@@ -25,7 +25,7 @@ from rig.camera.camerabook import CameraBook
 from rig.clock import NS_PER_MS, NS_PER_S, SIGMAS_IN_99_PERCENT, GnssClock, UtcClock, best_clock, iso_utc, parse_utc
 from rig.errors import NoPositionError
 from rig.files import read_lines, write_atomically
-from rig.footage import video
+from rig.footage import pixels
 from rig.footage.decoding import Decoder, PtsClock, early_and_median
 from rig.footage.tail import Line, Tail
 from rig.footage.transport import PTS_HZ
@@ -244,7 +244,7 @@ class _Stream:
             self.skipped += 1
             return None
         utc, line = iso_utc(int(utc_ns[number])), lines[number]
-        seen = look.judge(video.luma(frame), video.is_full_range(frame))
+        seen = look.judge(pixels.luma(frame), pixels.is_full_range(frame))
         row = Photo(
             photo=photos.path_of(self._camera, utc),
             camera=self._camera,
@@ -256,7 +256,7 @@ class _Stream:
             luminance=seen.luminance,
             flags=photos.with_flags("live", [*seen.doubts, *["damaged"] * spoilt]),
         )
-        jpeg = look.encode_jpeg(video.bgr(frame), self._quality)
+        jpeg = look.encode_jpeg(pixels.bgr(frame), self._quality)
         return _Shot(row, jpeg, int(utc_ns[number]))
 
     def _picture(self, lines: list[Line], number: int) -> tuple[Any, bool]:

@@ -192,9 +192,9 @@ class _Watcher:
         if line.key:
             self._newest = (frame, line.arrival_monotonic_ns)
         if self._film is not None:
-            from rig.footage import video
+            from rig.footage import pixels
 
-            self._film.look(self._clock.ns(line.pts_90khz), line.arrival_monotonic_ns, video.luma(frame))
+            self._film.look(self._clock.ns(line.pts_90khz), line.arrival_monotonic_ns, pixels.luma(frame))
 
     def _judge(self) -> None:
         if time.monotonic() < self._judge_due_s:

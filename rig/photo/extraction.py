@@ -20,7 +20,7 @@ import cv2
 from configs import Settings
 from rig.clock import NS_PER_MS, NS_PER_S, iso_utc
 from rig.files import sync_data
-from rig.footage import video
+from rig.footage import pixels
 from rig.footage.video import Clip, Video
 from rig.gnss.positions import Track
 from rig.heap import keep_freed_memory
@@ -117,7 +117,7 @@ def cores() -> int:
 def use_one_core() -> None:
     """In a process of which there is one for each core: no threads beside its own, memory kept for the next picture."""
     cv2.setNumThreads(1)
-    video.set_threads(1)
+    pixels.set_threads(1)
     keep_freed_memory()
 
 
@@ -224,13 +224,13 @@ def _sharpest(part: Part) -> Iterator[tuple[Pick, int, av.VideoFrame, bool]]:
     pick_of = {frame: pick for pick in part.picks for frame in pick.frames}
     best: tuple[Pick, int, av.VideoFrame, bool] | None = None
     rank = (False, 0.0)
-    for number, picture, damaged in video.judged_pictures(part.clip, sorted(pick_of), threads=1):
+    for number, picture, damaged in pixels.judged_pictures(part.clip, sorted(pick_of), threads=1):
         pick = pick_of[number]
         if best is not None and best[0] is not pick:
             yield best
             best = None
         alone = len(pick.frames) == 1
-        sharpness = 0.0 if alone else look.sharpness(video.luma(picture))
+        sharpness = 0.0 if alone else look.sharpness(pixels.luma(picture))
         if best is None or (not damaged, sharpness) > rank:
             best, rank = (pick, number, picture, damaged), (not damaged, sharpness)
     if best is not None:
@@ -239,7 +239,7 @@ def _sharpest(part: Part) -> Iterator[tuple[Pick, int, av.VideoFrame, bool]]:
 
 def _seen(row: Photo, picture: av.VideoFrame, damaged: bool, standing: bool) -> Photo:
     """The row with what the picture shows of itself."""
-    seen = look.judge(video.luma(picture), video.is_full_range(picture))
+    seen = look.judge(pixels.luma(picture), pixels.is_full_range(picture))
     words = [*seen.doubts, *(["damaged"] if damaged else []), *(["standing"] if standing else [])]
     return replace(
         row,
@@ -251,7 +251,7 @@ def _seen(row: Photo, picture: av.VideoFrame, damaged: bool, standing: bool) -> 
 
 def _jpeg(row: Photo, picture: av.VideoFrame, part: Part, manner: Manner) -> bytes:
     """The photo with its tags. Raises PrivacyError where the user's command failed on it."""
-    jpeg = look.encode_jpeg(video.bgr(picture), manner.quality)
+    jpeg = look.encode_jpeg(pixels.bgr(picture), manner.quality)
     return finished(jpeg, row, part.seen_by, manner.settings)
 
 

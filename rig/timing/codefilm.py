@@ -7,7 +7,7 @@ import numpy as np
 
 from rig.arrays import Float32, Int64, Luma, Mask
 from rig.clock import NS_PER_S
-from rig.footage import video
+from rig.footage import pixels
 from rig.footage.video import Clip, Video
 from rig.timing import vernier
 from rig.timing.interval import Observation
@@ -48,8 +48,8 @@ def pictures(item: Video, windows: Sequence[Window], done: Sequence[Window] = ()
     for clip in item.clips:
         clock_ns = clip.clock_ns
         numbers = np.flatnonzero(_inside(clock_ns, windows) & ~_inside(clock_ns, done)).tolist()
-        for number, picture in video.pictures(clip, numbers):
-            yield number, int(clock_ns[number]), video.luma(picture)
+        for number, picture in pixels.pictures(clip, numbers):
+            yield number, int(clock_ns[number]), pixels.luma(picture)
 
 
 def read_key_frames(item: Video) -> list[Window]:
@@ -57,8 +57,8 @@ def read_key_frames(item: Video) -> list[Window]:
     windows: list[Window] = []
     reader = CodeReader()
     for clip in item.clips:
-        for number, picture in video.pictures(clip, _key_frames(clip)):
-            if reader.read_all(video.luma(picture)):
+        for number, picture in pixels.pictures(clip, _key_frames(clip)):
+            if reader.read_all(pixels.luma(picture)):
                 instant = int(clip.clock_ns[number])
                 windows.append((instant - AROUND_KEY_NS, instant + AROUND_KEY_NS))
     return windows
