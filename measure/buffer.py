@@ -173,9 +173,8 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     free_s = max(0, free_bytes(output) - settings.reserve_bytes) / found.bytes_per_s
     libraries, reads = measure_libraries(lines, found.bytes_per_s) if "libraries" in parts else ([], [])
     _write_csv(output, found, reads)
-    verdicts = [*_verdicts(found, free_s), *map(_judge_library, libraries)]
     library_tables = [Table.of(libraries, LIBRARY_COLUMNS)] if libraries else []
-    report = write_report(
+    told = write_report(
         output,
         "How long the buffers hold",
         phrase(
@@ -185,12 +184,10 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
             pace=found.bytes_per_s * 8 / 1e6,
             pictures=found.pictures,
         ),
-        verdicts,
+        [*_verdicts(found, free_s), *map(_judge_library, libraries)],
         [Table.of(found.stalls, STALL_COLUMNS), *library_tables, *_charts(found, reads)],
     )
-    return {
-        "report": str(report),
-        "verdicts": [str(item.text) for item in verdicts],
+    return told | {
         "bytes_per_s": round(found.bytes_per_s),
         "disk_holds_s": round(free_s),
         "lost_in_peace": found.lost_in_peace,

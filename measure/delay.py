@@ -228,17 +228,13 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     verdicts = [Verdict(item.verdict, not item.is_growing) for item in figures]
     verdicts += [
         Verdict(
-            phrase(
-                "{camera}: {lost} gaps in the stream (of a datagram or more)",
-                camera=item.camera,
-                lost=item.lost,
-            ),
+            phrase("{camera}: {lost} gaps in the stream (of a datagram or more)", camera=item.camera, lost=item.lost),
             not item.lost,
         )
         for item in figures
     ]
     verdicts += usage_verdicts(usage, 3600 * figures[0].hours)
-    report = write_report(
+    told = write_report(
         output,
         "How late the stream comes",
         phrase(
@@ -249,10 +245,8 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
         verdicts,
         [Table.of(figures, COLUMNS), *_charts([series for _, series in found]), *usage_content(output / SAMPLES)],
     )
-    return {
+    return told | {
         "recording": str(folder),
-        "report": str(report),
-        "verdicts": [str(item.text) for item in verdicts],
         "cameras": [asdict(item) for item in figures],
         "processes": [asdict(item) for item in usage],
     }

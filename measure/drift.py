@@ -192,20 +192,14 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     folder, output = recorded(options, settings, "drift", LAMP if options.light else CODE)
     drifts, curves = measure_lamp(folder) if options.light else measure_recording(folder, settings)
     _write_curves(output / "drift.csv", curves)
-    verdicts = [Verdict(drift.verdict, good=True) for drift in drifts]
-    report = write_report(
+    told = write_report(
         output,
         "How the cameras' clocks drift",
         phrase("recording {recording}; bars hold 99 %", recording=folder.name),
-        verdicts,
+        [Verdict(drift.verdict, good=True) for drift in drifts],
         [Table.of(drifts, COLUMNS), curves],
     )
-    return {
-        "recording": str(folder),
-        "report": str(report),
-        "verdicts": [str(item.text) for item in verdicts],
-        "pairs": [asdict(drift) for drift in drifts],
-    }
+    return told | {"recording": str(folder), "pairs": [asdict(drift) for drift in drifts]}
 
 
 def _write_curves(path: Path, curves: Chart) -> None:

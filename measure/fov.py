@@ -244,15 +244,10 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     dashes = ["–"] * (len(COLUMNS) - 3)
     failed_rows = ((item["camera"], item["setting"], "failed", *dashes) for item in failures)
     table = Table(tuple(COLUMNS), (*Table.of(ranked, COLUMNS).rows, *failed_rows))
-    report = write_report(output, "Which field of view reads characters best", about, verdicts, [table])
+    told = write_report(output, "Which field of view reads characters best", about, verdicts, [table])
     if not found:
-        raise UnreadableError(f"no setting could be filmed: {failures[0]['reason']}", cure=f"see {report}")
-    return {
-        "report": str(report),
-        "verdicts": [str(item.text) for item in verdicts],
-        "settings": [asdict(item) for item in ranked],
-        "failures": failures,
-    }
+        raise UnreadableError(f"no setting could be filmed: {failures[0]['reason']}", cure=f"see {told['report']}")
+    return told | {"settings": [asdict(item) for item in ranked], "failures": failures}
 
 
 def _chosen(text: str, known: Sequence[str], what: str) -> list[str]:

@@ -81,8 +81,8 @@ class Chart:
 
 def write_report(
     folder: Path, title: str, about: Phrase, verdicts: Sequence[Verdict], content: Sequence[Table | Chart]
-) -> Path:
-    """`report.html` in a folder, in both languages; its path."""
+) -> dict[str, Any]:
+    """`report.html` in a folder, in both languages; where it lies and the verdicts, as a command tells them."""
     mains = (_main(language, title, about, verdicts, content) for language in LANGUAGES)
     script = f"{SCRIPT.read_text(encoding='utf-8')}speak(() => {{}});"
     page = (
@@ -93,7 +93,7 @@ def write_report(
     )
     path = folder / NAME
     write_atomically(path, page.encode())
-    return path
+    return {"report": str(path), "verdicts": [str(item.text) for item in verdicts]}
 
 
 def write_csv(path: Path, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -229,8 +229,9 @@ def test_a_report_speaks_both_languages(tmp_path: Path) -> None:
     )
     table = Table(("camera", "open files"), (("left", "1.5"),))
     curve = Chart("Memory", "minutes", "MB", [Series("left", np.arange(9.0), np.linspace(0, 2.0, 9))])
-    path = write_report(tmp_path, "How the cameras' clocks drift", about, [verdict], [table, curve])
-    english, french = re.findall(r"<main lang=.*?</main>", path.read_text(encoding="utf-8"))
+    told = write_report(tmp_path, "How the cameras' clocks drift", about, [verdict], [table, curve])
+    english, french = re.findall(r"<main lang=.*?</main>", Path(told["report"]).read_text(encoding="utf-8"))
+    assert told["verdicts"] == ["left: 2 gaps in the stream (of a datagram or more)"]
     for main, words in (
         (english, ("drift</h1>", "2 gaps in the stream", "open files", "1.5<", "Memory", ">0.5<")),
         (french, ("caméras</h1>", "2 lacunes dans le flux", "fichiers ouverts", "1,5<", "Mémoire", ">0,5<")),
