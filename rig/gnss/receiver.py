@@ -123,17 +123,13 @@ class Receiver:
     def stop_log(self) -> PositionLog | None:
         """End the log; all that came before is on disk when this returns."""
         with self._changing:
-            self._interpret()
-            if self._epochs.is_complete:
-                self._keep(self._epochs.flush())
+            self._close_epoch(half_too=False)
             wait = self._log is not None and self._epochs.is_open and self._state == "listening"
             self._closed.clear()
         if wait:
             self._closed.wait(DRAIN_S)  # half an epoch would lose its speed
         with self._changing:
-            self._interpret()
-            if self._log is not None:
-                self._keep(self._epochs.flush())  # the table ends where raw.nmea ends
+            self._close_epoch(half_too=self._log is not None)  # the table ends where raw.nmea ends
             ended, self._log = self._log, None
             if ended is not None:
                 ended.close()
@@ -215,8 +211,7 @@ class Receiver:
         with self._changing:
             if self._state == "listening":
                 log.warning("%s", error)
-                self._interpret()
-                self._keep(self._epochs.flush())
+                self._close_epoch()
                 self._epochs.mark("replug")
                 self._arrivals.clear()
                 self._state = "lost"
@@ -241,15 +236,12 @@ class Receiver:
     def _pause(self) -> None:
         """A burst is over: its row belongs into the table before anything can happen to this process."""
         with self._changing:
-            self._interpret()
-            if self._epochs.is_complete:
-                self._keep(self._epochs.flush())
+            self._close_epoch(half_too=False)
 
     def _rest(self) -> None:
         """Nothing has come for a while: what is open will not be continued."""
         with self._changing:
-            self._interpret()
-            self._keep(self._epochs.flush())
+            self._close_epoch()
             self._closed.set()
         patience_ns = LOST_NS if self._heard_ns > self._connected_ns else SILENT_NS  # another device may have its name
         searches = not self._settings.receiver_baud
@@ -268,6 +260,12 @@ class Receiver:
         self._unread.append((data, begins, marks))
         if self._read_ns - self._interpreted_ns > INTERPRET_NS:
             self._interpret()
+
+    def _close_epoch(self, *, half_too: bool = True) -> None:
+        """Understand what has come, and make a row of the open epoch, of half a one only if `half_too`."""
+        self._interpret()
+        if half_too or self._epochs.is_complete:
+            self._keep(self._epochs.flush())
 
     def _interpret(self) -> None:
         self._interpreted_ns = self._read_ns
