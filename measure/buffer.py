@@ -19,6 +19,7 @@ from measure.session import USUAL_OUTPUT, find_cameras, output_folder, tell
 from measure.stalls import Age, HeldRecorder, Hold, Loss, Opening, What, loss_of, open_camera, period_s, shift_ms
 from measure.words import phrase
 from rig import cli
+from rig.camera.finding import FoundCamera
 from rig.camera.opengopro import TROUBLE, GoPro
 from rig.clock import NS_PER_S
 from rig.errors import UnreadableError, UsageError
@@ -159,17 +160,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     settings = load_settings()
     camera = find_cameras([options.address] if options.address else None, settings)[0]
     output = output_folder(options, "buffer")
-    folder = output / camera.serial
-    folder.mkdir(parents=True)  # an earlier recording in it would be taken for this one
-    room: dict[What, int] = {"program": settings.receive_buffer_bytes, "disk": QUEUE_BYTES}
-    room = {what: size for what, size in room.items() if what in parts}
-    with closing(GoPro(camera.address)) as gopro:
-        opening = partial(open_camera, camera.address)
-        awake = partial(_keep_awake, gopro)
-        # The recording of a disk that is held up is longer than any film that the libraries need.
-        lacks_film = "libraries" in parts and "disk" not in parts
-        in_peace_s = film_s if lacks_film else lambda _pace: 0.0
-        found, lines = measure_buffers(opening, folder, settings, room, awake, in_peace_s=in_peace_s)
+    found, lines = _hold_up(camera, output / camera.serial, settings, parts)
     free_s = max(0, free_bytes(output) - settings.reserve_bytes) / found.bytes_per_s
     libraries, reads = measure_libraries(lines, found.bytes_per_s) if "libraries" in parts else ([], [])
     _write_csv(output, found, reads)
@@ -194,6 +185,18 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
         "stalls": [asdict(stall) for stall in found.stalls],
         "libraries": [asdict(item) for item in libraries],
     }
+
+
+def _hold_up(camera: FoundCamera, folder: Path, settings: Settings, parts: Sequence[str]) -> tuple[Buffers, list[Line]]:
+    folder.mkdir(parents=True)  # an earlier recording in it would be taken for this one
+    room: dict[What, int] = {"program": settings.receive_buffer_bytes, "disk": QUEUE_BYTES}
+    room = {what: size for what, size in room.items() if what in parts}
+    # The recording of a disk that is held up is longer than any film that the libraries need.
+    lacks_film = "libraries" in parts and "disk" not in parts
+    in_peace_s = film_s if lacks_film else lambda _pace: 0.0
+    with closing(GoPro(camera.address)) as gopro:
+        opening, awake = partial(open_camera, camera.address), partial(_keep_awake, gopro)
+        return measure_buffers(opening, folder, settings, room, awake, in_peace_s=in_peace_s)
 
 
 def _keep_awake(camera: GoPro) -> None:

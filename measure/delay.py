@@ -116,19 +116,13 @@ def measure_stream(
     noise_ns = float(np.hypot(_scatter(edge), 0.0 if utc is None else utc.sigma_ns))
     slope = _slope(edge, noise_ns)
     at_codes = [] if clock is None or clock.source not in BY_CODES else _at_codes(pts_ns, delay, clock, noise_ns)
-    drift = growth = None
-    if clock is not None and len(at_codes) > 1 and at_codes[-1].pts_ns - at_codes[0].pts_ns > APART_NS:
-        first, last = at_codes[0], at_codes[-1]
-        hours = (last.pts_ns - first.pts_ns) / 3600 / NS_PER_S
-        error_ms = float(combined(np.array([first.error_ns, last.error_ns]))) / NS_PER_MS
-        growth = Bar((last.delay_ns - first.delay_ns) / NS_PER_MS / hours, error_ms / hours)
-        drift = clock_drift(clock)
+    growth = _growth(at_codes)
     figures = Delay(
         camera=camera,
         hours=(int(pts_ns[-1]) - int(pts_ns[0])) / 3600 / NS_PER_S,
         pictures=len(pts_ns),
         slope_ms_per_h=slope,
-        drift_ppm=drift,
+        drift_ppm=clock_drift(clock) if clock and growth else None,
         growth_ms_per_h=growth,
         delays_ms=tuple(round(film.delay_ns / NS_PER_MS, 2) for film in at_codes),
         jitter_p95_ms=_jitter_ms(pts_ns, delay, edge),
@@ -169,6 +163,16 @@ def _at_codes(pts_ns: Int64, delay_ns: Int64, clock: CameraClock, noise_ns: floa
                 _AtCode(film.pts_ns, late, float(np.hypot(film.half_width_ns, SIGMAS_IN_99_PERCENT * noise_ns)))
             )
     return found
+
+
+def _growth(films: Sequence[_AtCode]) -> Bar | None:
+    """By how many ms an hour the delay grows from the first film of the code to the last; None for films too near."""
+    if not films or films[-1].pts_ns - films[0].pts_ns <= APART_NS:
+        return None
+    first, last = films[0], films[-1]
+    hours = (last.pts_ns - first.pts_ns) / 3600 / NS_PER_S
+    error_ms = float(combined(np.array([first.error_ns, last.error_ns]))) / NS_PER_MS
+    return Bar((last.delay_ns - first.delay_ns) / NS_PER_MS / hours, error_ms / hours)
 
 
 def _slope(edge: Envelope, noise_ns: float) -> Bar:
