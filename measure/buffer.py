@@ -15,14 +15,14 @@ from configs import load as load_settings
 from measure import charts, fifos
 from measure.fifos import Fifo, Read, said
 from measure.report import Bar, Chart, Said, Table, Verdict, in_words, write_csv, write_report
-from measure.session import USUAL_OUTPUT, find_cameras, output_folder, tell
+from measure.session import USUAL_OUTPUT, chosen, find_cameras, output_folder, tell
 from measure.stalls import Age, HeldRecorder, Hold, Loss, Opening, What, loss_of, open_camera, period_s, shift_ms
 from measure.words import phrase
 from rig import cli
 from rig.camera.finding import FoundCamera
 from rig.camera.opengopro import TROUBLE, GoPro
 from rig.clock import NS_PER_S
-from rig.errors import UnreadableError, UsageError
+from rig.errors import UnreadableError
 from rig.files import free_bytes
 from rig.footage.stream import QUEUE_BYTES
 from rig.footage.tail import Line
@@ -154,9 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
-    parts = [part for part in options.parts.split(",") if part]
-    if not parts or set(parts) - set(PARTS):
-        raise UsageError(f"--parts {options.parts!r} is not understood", cure=f"say {','.join(PARTS)}")
+    parts = chosen(options.parts, PARTS, "part")
     settings = load_settings()
     camera = find_cameras([options.address] if options.address else None, settings)[0]
     output = output_folder(options, "buffer")

@@ -21,7 +21,7 @@ from configs import CHOICES, Settings
 from configs import load as load_settings
 from measure import chart
 from measure.report import Said, Table, Verdict, in_words, write_csv, write_report
-from measure.session import USUAL_OUTPUT, find_cameras, output_folder, tell
+from measure.session import USUAL_OUTPUT, chosen, find_cameras, output_folder, tell
 from measure.stalls import open_camera
 from measure.words import phrase
 from rig import cli
@@ -215,8 +215,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
-    lenses = _chosen(options.lenses, LENSES, "lens")
-    resolutions = _chosen(options.resolutions, RESOLUTIONS, "resolution")
+    lenses = chosen(options.lenses, LENSES, "lens")
+    resolutions = chosen(options.resolutions, RESOLUTIONS, "resolution")
     if options.distance_m is not None and not 0.05 <= options.distance_m <= 100:
         raise UsageError(f"--distance-m {options.distance_m:g} is no distance", cure="give metres, for instance 0.5")
     settings = load_settings()
@@ -248,14 +248,6 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     if not found:
         raise UnreadableError(f"no setting could be filmed: {failures[0]['reason']}", cure=f"see {told['report']}")
     return told | {"settings": [asdict(item) for item in ranked], "failures": failures}
-
-
-def _chosen(text: str, known: Sequence[str], what: str) -> list[str]:
-    names = [name for name in text.split(",") if name]
-    unknown = [name for name in names if name not in known]
-    if unknown or not names:
-        raise UsageError(f"no such {what}: {', '.join(unknown) or 'none named'}", cure=f"say {','.join(known)}")
-    return names
 
 
 def _recommend(found: Sequence[Sharpness]) -> Iterator[Verdict]:

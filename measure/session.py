@@ -266,6 +266,15 @@ def output_folder(options: argparse.Namespace, name: str) -> Path:
     return options.output or USUAL_OUTPUT / time.strftime(f"{name}-%Y%m%dT%H%M%SZ", time.gmtime())
 
 
+def chosen(text: str, known: Sequence[str], what: str) -> list[str]:
+    """The words of a list separated by commas, all of them known. Raises UsageError."""
+    names = [name for name in text.split(",") if name]
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise UsageError(f"no such {what}: {', '.join(unknown) or 'none named'}", cure=f"say {','.join(known)}")
+    return names
+
+
 def find_cameras(addresses: Sequence[str] | None, settings: Settings) -> list[FoundCamera]:
     """The cameras at these addresses, or all that are found. Raises DeviceNotFoundError when there is none."""
     cameras = discover(addresses or settings.cameras)

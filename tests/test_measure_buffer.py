@@ -320,7 +320,7 @@ def test_a_library_that_gives_up_is_told_from_one_that_keeps_all() -> None:
     ("argv", "code", "words"),
     [
         (["--parts", "socket"], 2, "say program,disk,libraries"),
-        (["--parts", ""], 2, "not understood"),
+        (["--parts", ""], 2, "no such part"),
         (["--address", "127.0.0.1:9"], 6, "no camera answers"),
     ],
 )
