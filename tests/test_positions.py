@@ -85,6 +85,14 @@ def test_rows_cut_by_a_crash_or_a_power_cut_are_left_out(tmp_path: Path) -> None
     assert [int(n) for n in (Track.load([path]).utc_ns - START_NS) // 100_000_000] == [0, 1, 2, 5, 6, 7, 8]
 
 
+def test_a_damaged_row_costs_no_other(tmp_path: Path) -> None:
+    lines = [csv_line(item) for item in straight(100)]
+    cells = lines[3].split(",")
+    lines[3] = ",".join([*cells[:3], f'"{cells[3][1:]}', *cells[4:]])
+    (tmp_path / "positions.csv").write_text(HEADER + "".join(lines))
+    assert len(Track.load([tmp_path / "positions.csv"])) == len(lines) - 1
+
+
 def test_logs_and_tables_are_merged_sorted_and_without_repeats(shared_data: Path, tmp_path: Path) -> None:
     log = shared_data / "nmea" / "synthetic" / "plain_10hz.nmea"
     fixes = read_log(log)

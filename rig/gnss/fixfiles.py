@@ -1,6 +1,5 @@
 """Fixes from any file that has some: our own table, NMEA, GPX, a GoPro's film."""
 
-import csv
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -41,8 +40,8 @@ def read_fixes(path: Path) -> list[Fix]:
 
 def csv_fixes(lines: Iterable[bytes]) -> Iterator[Fix]:
     """The fixes of our own table. A row that was cut off by a crash, or glued to another, is left out."""
-    whole = (line.replace(b"\0", b"") for line in lines)  # a power cut may leave zeros
-    rows = csv.reader(line.decode("utf-8-sig", errors="replace") for line in whole)
+    # A power cut may leave zeros, or anything. No cell of ours is quoted: a quotation mark is damage of its row alone.
+    rows = (line.replace(b"\0", b"").decode("utf-8-sig", errors="replace").strip().split(",") for line in lines)
     header = next(rows, [])
     for row in rows:
         if len(row) == len(header):
