@@ -256,6 +256,13 @@ def test_a_cut_payload_keeps_its_good_part(tmp_path: Path) -> None:
     assert len(exposures.pts_ns) == 60
 
 
+@pytest.mark.parametrize("said", ["2611221200" + "xx.000", "261122120001" + "9e99", "261122120001" + " inf"])
+def test_a_gpsu_that_is_no_time_says_none(tmp_path: Path, said: str) -> None:
+    seconds = [said if at == 2 else f"2611221200{at:02d}.000" for at in range(5)]
+    payloads = [(shut(at * SECOND_US), gps5(at * SECOND_US, text)) for at, text in enumerate(seconds)]
+    assert len(Telemetry(write(tmp_path / "track.bin", *payloads)).clock()) == 3
+
+
 def test_a_payload_of_nonsense_costs_only_itself(tmp_path: Path) -> None:
     payloads = [(gps5(at * SECOND_US, f"2611221200{at:02d}.000"),) for at in range(4)]
     data = [nest("DEVC", *streams) for streams in payloads]

@@ -55,7 +55,6 @@ class ClockLine:
     rate_ppm: float
     rate_sigma_ppm: float
     scatter_ns: int
-    pairs: int
 
     def utc_of(self, pts_ns: Int64) -> Int64:
         """UTC in ns since 1970 of instants of the file's time line."""
@@ -207,9 +206,10 @@ def _gpsu_ns(stream: Stream) -> int | None:
     text = text_of(stream.get("GPSU"))
     try:
         whole = datetime.strptime(text[:12], "%y%m%d%H%M%S").replace(tzinfo=UTC)
-        return int(whole.timestamp()) * NS_PER_S + round(float(text[12:] or 0) * NS_PER_S)
+        fraction_s = float(text[12:] or 0)
     except ValueError:
         return None
+    return int(whole.timestamp()) * NS_PER_S + round(fraction_s * NS_PER_S) if 0 <= fraction_s < 1 else None
 
 
 def _has_date(values: Float64) -> Mask:
@@ -264,7 +264,7 @@ def clock_line(pairs: Sequence[tuple[int, int]]) -> ClockLine | None:
     rate_sigma = (information + RATE_SIGMA**-2) ** -0.5
     utc_ns = middle + base + round(float(y.mean()))
     scatter_ns = round(float((y - rate * x).std()))
-    return ClockLine(middle, utc_ns, rate * 1e6, rate_sigma * 1e6, scatter_ns, int(kept.sum()))
+    return ClockLine(middle, utc_ns, rate * 1e6, rate_sigma * 1e6, scatter_ns)
 
 
 def read_camera(path: Path) -> Camera:
