@@ -34,7 +34,7 @@ from rig.gnss import port as rig_port
 from rig.gnss import receiver as receiver_module
 from rig.gnss.nmea import read_log
 from rig.gnss.port import find_port
-from rig.gnss.positionlog import CSV_HEADER, INDEX_HEADER, PositionLog
+from rig.gnss.positionlog import CSV_HEADER, INDEX_HEADER, Arrivals, PositionLog
 from rig.gnss.positions import Track
 from rig.gnss.receiver import Receiver
 from rig.workers import StartCapture, StopCapture, Worker
@@ -545,6 +545,11 @@ def test_a_log_cut_by_a_crash_is_continued_on_a_new_line(tmp_path: Path) -> None
     assert (tmp_path / "raw.idx").read_text().splitlines()[1] == "4,5,6"
     assert (tmp_path / "positions.csv").read_text().count("utc,utc_ns") == 1
     assert len(Track.load([tmp_path / "positions.csv"])) == 1
+
+
+def test_a_torn_row_of_the_index_dates_nothing(tmp_path: Path) -> None:
+    (tmp_path / "raw.idx").write_text(f"{INDEX_HEADER}0,1000,2000\n40,3000,4")
+    assert Arrivals(tmp_path / "raw.idx").at(50) == (1000, 2000)
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from rig.files import sync_folder
+from rig.files import read_lines, sync_folder
 from rig.gnss.fix import FIX_COLUMNS, Fix, csv_line
 from rig.gnss.framing import Framer
 from rig.gnss.nmea import Stamp, assemble
@@ -19,7 +19,7 @@ CSV_HEADER = ",".join(FIX_COLUMNS) + "\n"
 INDEX_HEADER = "byte_offset,monotonic_ns,realtime_ns\n"
 RECOVERED_BYTES = 1 << 16  # of the end of raw.nmea, 1.4 s of the fastest line
 
-_INDEX_ROW = re.compile(r"\d+,\d+,\d+", re.ASCII)
+_INDEX_ROW = re.compile(rb"\d+,\d+,\d+")
 
 Mark = tuple[int, Stamp]  # a byte's offset in the stream and when it came
 
@@ -102,8 +102,8 @@ class Arrivals:
     """The stamps of a raw.idx, by byte offset; none when there is no such file."""
 
     def __init__(self, index: Path) -> None:
-        lines = index.read_text(encoding="ascii", errors="replace").splitlines() if index.exists() else []
-        rows = [tuple(map(int, line.split(","))) for line in lines if _INDEX_ROW.fullmatch(line)]
+        lines = read_lines(index)[0] if index.exists() else []
+        rows = [tuple(map(int, line.split(b","))) for line in lines if _INDEX_ROW.fullmatch(line)]
         self._offsets = [row[0] for row in rows]
         self._stamps = [(row[1], row[2]) for row in rows]
 
