@@ -160,7 +160,8 @@ class _Worker:
             return self._finish_orphans()
 
     def _report(self) -> CameraNow:
-        capture, fetch, known = self._capture, self._fetch, self._state
+        capture, known = self._capture, self._state
+        fetch = None if capture else self._fetch
         return CameraNow(
             serial=self._serial or self._address,
             model=self._model,
@@ -171,8 +172,8 @@ class _Worker:
             card_problem=known.card_problem if known else None,
             fps=capture.fps if capture else None,
             lost_datagrams=capture.lost_datagrams if capture else 0,
-            fetched_bytes=fetch.done_bytes if fetch and not capture else 0,
-            fetch_total_bytes=fetch.total_bytes if fetch and not capture else 0,
+            fetched_bytes=fetch.done_bytes if fetch else 0,
+            fetch_total_bytes=fetch.total_bytes if fetch else 0,
             problems=self._name_problems(capture, known),
         )
 
