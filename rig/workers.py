@@ -60,11 +60,6 @@ class _Numbered:
 
 
 @dataclass(frozen=True, slots=True)
-class _Status:
-    body: object
-
-
-@dataclass(frozen=True, slots=True)
 class _Ended:
     error: EdencarError | None
 
@@ -79,7 +74,7 @@ class Link:
 
     def report(self, status: object) -> None:
         """Tell the server how things are; the newest report is what it knows."""
-        self._send(_Status(status))
+        self._send(status)
 
     def serve(
         self,
@@ -255,12 +250,12 @@ class Worker:
                 return
             if connection is not self._connection:
                 continue  # from a process that has been replaced
-            if isinstance(message, _Status):
-                self.status, self._status_monotonic_s = message.body, time.monotonic()
-            elif isinstance(message, _Numbered):
+            if isinstance(message, _Numbered):
                 self._answers.put(message)
             elif isinstance(message, _Ended):
                 self.error = message.error
+            else:
+                self.status, self._status_monotonic_s = message, time.monotonic()
 
 
 def _launch(name: str, descriptor: int) -> "subprocess.Popen[bytes]":
