@@ -223,8 +223,7 @@ def _runs(log: Sequence[Fix]) -> Iterator[list[Fix]]:
     doubtful = {"leap"} if often else {"leap", "conflict"}
     dated = [fix for fix in log if fix.utc_ns is not None and _is_place(fix) and doubtful.isdisjoint(fix.flags)]
     steps_ns = np.diff([_time(fix) for fix in dated])
-    usual_ns = float(np.median(steps_ns[steps_ns > 0])) if np.any(steps_ns > 0) else 0.0
-    ends = np.flatnonzero((steps_ns <= 0) | (steps_ns > GAP_INTERVALS * usual_ns)) + 1
+    ends = np.flatnonzero((steps_ns <= 0) | (steps_ns > GAP_INTERVALS * _usual_interval_ns(dated))) + 1
     for start, end in pairwise([0, *ends.tolist(), len(dated)]):
         yield dated[start:end]
 
@@ -241,8 +240,9 @@ def _time(fix: Fix) -> int:
 
 
 def _usual_interval_ns(log: Sequence[Fix]) -> float:
-    steps = np.diff([_time(fix) for fix in log])
-    return float(np.median(steps)) if len(steps) else 0.0
+    steps_ns = np.diff([_time(fix) for fix in log])
+    forward_ns = steps_ns[steps_ns > 0]
+    return float(np.median(forward_ns)) if len(forward_ns) else 0.0
 
 
 def _build(fixes: Sequence[Fix], intervals_ns: Float64, name: str) -> Track:
