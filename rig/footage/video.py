@@ -215,7 +215,8 @@ def scan(path: Path) -> Clip:
 def _hit(path: Path, pid: int, packets: Int64) -> Mask:
     """Which packets lack something; in a stream FFmpeg's own marks are one picture off."""
     if _is_stream(path):
-        return losses.hit_pictures(path, pid, packets[:, 2]) | _noted(path, packets[:, 0])
+        noted = [line.pts_90khz for line in read_index(path)[0] if line.errors]
+        return losses.hit_pictures(path, pid, packets[:, 2]) | np.isin(packets[:, 0] % PTS_WRAP, noted)
     return packets[:, 5] > 0
 
 
@@ -228,11 +229,12 @@ def _until_restart(packets: Int64) -> tuple[Int64, str]:
 
 def index_of(clip: Clip) -> Index | None:
     """What the recorder noted of a segment, its PTS as the clip has them. None where there is no index of ours."""
-    index = _read_index(clip.path)
-    if index is None:
+    rows = [(line.pts_90khz, line.arrival_monotonic_ns, line.errors) for line in read_index(clip.path)[0]]
+    if not rows:
         return None
+    pts, arrival_ns, errors = np.array(rows, dtype=np.int64).T
     begin = int(clip.pts[0])
-    return replace(index, pts=begin + (index.pts - begin + PTS_WRAP // 2) % PTS_WRAP - PTS_WRAP // 2)
+    return Index(begin + (pts - begin + PTS_WRAP // 2) % PTS_WRAP - PTS_WRAP // 2, arrival_ns, errors)
 
 
 # --- one file ---------------------------------------------------------------------------------------------------------
@@ -267,23 +269,6 @@ def _picture_bytes(stream: av.VideoStream) -> int:
     form = stream.codec_context.format
     deep = form is not None and form.components[0].bits > 8
     return stream.width * stream.height * 3 // 2 * (1 + deep)
-
-
-# --- what the recorder noted ------------------------------------------------------------------------------------------
-
-
-def _read_index(path: Path) -> Index | None:
-    """The index beside a segment; a line that a crash cut short is left out."""
-    rows = [(line.pts_90khz, line.arrival_monotonic_ns, line.errors) for line in read_index(path)[0]]
-    return Index(*np.array(rows, dtype=np.int64).T) if rows else None
-
-
-def _noted(path: Path, pts: Int64) -> Mask:
-    """Which packets the recorder saw a loss in."""
-    index = _read_index(path)
-    if index is None:
-        return np.zeros(len(pts), dtype=np.bool_)
-    return np.isin(pts % PTS_WRAP, index.pts[index.continuity_errors > 0])
 
 
 # --- several files ----------------------------------------------------------------------------------------------------
