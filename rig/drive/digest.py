@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 from rig.clock import parse_utc
 from rig.errors import UnknownError
@@ -122,7 +122,8 @@ class Digests:
         """The rows with a time and a position; a torn one is left out."""
         wanted = ("utc_ns", "latitude", "longitude", "quality", "sigma_lat_m", "sigma_lon_m", "speed_mps")
         fixes = []
-        for row in self._rows(recording_id, POSITIONS):
+        # No cell of this table is quoted: a quotation mark is damage of its row alone.
+        for row in self._rows(recording_id, POSITIONS, csv.QUOTE_NONE):
             values = {name: _number(row.get(name)) for name in wanted}
             if None not in (values["utc_ns"], values["latitude"], values["longitude"]):
                 sigmas = (values.pop("sigma_lat_m"), values.pop("sigma_lon_m"))
@@ -140,13 +141,15 @@ class Digests:
                 photos.append({**texts, **numbers, "utc_ms": parse_utc(row["utc"]) / 1e6})
         return photos
 
-    def _rows(self, recording_id: str, table: str) -> Iterator[dict[str, str]]:
+    def _rows(
+        self, recording_id: str, table: str, quoting: Literal[0, 3] = csv.QUOTE_MINIMAL
+    ) -> Iterator[dict[str, str]]:
         """The rows of a table as far as it can be read; none of one that is a link, or lies behind one."""
         with (
             suppress(OSError, csv.Error, UnknownError),
             self._recordings.file(recording_id, table).open(newline="", encoding="utf-8", errors="replace") as opened,
         ):
-            yield from csv.DictReader(line.replace("\0", "") for line in opened)
+            yield from csv.DictReader((line.replace("\0", "") for line in opened), quoting=quoting)
 
 
 def _key(folder: Path) -> str:
