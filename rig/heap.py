@@ -19,7 +19,7 @@ def keep_freed_memory() -> None:
     """Have freed memory wait for the pictures to come.
 
     Dask has its workers give back all that is freed (MALLOC_TRIM_THRESHOLD_). Each picture then lies in pages that the
-    kernel must clear first: a third more processor time.
+    kernel must clear first: 40 % more processor time.
     """
     _set(M_MMAP_THRESHOLD, KEPT_BYTES)
     _set(M_TRIM_THRESHOLD, KEPT_BYTES)
