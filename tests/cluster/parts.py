@@ -131,7 +131,7 @@ def dask_scheduler(folder: Path) -> Iterator[Cluster]:
     words = ["-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
     patient = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "20"}  # of the workers that had a task and died
     with process(sys.executable, *words, "--scheduler-file", told, **patient, **CALM) as scheduler:
-        wait_for(told.exists)
+        wait_for(lambda: told.exists() and told.read_text().rstrip().endswith("}"))  # it is written in pieces
         yield Cluster(f"dask://{json.loads(told.read_text())['address'].removeprefix('tcp://')}", scheduler, [])
 
 
