@@ -91,6 +91,64 @@ def test_the_installed_entrance_lacks_no_list_of_packages(root: Path, verb: str)
 
 
 @as_root
+def test_the_installed_program_measures_and_its_pages_lead_nowhere_else(root: Path) -> None:
+    edencar("install", "--root", str(root))
+    program = root / "opt/edencar"
+    command = [sys.executable, "-P", "-m", "measure", "delay", "--help"]
+    environment = {**os.environ, "PYTHONPATH": str(program)}
+    subprocess.run(command, cwd=root, env=environment, check=True, stdout=subprocess.DEVNULL)
+    for page in (program / "README.md", program / "Procédure.md"):
+        links = re.findall(r"\]\((?!http)([^)]+)\)", page.read_text(encoding="utf-8"))
+        assert [link for link in links if not (program / link).exists()] == []
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("words", "missing"),
+    [
+        (("demo",), "simulator"),
+        (("measure", "--simulated", "fov"), "simulator"),
+        *((verb, "tests") for verb in (("test",), ("judges",), ("check",))),
+        (("bench", "nmea"), "benchmarks"),
+    ],
+)
+def test_the_installed_entrance_says_what_only_a_clone_can_do(root: Path, words: tuple[str, ...], missing: str) -> None:
+    edencar("install", "--root", str(root))
+    command = [str(root / "opt/edencar/edencar"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(rf"edencar: {words[0]} needs the folder {missing}/, .*\n", done.stderr)
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """As much of a clone as `./edencar bench` looks at, with a Python that only says what it is told."""
+    for name in ("edencar", *(path.name for path in PROJECT.glob("requirements*.txt"))):
+        shutil.copy(PROJECT / name, tmp_path)
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks/speed.py").touch()
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$@"\n')
+    python.chmod(0o755)
+    return tmp_path
+
+
+def test_a_benchmark_is_named_before_anything_is_installed_for_it(clone: Path) -> None:
+    command = [str(clone / "edencar"), "bench", "speed.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "edencar: no such benchmark: speed.py (they are: speed)\n"
+
+
+@pytest.mark.parametrize("words", [(), ("speed",), ("speed", "--films", "2 3")])
+def test_options_behind_a_benchmark_reach_it(clone: Path, words: tuple[str, ...]) -> None:
+    command = [str(clone / "edencar"), "bench", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == " ".join(("benchmarks/speed.py", *words[1:]))
+
+
+@as_root
 def test_uninstall_takes_away_all_but_the_recordings(root: Path) -> None:
     before = {path for path in root.rglob("*") if path.is_dir()}
     edencar("install", "--root", str(root))
@@ -174,7 +232,7 @@ def test_a_failure_and_a_wrong_option_are_one_line(tmp_path: Path) -> None:
 
 
 def test_help_only_helps() -> None:
-    for verb in ("install", "uninstall", "check"):
+    for verb in ("install", "uninstall", "check", "bench"):
         shown = edencar(verb, "--help")
         assert (shown.returncode, shown.stdout[:6]) == (0, "usage:")
 
