@@ -19,7 +19,7 @@ from rig.cluster.videosteps import VideoSteps
 from rig.errors import UnreadableError, UsageError
 from rig.photo import extraction, making, placing
 
-BOOKS = "*.json"  # what is remembered of cameras and screens lies beside the recordings
+BOOKS = "[!.]*.json"  # of cameras and screens, beside the recordings; what is hidden there is the server's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ def run_videos(options: argparse.Namespace, settings: Settings, wish: making.Wis
     slim = replace(
         wish, positions=tuple(map(Path, positions)), calibration=next(map(Path, given), None), jobs=0, dry_run=False
     )
-    luggage = _pack(settings, positions | given)
+    luggage = pack(settings, positions | given)
     return _run(options, VideoSteps(configs.of_photos(settings), slim), luggage, options.output or "", wish.jobs)
 
 
@@ -61,7 +61,7 @@ def run_photos(options: argparse.Namespace, settings: Settings, wish: placing.Wi
         )
     positions = _packed("positions", wish.positions)
     slim = replace(wish, positions=tuple(map(Path, positions)), dry_run=False)
-    return _run(options, PhotoSteps(configs.of_photos(settings), slim), _pack(settings, positions))
+    return _run(options, PhotoSteps(configs.of_photos(settings), slim), pack(settings, positions))
 
 
 def _packed(folder: str, files: Iterable[Path]) -> dict[str, Path]:
@@ -69,7 +69,7 @@ def _packed(folder: str, files: Iterable[Path]) -> dict[str, Path]:
     return {f"{folder}/{number}-{path.name}": path for number, path in enumerate(files)}
 
 
-def _pack(settings: Settings, files: dict[str, Path]) -> dict[str, bytes]:
+def pack(settings: Settings, files: dict[str, Path]) -> dict[str, bytes]:
     """The small files that the work needs from here, with what is known of cameras. Raises UnreadableError."""
     books = {path.name: path for path in sorted(settings.output.glob(BOOKS))}
     try:
@@ -80,12 +80,14 @@ def _pack(settings: Settings, files: dict[str, Path]) -> dict[str, bytes]:
 
 def _run(options: argparse.Namespace, steps: Steps, luggage: Luggage, output: str = "", jobs: int = 0) -> FleetSummary:
     """The work on all recordings that match; 0 jobs: as many as there are cores here."""
+    executor = options.executor or engine.LOCAL
+    engine.check(executor)
     orders = planning.find([_absolute(one) for one in options.sources], _absolute(output), steps, luggage)
     left, done = planning.without_done(orders)
     if options.dry_run:
         size = sum(order.size for order in left)
         return FleetSummary(recordings=len(orders), done_before=done, left=len(left), bytes_left=size)
-    outcomes = _do(left, luggage, options.executor or engine.LOCAL, jobs or extraction.cores()) if left else []
+    outcomes = _do(left, luggage, executor, jobs or extraction.cores()) if left else []
     summaries = [outcome for _, outcome in outcomes if isinstance(outcome, dict)]
     failures = {order.url: outcome.message for order, outcome in outcomes if isinstance(outcome, Failure)}
     return FleetSummary(

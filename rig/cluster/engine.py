@@ -179,10 +179,8 @@ class DaskPool:
 
 
 def _knock(address: str) -> None:
-    """Raises UsageError for what is no address, DeviceNotFoundError where nobody answers."""
+    """Raises DeviceNotFoundError where nobody answers."""
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or "/" in host:
-        raise UsageError(f"{address!r} is no HOST:PORT", cure="say for instance dask://127.0.0.1:8786")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
     except (OSError, OverflowError) as error:
@@ -214,13 +212,20 @@ def _within(do: Callable[[], Any], late: Exception) -> Any:
 Pool = LocalPool | DaskPool  # processes that do what they are given
 
 
-def open_pool(executor: str, jobs: int) -> Pool:
-    """Of `local` or `dask://HOST:PORT`. Raises UsageError, DeviceNotFoundError."""
-    if executor.startswith(DASK):
-        return DaskPool(executor.removeprefix(DASK))
+def check(executor: str) -> None:
+    """Raises UsageError unless it is `local` or `dask://HOST:PORT`, before anything is looked for."""
     if executor == LOCAL:
-        return LocalPool(jobs)
-    raise UsageError(f"--executor knows no {executor!r}", cure="say local, or dask://HOST:PORT")
+        return
+    if not executor.startswith(DASK):
+        raise UsageError(f"--executor knows no {executor!r}", cure="say local, or dask://HOST:PORT")
+    host, _, port = (address := executor.removeprefix(DASK)).rpartition(":")
+    if not host or not port.isdigit() or "/" in host:
+        raise UsageError(f"{address!r} is no HOST:PORT", cure="say for instance dask://127.0.0.1:8786")
+
+
+def open_pool(executor: str, jobs: int) -> Pool:
+    """Of what `check` has passed. Raises DeviceNotFoundError where no scheduler answers, UsageError for its workers."""
+    return LocalPool(jobs) if executor == LOCAL else DaskPool(executor.removeprefix(DASK))
 
 
 @dataclass(slots=True)

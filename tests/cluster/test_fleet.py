@@ -17,7 +17,7 @@ import pytest
 import parsePhotos
 import parseVideo
 from configs import Settings
-from rig.cluster import engine, planning, store, tasks
+from rig.cluster import command, engine, planning, store, tasks
 from rig.cluster.steps import Place, Plan, Share
 from rig.cluster.videosteps import VideoSteps
 from rig.errors import UsageError
@@ -299,12 +299,12 @@ def test_a_store_that_always_fails_is_told_in_one_line(s3: dict[str, str], tmp_p
     ("words", "code", "says"),
     [
         (["nowhere/*", "--executor", "local"], 2, "no recording matches"),
-        (["nowhere/*", "--executor", "spark://x"], 2, "no recording matches"),
-        (["CARS/*/2026-*", "--executor", "spark://x"], 2, "say local, or dask://HOST:PORT"),
+        (["nowhere/*", "--executor", "spark://x"], 2, "say local, or dask://HOST:PORT"),
+        (["CARS/*/2026-*", "--executor", "spark://x", "--dry-run"], 2, "say local, or dask://HOST:PORT"),
         (["CARS/*/2026-*", "--executor", "dask://127.0.0.1:1"], 6, "no Dask scheduler answers"),
         (["s3://*"], 2, "no part without wildcards"),
         (["s3:/bucket/*"], 2, "say s3://bucket"),
-        (["CARS/*/2026-*", "--executor", "dask://127.0.0.1"], 2, "no HOST:PORT"),
+        (["CARS/*/2026-*", "--executor", "dask://127.0.0.1", "--dry-run"], 2, "no HOST:PORT"),
         (["nosuch://bucket/*"], 2, "no store is called nosuch://"),
         (["CARS/*/2026-*", "--executor", "local", "--start-utc", "2026-11-22T14:03:12Z"], 2, "many recordings"),
         (["CARS/car1/2026-*", "CARS/car2/2026-11-22*", "--executor", "local", "--output", "OUT"], 2, "same results"),
@@ -318,6 +318,12 @@ def test_bad_input_is_told_in_one_line(
     told = capsys.readouterr().err
     assert says in told
     assert len(told.splitlines()) == 1
+
+
+def test_the_sessions_of_the_server_go_to_no_store(tmp_path: Path) -> None:
+    for name in ("cameras.json", "delays.json", ".sessions.json"):
+        (tmp_path / name).write_text("{}")
+    assert set(command.pack(Settings(output=tmp_path), {})) == {"cameras.json", "delays.json"}
 
 
 def test_photos_of_a_fleet_keep_their_place(cars: Path, capsys: pytest.CaptureFixture[str]) -> None:
