@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
+from simulator import camera_faults
 from simulator.car import CarPlan
 from simulator.demo import choose_port
 from simulator.hours import write_recording
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=usual.seed, help="of all that is random (%(default)d)")
     parser.add_argument(
         "--camera-fault",
+        type=_fault,
         action="append",
         default=[],
         metavar="NAME[=VALUE]",
@@ -69,6 +71,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--keep", type=Path, default=Path("output"), help="folder of the recording (%(default)s)")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="VERB ...", help="as after ./edencar measure")
     return parser
+
+
+def _fault(text: str) -> str:
+    """NAME[=VALUE], once it is known that there is one: the car would say it into its log only."""
+    try:
+        camera_faults.parse(text)
+    except camera_faults.FaultError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from rig.errors import UsageError
 from rig.http import front
 from tests.browser.site import Site, a_site, add_recording
 from tests.machine import wait_for
@@ -263,3 +264,9 @@ def test_however_many_say_nothing_there_is_a_place(site: Site) -> None:
             assert first.recv(1) == b""  # which has been silent longest
         while b"event: status" not in listener.recv(1 << 16):  # who is being answered stays
             pass
+
+
+@pytest.mark.parametrize("host", ["nowhere.invalid", "192.0.2.1"])
+def test_a_host_that_is_not_this_machine_is_no_port_in_use(host: str) -> None:
+    with pytest.raises(UsageError, match=rf"^{host} is no address of this machine: "):
+        front.listen(host, 0)

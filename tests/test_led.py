@@ -107,6 +107,11 @@ def test_what_is_no_log_is_refused(tmp_path: Path, text: str) -> None:
         led.read_log(tmp_path / "led.json")
 
 
+def test_a_log_that_is_not_there_is_told_in_words(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableError, match=r"led\.json cannot be read \(No such file or directory\): .*--led"):
+        led.read_log(tmp_path / "led.json")
+
+
 def test_off_the_pi_there_is_no_pin(tmp_path: Path) -> None:
     with pytest.raises(DeviceNotFoundError, match="Raspberry Pi"), opened("17"):
         pass

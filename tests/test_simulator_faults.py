@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator import camera_control
+from simulator import camera_control, measure
 from simulator.camera import Camera
 from simulator.camera_faults import FAULTS, FaultError, Faults, parse
 from simulator.hero.stream import overtake
@@ -370,3 +370,11 @@ def test_datagrams_come_before_the_answer(camera: Camera, get: Client) -> None:
         udp.setblocking(False)
         assert get(f"/gopro/webcam/start?port={udp.getsockname()[1]}").status == 200
         assert len(udp.recv(2000)) == 1316
+
+
+@pytest.mark.parametrize("fault", ["earthquake", "udp_loss=much"])
+def test_a_measurement_says_itself_that_there_is_no_such_fault(fault: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        measure.main(["--camera-fault", fault, "delay"])
+    assert ended.value.code == 2
+    assert f"fault {fault.partition('=')[0]}" in capsys.readouterr().err.replace("'", "").splitlines()[-1]

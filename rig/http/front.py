@@ -5,6 +5,7 @@ waitress makes a channel for each connection and has a parser for each request o
 why; `_Parser` keeps of a body only what may come, and refuses in the words of the application.
 """
 
+import errno
 import re
 import socket
 import tempfile
@@ -41,6 +42,7 @@ LAST_WORDS_S = 5.0  # how long one that was refused may go on sending, so that i
 WAITING_BYTES = 1 << 20  # of an answer in pieces that a slow phone has not taken yet
 MOST_WAITING_BYTES = 64 << 20  # of all answers; then the one that holds most of that is cut off
 NEVER_BYTES = 1 << 40
+NOT_HERE = (errno.EADDRNOTAVAIL, socket.EAI_NONAME, socket.EAI_AGAIN)  # an address of another machine, or of none
 
 
 def serve_from(
@@ -75,12 +77,15 @@ def serve_from(
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens. Raises UsageError for what is no port, ConflictError for one that cannot be had."""
+    """A socket that listens. Raises UsageError for what is no port or address, ConflictError for a port in use."""
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OverflowError as error:
         raise UsageError(f"{port} is no TCP port", cure="take one from 0 to 65535") from error
     except OSError as error:
+        if error.errno in NOT_HERE:
+            cure = "take one of its own, or 0.0.0.0 for all networks"
+            raise UsageError(f"{host} is no address of this machine", cure=cure) from error
         cure = f"stop what listens there, or name another --port ({error.strerror})"
         raise ConflictError(f"port {port} of {host} cannot be used", cure=cure) from error
 

@@ -124,7 +124,11 @@ def read_log(path: Path) -> LedLog:
         values = json.loads(path.read_bytes())
         edges = tuple((int(utc_ns), bool(on)) for utc_ns, on in values["edges"])
         found = LedLog(int(values["seed"]), edges, int(values["clock_error_ns"]))
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except OSError as error:
+        raise UnreadableError(
+            f"{path} cannot be read ({error.strerror})", cure="name the log of the LED with --led"
+        ) from error
+    except (ValueError, TypeError, KeyError) as error:
         raise UnreadableError(f"{path} is not a log of the LED ({error!r})", cure="blink again") from error
     in_order = all(old[0] < new[0] and old[1] != new[1] for old, new in pairwise(edges))
     if not edges or not edges[0][1] or edges[-1][1] or not in_order:
