@@ -14,7 +14,7 @@ from configs import Settings
 from rig import cli
 from rig.cluster import options as fleet
 from rig.errors import UsageError
-from rig.photo import exports, sampling
+from rig.photo import exports
 from rig.photo.making import VideoSummary, Wish, parse_videos
 
 MOST_LATENCY_MS = 1000.0  # of a display
@@ -27,9 +27,10 @@ def _parser(settings: Settings) -> argparse.ArgumentParser:
     add("--output", metavar="DIR", help="default: the recording's folder, else ./photos-out")
     add(
         "--every",
-        default=f"{settings.photo_interval_s}s",
+        default="",
         metavar="0.5s|5m|key",
-        help="seconds, metres of the track, or each key frame; a stop gives one photo (default: %(default)s)",
+        help="seconds, metres of the track, or each key frame; a stop gives one photo "
+        f"(usually {settings.photo_interval_s:g}s: setting photo_interval_s)",
     )
     add(
         "--positions",
@@ -45,12 +46,12 @@ def _parser(settings: Settings) -> argparse.ArgumentParser:
     add(
         "--sharpest-of",
         type=int,
-        default=settings.sharpest_of,
         metavar="N",
-        help="neighbours compared (default: %(default)s)",
+        help=f"neighbours compared (usually {settings.sharpest_of}: setting sharpest_of)",
     )
     add("--min-sharpness", type=float, default=0.0, metavar="X", help="drop photos below this and say how many")
-    add("--quality", type=int, default=settings.jpeg_quality, help="of the JPEG files, 1 to 100 (default: %(default)s)")
+    quality = f"of the JPEG files, 1 to 100 (usually {settings.jpeg_quality}: setting jpeg_quality)"
+    add("--quality", type=int, help=quality)
     add("--jobs", type=int, default=0, metavar="N", help="parts of videos at once (default: one for each core)")
     formats = f"of csv, {', '.join(exports.FORMATS)}, or all; csv is always written"
     add("--format", default="csv", metavar="NAME,...", help=formats)
@@ -76,20 +77,22 @@ def _with_latency(settings: Settings, text: str | None) -> Settings:
 
 def _run(options: argparse.Namespace) -> object:
     settings = _with_latency(configs.load(), options.display_latency)
+    usual = Wish.of(settings, options.every, options.start_utc)
+    sharpest_of = usual.sharpest_of if options.sharpest_of is None else options.sharpest_of
+    quality = usual.quality if options.quality is None else options.quality
     for name, value, low, high in (
-        ("--quality", options.quality, 1, 100),
-        ("--sharpest-of", options.sharpest_of, 1, 99),
+        ("--quality", quality, 1, 100),
+        ("--sharpest-of", sharpest_of, 1, 99),
         ("--jobs", options.jobs, 0, 256),
     ):
         if not low <= value <= high:
             raise UsageError(f"{name} {value} is out of range", cure=f"say {low} to {high}")
-    wish = Wish(
-        every=sampling.parse_every(options.every),
-        sharpest_of=options.sharpest_of,
+    wish = replace(
+        usual,
+        sharpest_of=sharpest_of,
         min_sharpness=options.min_sharpness,
-        quality=options.quality,
+        quality=quality,
         calibration=None if options.calibration == "auto" else Path(options.calibration),
-        start_utc=options.start_utc,
         positions=tuple(options.positions),
         formats=exports.parse_formats(options.format, exports.FORMATS),
         jobs=options.jobs,

@@ -97,6 +97,24 @@ def test_photos_of_segments_go_on_over_a_wrap_a_gap_and_losses(tmp_path: Path, e
     assert {row.video for row in rows} == {path.name for path in files}
 
 
+def test_without_options_the_settings_say_which_pictures(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wishes: list[making.Wish] = []
+    monkeypatch.setattr(parseVideo, "parse_videos", lambda *given: wishes.append(given[3]))
+    monkeypatch.setattr(parseVideo, "_say", lambda _: "")
+    words = [film, "--output", tmp_path]
+    assert run(*words) == 0
+    for name, value in (("PHOTO_INTERVAL_S", "0.25"), ("SHARPEST_OF", "5"), ("JPEG_QUALITY", "80")):
+        monkeypatch.setenv(f"EDENCAR_{name}", value)
+    assert run(*words) == 0
+    assert run(*words, "--every", "2m", "--sharpest-of", "1", "--quality", "70") == 0
+    said = [(wish.every, wish.sharpest_of, wish.quality) for wish in wishes]
+    assert said == [(Every(0.5), 3, 92), (Every(0.25), 5, 80), (Every(2.0, "m"), 1, 70)]
+    monkeypatch.setenv("EDENCAR_JPEG_QUALITY", "1000")
+    assert run(*words) == 2
+
+
 def assert_each_is_the_picture_of_its_time(folder: Path, first_numbers: dict[str, int]) -> list[Photo]:
     """Of photos in files that begin with these numbers; only damaged pictures may be unreadable."""
     rows = photos.read_table(folder)
