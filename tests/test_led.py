@@ -112,6 +112,12 @@ def test_a_log_that_is_not_there_is_told_in_words(tmp_path: Path) -> None:
         led.read_log(tmp_path / "led.json")
 
 
+def test_a_wrong_setting_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("EDENCAR_NOSUCH", "1")
+    assert led.main(["blink"]) == 2
+    assert capsys.readouterr().err.startswith("rig.timing.led: unknown setting 'nosuch'")
+
+
 def test_off_the_pi_there_is_no_pin(tmp_path: Path) -> None:
     with pytest.raises(DeviceNotFoundError, match="Raspberry Pi"), opened("17"):
         pass

@@ -241,41 +241,42 @@ def server_clock(url: str) -> UtcClock:
     return UtcClock(utc_ns - middle, middle, took // 2, "server")
 
 
-def _parser(settings: Settings) -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     common = cli.verb_options()
     parser = argparse.ArgumentParser(prog="rig.timing.led", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     verb = verbs.add_parser("blink", parents=[common], help="blink the LED and write led.json")
     verb.add_argument("--seconds", type=float, default=DEFAULT_SECONDS)
     verb.add_argument("--seed", type=int, default=None, help="of the pattern; any by default")
-    verb.add_argument("--pin", default=settings.led_pin, help="BCM number, or a file that takes 1 and 0")
-    verb.add_argument("--server", default=f"http://127.0.0.1:{settings.port}", help="whose clock the page shows")
+    verb.add_argument("--pin", help="BCM number, or a file that takes 1 and 0; the setting led_pin by default")
+    verb.add_argument("--server", help="whose clock the page shows; the one of this machine by default")
     verb.add_argument("--output", type=Path, default=Path(), help="folder for led.json")
     verb = verbs.add_parser("estimate", parents=[common], help="measure the display latency from a film and store it")
     verb.add_argument("video", type=Path)
     verb.add_argument("--led", type=Path, default=None, help="log of the LED; led.json beside the video by default")
     verb.add_argument("--user-agent", default="", help="of the phone's browser; by default what its page uploaded")
     verb.add_argument("--recording", type=Path, default=None, help="its folder, with what the page says that it drew")
-    verb.add_argument("--output", type=Path, default=settings.output, help=f"folder of {STORE_NAME}")
+    verb.add_argument("--output", type=Path, help=f"folder of {STORE_NAME}; the setting output by default")
     return parser
 
 
 def _run(options: argparse.Namespace) -> LedLog | LatencyResult:
+    settings = configs.load()
     if options.verb == "blink":
-        return _blink_now(options)
+        return _blink_now(options, settings)
     from rig.timing.codelog import read_logs  # here: see measure
 
     logs = read_logs(options.recording) if options.recording else []
     edges = read_log(options.led or options.video.parent / LOG_NAME)
-    result = measure(options.video, edges, options.user_agent, logs, configs.load())
-    store(options.output, result)
+    result = measure(options.video, edges, options.user_agent, logs, settings)
+    store(options.output or settings.output, result)
     return result
 
 
-def _blink_now(options: argparse.Namespace) -> LedLog:
+def _blink_now(options: argparse.Namespace, settings: Settings) -> LedLog:
     seed = random.randrange(1 << 32) if options.seed is None else options.seed
-    with opened(options.pin) as switch:
-        clock = server_clock(options.server)
+    with opened(options.pin or settings.led_pin) as switch:
+        clock = server_clock(options.server or f"http://127.0.0.1:{settings.port}")
         edges = blink(switch, clock, options.seconds, seed, lambda: True, clock.sigma_ns)
     options.output.mkdir(parents=True, exist_ok=True)
     write_log(options.output / LOG_NAME, edges)
@@ -293,7 +294,7 @@ def _say(result: LedLog | LatencyResult) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    return cli.run(_parser(configs.load()), _run, _say, argv)
+    return cli.run(_parser(), _run, _say, argv)
 
 
 if __name__ == "__main__":
