@@ -85,3 +85,12 @@ def test_the_command(store: Recordings, recording: str, capsys: pytest.CaptureFi
     assert main([folder]) == 3
     assert "missing: positions/raw.nmea" in capsys.readouterr().err
     assert main([folder + "-7"]) == 2
+
+
+def test_a_copy_under_another_name_is_told_apart_from_none(
+    store: Recordings, recording: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = store.folder(recording).rename(tmp_path / "copy")
+    assert main([str(copy)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"edencar verify: {copy} is not called like a recording: ")

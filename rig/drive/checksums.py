@@ -16,7 +16,7 @@ import configs
 from rig import cli
 from rig.errors import UnreadableError, UsageError
 from rig.files import write_atomically
-from rig.recordings import FINISHED, INTERRUPTED, Recordings
+from rig.recordings import FINISHED, ID, INTERRUPTED, Recordings
 
 NAME = "checksums.sha256"
 RAW = ("videos/", "positions/", "codes/")  # what was recorded; all else is made of it and may be made anew
@@ -82,6 +82,9 @@ def named(recording: str) -> Path:
     folder = given.resolve() if given.is_dir() else configs.load().output.resolve() / given.name
     if not folder.is_dir():
         raise UsageError(f"there is no recording {recording}", cure="name its folder")
+    if not ID.fullmatch(folder.name):
+        cure = "name a recording's folder, or give it its name back, such as 2026-11-22_14-03-12"
+        raise UsageError(f"{folder} is not called like a recording", cure=cure)
     return folder
 
 
