@@ -52,7 +52,7 @@ def test_each_body_schema_is_a_schema(site: Site) -> None:
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed here")
 def test_each_example_works(site: Site, tmp_path: Path) -> None:
     manifests = site.car.recordings.list()
-    (tmp_path / "log.nmea").write_text("$GPGGA,120000.00,4710.2,N,00116.2,W,4,12,0.6,35.0,M,47.0,M,1.0,0000*5E\n")
+    (tmp_path / "log.nmea").write_text("$GPGGA,120000.00,4710.2,N,00116.2,W,4,12,0.6,35.0,M,47.0,M,1.0,0000*63\n")
     examples = re.findall(r"```sh\n(curl .*)\n```", DOCUMENT.read_text(encoding="utf-8"))
     assert len(examples) > 15
     for example in examples:
