@@ -29,6 +29,7 @@ LEAST = {  # of the numbers that zero would make nonsense; all others may be zer
     "display_refresh_hz": 1,
     "camera_bit_rate_mbps": 0.1,
 }
+MOST = {"jpeg_quality": 100}
 CHOICES = {
     "webcam_resolution": ("480", "720", "1080"),
     "webcam_lens": ("wide", "narrow", "superview", "linear"),
@@ -184,9 +185,10 @@ def _check(settings: Settings) -> None:
     """Refuse what no device and no clock can do, before a day is driven with it."""
     for name in (item.name for item in fields(settings)):
         value = getattr(settings, name)
-        least = LEAST.get(name, 0.0)
-        if isinstance(value, int | float) and not (math.isfinite(value) and value >= least):
-            raise SettingError(f"setting {name} is {value}: it must be {least:g} or more")
+        least, most = LEAST.get(name, 0.0), MOST.get(name, math.inf)
+        if isinstance(value, int | float) and not (math.isfinite(value) and least <= value <= most):
+            limits = f"{least:g} or more" if math.isinf(most) else f"from {least:g} to {most:g}"
+            raise SettingError(f"setting {name} is {value}: it must be {limits}")
         if name in CHOICES and value not in CHOICES[name]:
             raise SettingError(f"setting {name} is {value!r}: it must be one of {', '.join(CHOICES[name])}")
     if len(settings.lever_arm_m) != 3 or not all(map(math.isfinite, settings.lever_arm_m)):

@@ -33,6 +33,7 @@ def test_lists_are_separated_by_commas_in_the_environment() -> None:
     [
         ("PHOTO_INTERVAL_S", "-1"),
         ("PHOTO_INTERVAL_S", "nan"),
+        ("JPEG_QUALITY", "1000"),
         ("PORT", "http"),
         ("WEBCAM_RESOLUTION", "999"),
         ("LEVER_ARM_M", "1,2"),
