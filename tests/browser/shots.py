@@ -1,4 +1,4 @@
-"""A phone's size, and pictures of what it shows, kept where EDENCAR_SHOTS says."""
+"""A phone's size, and pictures of what it shows, kept where SHOTS_FOLDER says."""
 
 import os
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, BrowserContext, Page
 
 WIDTH, HEIGHT = 390, 844
-FOLDER = "EDENCAR_SHOTS"
+FOLDER = "SHOTS_FOLDER"  # not EDENCAR_...: the tests set those of the user aside
 
 Shots = Callable[[Page, str], None]
 
