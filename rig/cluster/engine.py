@@ -8,7 +8,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -47,13 +47,16 @@ class LocalPool:
         self.width = jobs
         self._own = threading.local()  # of each thread: its `process`
         self._processes: list[ProcessPoolExecutor] = []
-        self._under_way: set[Work] = set()
+        self._left: set[Future[Any]] = set()
         self._is_ending = False
         self._threads = ThreadPoolExecutor(jobs, initializer=_ignore_ctrl_c)
 
     def submit(self, work: Work) -> Future[Any]:
         """Begin, sooner or later."""
-        return self._threads.submit(self._do, work)
+        future = self._threads.submit(self._do, work)
+        self._left.add(future)
+        future.add_done_callback(self._left.discard)
+        return future
 
     def check(self) -> None:
         """Processes of this machine are replaced when they die."""
@@ -63,33 +66,27 @@ class LocalPool:
         try:
             self._is_ending = True
             self._threads.shutdown(wait=False, cancel_futures=True)
-            if self._under_way:
+            under_way = [future for future in self._left.copy() if not future.cancelled()]
+            if under_way:
                 log.warning("ending what is under way: Ctrl-C again does not wait for it")
-            self._join()
+            wait(under_way)  # not for threads: Python takes one for ended whose `join` was interrupted
         except KeyboardInterrupt:
             for child in multiprocessing.active_children():
                 child.kill()
-            self._join()
-
-    def _join(self) -> None:
         for process in self._processes:
             process.shutdown()
         self._threads.shutdown()
 
     def _do(self, work: Work) -> Any:
-        self._under_way.add(work)
         deaths = 0
-        try:
-            while True:
-                try:
-                    return self._process().submit(work).result()
-                except BrokenExecutor:
-                    del self._own.process
-                    deaths += 1
-                    if deaths == TRIES or self._is_ending:
-                        raise
-        finally:
-            self._under_way.discard(work)
+        while True:
+            try:
+                return self._process().submit(work).result()
+            except BrokenExecutor:
+                del self._own.process
+                deaths += 1
+                if deaths == TRIES or self._is_ending:
+                    raise
 
     def _process(self) -> ProcessPoolExecutor:
         """The one of this thread, a fresh one after a death."""
