@@ -84,16 +84,20 @@ class Link:
     ) -> None:
         """Answer requests by their type and report `status()` each interval, until the server says stop or is gone.
 
-        An EdencarError that a handler raises becomes the answer and is raised again where the question was asked.
+        An EdencarError that a handler raises becomes the answer and is raised again where the question was asked. Who
+        has the answer knows the status after it: that is reported first.
         """
         due = time.monotonic()
         while not self.stopping:
             request = self._receive(max(0.0, due - time.monotonic()))
-            if request is not None:
-                self._send(_Numbered(request.number, _outcome(handlers, request.body)))
-            if request is not None or time.monotonic() >= due:
-                self.report(status())
-                due = time.monotonic() + interval_s
+            answer = request and _Numbered(request.number, _outcome(handlers, request.body))
+            try:
+                if answer or time.monotonic() >= due:
+                    self.report(status())
+                    due = time.monotonic() + interval_s
+            finally:  # a status may be that the work has failed
+                if answer:
+                    self._send(answer)
 
     def check(self) -> None:
         """See whether the server said stop; for work that has no `serve` loop."""

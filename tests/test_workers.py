@@ -44,6 +44,22 @@ def answer(link: Link) -> None:
     link.serve({StartCapture: start, StopCapture: stop}, lambda: (os.getpid(), captures[0]), 0.1)
 
 
+def answer_and_fail(link: Link) -> None:
+    """A device that is broken once it has stopped."""
+    stopped = []
+
+    def stop(_request: StopCapture) -> str:
+        stopped.append(True)
+        return "stopped"
+
+    def status() -> str:
+        if stopped:
+            fail(link)
+        return "well"
+
+    link.serve({StopCapture: stop}, status)
+
+
 def finish(link: Link, value: int) -> None:
     """A job that says many things and ends."""
     for number in range(value + 1):
@@ -75,9 +91,9 @@ def worker() -> Iterator[Worker]:
 
 def test_a_worker_answers_and_reports(worker: Worker, tmp_path: Path) -> None:
     assert worker.ask(StartCapture(tmp_path, "video"), PROMPT_S) == f"video {tmp_path.name}"
-    wait_for(lambda: worker.status == (worker.pid, tmp_path))
+    assert worker.status == (worker.pid, tmp_path)
     assert worker.ask(StopCapture(), PROMPT_S) is None
-    wait_for(lambda: worker.status == (worker.pid, None))
+    assert worker.status == (worker.pid, None)
     assert worker.status_age_s < PROMPT_S
 
 
@@ -88,6 +104,14 @@ def test_what_a_handler_raises_is_raised_where_it_was_asked(worker: Worker, tmp_
     with pytest.raises(EdencarError, match="RuntimeError: a defect"):
         worker.ask(StartCapture(tmp_path, "crash"), PROMPT_S)
     assert worker.alive
+
+
+def test_work_that_fails_after_an_answer_has_still_answered() -> None:
+    worker = Worker("device", answer_and_fail)
+    worker.start()
+    assert worker.ask(StopCapture(), PROMPT_S) == "stopped"
+    worker.join(PROMPT_S)
+    assert str(worker.error) == "no such film: look again"
 
 
 def test_a_late_answer_is_not_taken_for_the_next_one(worker: Worker, tmp_path: Path) -> None:
