@@ -156,7 +156,9 @@ class Car:
                 if mode != self._running.mode:
                     raise ConflictError(f"a recording runs in mode {self._running.mode}", cure="stop it first")
                 return self.recordings.get(self._running.id), False
-            chosen = self.gear.fleet.choose(cameras, none_will_do=allow == POSITIONS_ONLY)
+            chosen = self.gear.fleet.choose(
+                cameras, none_will_do=allow == POSITIONS_ONLY, instead=f"allow {POSITIONS_ONLY}"
+            )
             values = {"mode": mode, "name": name, "every": every, "chosen": tuple(cameras or ())}
             return self._start(chosen, values, none_will_do=allow == POSITIONS_ONLY), True
 

@@ -94,8 +94,11 @@ class Fleet:
             raise UnknownError(f"there is no camera {serial[:40]!r}", cure="see /api/cameras")
         return camera
 
-    def choose(self, serials: Sequence[str] | None, *, none_will_do: bool = False) -> list[Camera]:
-        """The named cameras, or all that answer. Raises DeviceNotFoundError when one, or any, is missing."""
+    def choose(self, serials: Sequence[str] | None, *, none_will_do: bool = False, instead: str = "") -> list[Camera]:
+        """The named cameras, or all that answer. Raises DeviceNotFoundError when one, or any, is missing.
+
+        `instead` is what can be done without cameras.
+        """
         self._looked.wait(FIRST_LOOK_S)
         present = {camera.serial: camera for camera in self.listed() if camera.state != LOST}
         wanted = list(present) if serials is None else list(dict.fromkeys(serials))
@@ -103,7 +106,7 @@ class Fleet:
         if missing:
             raise DeviceNotFoundError(f"camera {missing[0][:40]} does not answer", cure="check its USB cable")
         if not wanted and not none_will_do:
-            cure = "switch them on and check the USB cables, or allow positions-only"
+            cure = ", or ".join(filter(None, ["switch them on and check the USB cables", instead]))
             raise DeviceNotFoundError("no camera answers", cure=cure)
         return [present[serial] for serial in wanted]
 
