@@ -7,6 +7,7 @@ here. Lists are separated by commas in the environment.
 import math
 import os
 import re
+import signal
 import sys
 import tomllib
 import types
@@ -247,4 +248,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # who reads, as head does, has seen enough
     raise SystemExit(main())
