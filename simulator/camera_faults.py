@@ -43,6 +43,7 @@ FAULTS: Mapping[str, tuple[float, str]] = MappingProxyType(
         "udp_early_s": (1, "webcam start answers so late that the first datagrams come before its answer"),
     }
 )
+SHARES = frozenset({"udp_loss", "udp_reordering"})
 MAY_BE_NEGATIVE = frozenset({"clock_offset_s", "clock_drift_ppm", "card_status"})
 HEALED_BY_REBOOT = ("preview_409", "preview_stuck", "media_list_404", "overheating")
 
@@ -65,7 +66,8 @@ def check(name: str, value: float | str) -> float:
         number = float(value)
     except ValueError:
         number = math.nan
-    if not math.isfinite(number) or (number < 0 and name not in MAY_BE_NEGATIVE):
+    least, most = -math.inf if name in MAY_BE_NEGATIVE else 0, 1 if name in SHARES else math.inf
+    if not (math.isfinite(number) and least <= number <= most):
         raise FaultError(f"fault {name} has the value {value!r}; it takes a number ({FAULTS[name][1]})")
     return number
 

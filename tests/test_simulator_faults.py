@@ -51,6 +51,8 @@ def test_unknown_faults_are_refused_in_one_line() -> None:
         parse("gremlin")
     with pytest.raises(FaultError, match="udp_loss has the value 'much'"):
         parse("udp_loss=much")
+    with pytest.raises(FaultError, match=r"udp_loss has the value '2'.*share"):
+        parse("udp_loss=2")
     with pytest.raises(FaultError):
         Faults({})["gremlin"] = 1.0
     assert parse("udp_loss") == ("udp_loss", FAULTS["udp_loss"][0])
