@@ -45,6 +45,7 @@ class LocalPool:
 
     def __init__(self, jobs: int) -> None:
         self.width = jobs
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # of these processes: the cores have their work
         self._own = threading.local()  # of each thread: its `process`
         self._processes: list[ProcessPoolExecutor] = []
         self._left: set[Future[Any]] = set()
