@@ -205,8 +205,8 @@ def test_where_no_body_is_needed_one_that_makes_no_sense_is_refused(
 
 def test_no_camera_and_no_room_have_their_own_status(tmp_path: Path) -> None:
     with an_app(tmp_path / "a") as (app, _):
-        assert "positions-only" in problem(app.test_client().post("/api/start"), 503)["detail"]
-        assert "positions-only" not in problem(app.test_client().post("/api/calibrate"), 503)["detail"]
+        assert "positions-only" in problem(app.test_client().post("/api/start"), 503)["cure"]
+        assert "positions-only" not in problem(app.test_client().post("/api/calibrate"), 503)["cure"]
         assert app.test_client().post("/api/start", json={"allow": "positions-only"}).status_code == 201
     with an_app(tmp_path / "b", "C1", reserve_bytes=1 << 60) as (app, _):
         assert problem(app.test_client().post("/api/start"), 507)["type"] == "urn:edencar:no-space"
