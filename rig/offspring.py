@@ -1,10 +1,12 @@
-"""Processes that end with the one that started them."""
+"""Processes that end with the one that started them, or when Ctrl-C comes twice."""
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import threading
 import time
+from concurrent.futures import Executor
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 LOOK_S = 2.0
@@ -25,6 +27,28 @@ def serve(parent: int) -> None:
     """As `end_with`, and deaf to Ctrl-C, which the parent heeds: for the processes of a pool."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with(parent)
+
+
+def leave(pool: Executor) -> None:
+    """Drop what has not begun and await what has; if it has processes, Ctrl-C kills them meanwhile.
+
+    Nothing is raised then: Python 3.11 takes a thread for ended whose `join` was interrupted, and waits at its own end
+    for processes that nobody ends.
+    """
+    if threading.current_thread() is not threading.main_thread():  # Ctrl-C is not for it
+        pool.shutdown(cancel_futures=True)
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: kill_pools())
+    try:
+        pool.shutdown(cancel_futures=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def kill_pools() -> None:
+    """End the processes of this one's pools, whatever they do."""
+    for child in multiprocessing.active_children():
+        child.kill()
 
 
 def _asks_kernel() -> bool:

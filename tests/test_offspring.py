@@ -5,10 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
+from rig.offspring import leave, serve
 from rig.timing import dating
 from tests.machine import is_gone, wait_for
 
@@ -34,6 +37,56 @@ def nap(number: int) -> None:
 def date() -> None:
     """Clocks of several videos are being found."""
     dating._each(nap, [1, 2, 3], 2)
+
+
+def work() -> None:
+    """What has begun is awaited, as photos may be half written."""
+    pool = ProcessPoolExecutor(2, get_context("spawn"), serve, (os.getpid(),))
+    end = pool.shutdown
+
+    def shutdown(**options: bool) -> None:
+        print("waits", flush=True)
+        end(**options)
+
+    setattr(pool, "shutdown", shutdown)  # noqa: B010, mypy knows no other way to replace a method
+    try:
+        list(pool.map(nap, [1, 2, 3]))
+    finally:
+        leave(pool)
+
+
+def interrupted(name: str, times: int) -> "tuple[list[int], int, str]":
+    """The processes that a command had, its exit code, and what it said when Ctrl-C came so often."""
+    code = f"import argparse; from rig import cli; from tests.test_offspring import {name} as do"
+    code += "; raise SystemExit(cli.run(argparse.ArgumentParser('it'), lambda _: do(), str, []))"
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=_heed_ctrl_c,
+    ) as command:
+        assert command.stdout
+        pids = [int(command.stdout.readline()) for _ in range(2)]
+        for number in range(times):
+            if number:
+                assert command.stdout.readline() == "waits\n"
+            os.killpg(command.pid, signal.SIGINT)
+        _, said = command.communicate(timeout=60.0)
+        return pids, command.returncode, said
+
+
+def _heed_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests without it
+
+
+@pytest.mark.parametrize(("name", "times"), [("date", 1), ("work", 2)])
+def test_ctrl_c_ends_a_command_and_its_processes_in_one_line(name: str, times: int) -> None:
+    pids, code, said = interrupted(name, times)
+    assert (code, said) == (130, "it: interrupted\n")
+    assert all(map(is_gone, pids))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

@@ -8,7 +8,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,7 +21,7 @@ from rig.cluster.planning import Order
 from rig.cluster.steps import Plan
 from rig.cluster.tasks import Failure, Prepared, Summary
 from rig.errors import DeviceError, DeviceNotFoundError, UsageError
-from rig.offspring import serve
+from rig.offspring import leave, serve
 
 TRIES = 3  # of a step that fails without saying why, or whose process dies
 AHEAD = 2  # recordings under way for each process: their plans are in this process's memory
@@ -64,19 +64,11 @@ class LocalPool:
 
     def close(self) -> None:
         """Drop what has not begun, await the rest."""
-        try:
-            self._is_ending = True
-            self._threads.shutdown(wait=False, cancel_futures=True)
-            under_way = [future for future in self._left.copy() if not future.cancelled()]
-            if under_way:
-                log.warning("ending what is under way: Ctrl-C again does not wait for it")
-            wait(under_way)  # not for threads: Python takes one for ended whose `join` was interrupted
-        except KeyboardInterrupt:
-            for child in multiprocessing.active_children():
-                child.kill()
-        for process in self._processes:
-            process.shutdown()
-        self._threads.shutdown()
+        self._is_ending = True
+        if self._left:
+            log.warning("ending what is under way: Ctrl-C again does not wait for it")
+        for pool in (self._threads, *self._processes):
+            leave(pool)
 
     def _do(self, work: Work) -> Any:
         deaths = 0

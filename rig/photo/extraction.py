@@ -24,6 +24,7 @@ from rig.footage import pixels
 from rig.footage.video import Clip, Video
 from rig.gnss.positions import Track
 from rig.heap import keep_freed_memory
+from rig.offspring import leave
 from rig.photo import look, photos
 from rig.photo.locate import Camera, Rule, locate
 from rig.photo.photos import Photo
@@ -145,21 +146,21 @@ def extract_all(works: Sequence[Work], folder: Path, manner: Manner, jobs: int) 
     cv2.setNumThreads(1)  # the threads here are enough
     for work in works:
         (folder / work.video.camera).mkdir(exist_ok=True)
-    with ThreadPoolExecutor(jobs, thread_name_prefix="extract") as pool:
-        try:
-            for task in tasks:
-                pool.submit(run, task).add_done_callback(made.put)
-            left = len(tasks)
-            while left:
-                one = made.get()
-                if isinstance(one, Made):
-                    yield one
-                else:
-                    one.result()
-                    left -= 1
-        finally:
-            stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
+    pool = ThreadPoolExecutor(jobs, thread_name_prefix="extract")
+    try:
+        for task in tasks:
+            pool.submit(run, task).add_done_callback(made.put)
+        left = len(tasks)
+        while left:
+            one = made.get()
+            if isinstance(one, Made):
+                yield one
+            else:
+                one.result()
+                left -= 1
+    finally:
+        stop.set()
+        leave(pool)
 
 
 def cuts(work: Work, most: int, jobs: int = 1) -> Iterator[Cut]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from configs import Settings
 from rig.camera.camerabook import CameraBook
 from rig.files import UNSYNCED_SUFFIX, copy_rest, sync_data, sync_folder
-from rig.offspring import serve
+from rig.offspring import leave, serve
 from rig.photo import exif
 from rig.photo.collection import read_manifest
 from rig.photo.jpeg import read_head, size_of
@@ -77,10 +77,11 @@ def _outcomes(items: Sequence[Item], tag: Callable[[Item], Outcome]) -> Iterator
         else ThreadPoolExecutor(WRITERS)
     )
     try:
-        with pool:
-            yield from pool.map(tag, items, chunksize=CHUNK)
+        yield from pool.map(tag, items, chunksize=CHUNK)
     except BrokenExecutor as error:
         raise OSError(errno.ENOMEM, "a process was killed, say for want of memory") from error
+    finally:
+        leave(pool)
 
 
 def cameras_of(manifest: Manifest | None, settings: Settings) -> dict[str, Camera]:

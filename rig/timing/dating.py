@@ -13,7 +13,7 @@ from configs import Settings
 from rig.errors import NoCalibrationError
 from rig.footage.video import Video
 from rig.gnss.positions import Track
-from rig.offspring import end_with
+from rig.offspring import kill_pools, leave, serve
 from rig.timing import calibration, cameraclock
 from rig.timing.calibration import Context
 from rig.timing.cameraclock import CameraClock
@@ -81,8 +81,14 @@ def _each(do: Callable[[Any], Any], items: Sequence[Any], jobs: int) -> list[Any
     """`map`, in `jobs` processes when there is more than one."""
     if jobs <= 1 or len(items) <= 1:
         return list(map(do, items))
-    with ProcessPoolExecutor(min(jobs, len(items)), get_context("spawn"), end_with, (os.getpid(),)) as pool:
+    pool = ProcessPoolExecutor(min(jobs, len(items)), get_context("spawn"), serve, (os.getpid(),))
+    try:
         return list(pool.map(do, items))
+    except KeyboardInterrupt:
+        kill_pools()  # they only read
+        raise
+    finally:
+        leave(pool)
 
 
 def known_clocks(videos: Sequence[Video], table: Mapping[str, Any]) -> Iterator[Dated]:
