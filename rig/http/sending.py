@@ -72,7 +72,8 @@ def _send_part(response: Response, file: Path) -> None:
 
 
 def send_picture(jpeg: bytes) -> Response:
-    """A picture that changes only with what it was made from."""
-    response = Response(jpeg, mimetype="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+    """A picture that changes only with what it was made from; a report, whose origin is its own, may show it."""
+    headers = {"Cache-Control": "private, max-age=3600", "Cross-Origin-Resource-Policy": "cross-origin"}
+    response = Response(jpeg, mimetype="image/jpeg", headers=headers)
     response.set_etag(hashlib.sha256(jpeg).hexdigest()[:32])
     return cast(Response, response.make_conditional(request))

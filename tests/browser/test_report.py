@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from rig.clock import NS_PER_S, iso_utc
 from rig.photo import photos
 from rig.photo.photos import Photo
 from tests.albums import picture
-from tests.browser.chromium import complaints
+from tests.browser.chromium import CAR, await_true, complaints
+from tests.browser.site import a_site
 from tests.test_parse_photos import BEGIN_NS, log_positions
 
 INSTANTS = [BEGIN_NS + 500_000_000 * number for number in range(1, 31)]
@@ -156,8 +158,22 @@ def test_both_languages_say_the_same_things(page: tuple[Page, list[str]]) -> Non
 def test_what_is_wrong_is_told_in_words(page: tuple[Page, list[str]]) -> None:
     opened, _ = page
     opened.evaluate("document.documentElement.lang === 'fr' && document.getElementById('language').click()")
-    notes = opened.inner_text("#notes")
+    notes = opened.inner_text("#notes").replace("\N{NO-BREAK SPACE}", " ")
     missing = sum(BEGIN_NS + 9 * NS_PER_S < utc_ns < BEGIN_NS + 12 * NS_PER_S for utc_ns in INSTANTS)
     assert f"{missing} photos have no fix within 1 s" in notes
     assert "The receiver said nothing for 5.0 s" in notes
     assert "1 photo is dark" in notes
+
+
+def test_the_server_shows_it_with_the_photos_themselves(tmp_path: Path, browser: Browser, report: Path) -> None:
+    (tmp_path / "pin").write_text("271828\n")
+    shutil.copytree(report.parent, tmp_path / "output" / "2026-11-22_12-00-00")
+    with a_site(tmp_path / "output", pin_file=str(tmp_path / "pin")) as site:
+        page = browser.new_page()
+        page.goto(site.url("/", CAR))
+        page.evaluate("fetch('/api/session', {method: 'POST', body: JSON.stringify({pin: '271828'})})")
+        found = complaints(page)
+        page.goto(site.url("/api/recordings/2026-11-22_12-00-00/files/report.html", CAR))
+        await_true(page, "document.getElementById('shot').src.endsWith('width=1280')")  # without a token
+        assert found == []
+        page.close()

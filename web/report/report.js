@@ -12,7 +12,7 @@ const WORDS = {
     photos: 'Photos', timeline: 'Time and position errors', clock: 'Camera clocks', sharpness: 'Sharpness',
     gaps: 'Breaks in the track', losses: 'Losses of the streams',
     fixed: 'RTK fixed', float: 'RTK float', dgnss: 'DGNSS', single: 'single', none: 'no fix',
-    located: 'have a place', rtk: 'at RTK fixed', timeError: 'time, half of them within', sigma: 'position (1 sigma), half of them within',
+    located: 'have a place', rtk: 'at RTK fixed', timeError: 'median time error', sigma: 'median position error (1 sigma)',
     sharpMedian: 'median sharpness:', duration: 'from first to last', distance: 'driven', damagedPictures: 'pictures of the streams damaged',
     empty: 'There are no photos.', fine: 'Nothing needs your attention.', attention: 'What needs your attention', messages: 'Messages of the programs',
     time: 'Time (UTC)', camera: 'Camera', place: 'Place', altitude: 'Altitude', fix: 'Fix', fixAway: 'Nearest fix', heading: 'Drives / looks', speed: 'Speed', flags: 'Notes', error: 'Position error',
@@ -35,8 +35,8 @@ const WORDS = {
   fr: {
     photos: 'Photos', timeline: 'Erreurs de temps et de position', clock: 'Horloges des caméras', sharpness: 'Netteté',
     gaps: 'Coupures de la trace', losses: 'Pertes des flux',
-    fixed: 'RTK fixé', float: 'RTK flottant', dgnss: 'DGNSS', single: 'autonome', none: 'sans position',
-    located: 'ont une position', rtk: 'en RTK fixé', timeError: 'temps, la moitié à mieux que', sigma: 'position (1 sigma), la moitié à mieux que',
+    fixed: 'RTK fixe', float: 'RTK flottant', dgnss: 'DGNSS', single: 'autonome', none: 'sans position',
+    located: 'ont une position', rtk: 'en RTK fixe', timeError: 'erreur de temps médiane', sigma: 'erreur de position médiane (1 sigma)',
     sharpMedian: 'netteté médiane :', duration: 'de la première à la dernière', distance: 'parcourus', damagedPictures: 'images des flux abîmées',
     empty: 'Il n’y a pas de photos.', fine: 'Rien ne demande votre attention.', attention: 'Ce qui demande votre attention', messages: 'Messages des programmes (en anglais)',
     time: 'Heure (UTC)', camera: 'Caméra', place: 'Position', altitude: 'Altitude', fix: 'Solution', fixAway: 'Point le plus proche', heading: 'Roule / regarde', speed: 'Vitesse', flags: 'Remarques', error: 'Erreur de position',
@@ -45,14 +45,14 @@ const WORDS = {
     timeAxis: 'erreur de temps ± ms', sigmaAxis: 'position 1 σ, m', fit: 'Tout montrer', in: 'Plus près', out: 'Plus loin', before: 'Photo précédente', after: 'Photo suivante',
     noTrack: 'Aucune photo n’a de position.', noGaps: 'La trace est continue.', noLosses: 'Aucun flux n’a été enregistré ici.', noClock: 'Il n’y a pas de calibration.json ici.', noSharpness: 'La netteté n’a pas été mesurée.',
     from: 'Depuis (UTC)', seconds: 'Secondes', why: 'Pourquoi', quality: 'la qualité a changé :', silence: 'pas de position', pictures: 'Images', damaged: 'Abîmées', errors: 'Paquets perdus',
-    source: 'par', codes: 'codes lus, rejetés :', within: 'à mieux que', rate: 'dérive', residual: 'Écart de chaque lecture des codes à la droite, avec sa demi-largeur',
-    qr: 'code temporel', 'qr+arrival': 'code temporel et arrivées', arrival: 'arrivées', gpmf: 'GPS du fichier', given: 'donnée à la main',
+    source: 'par', codes: 'codes lus, rejetés :', within: 'à', rate: 'dérive', residual: 'Écart de chaque lecture des codes à la droite, avec sa demi-largeur',
+    qr: 'code de temps', 'qr+arrival': 'code de temps et arrivées', arrival: 'arrivées', gpmf: 'GPS du fichier', given: 'donnée à la main',
     'is-blurred': 'floue', 'is-dark': 'sombre', 'is-bright': 'surexposée', 'is-damaged': 'abîmée', 'is-standing': 'seule photo d’un arrêt', 'is-no-fix-near': 'aucun point proche', 'is-live': 'faite pendant l’enregistrement',
     drive: 'contrôle par les virages de la voiture :', agrees: 'concorde', alarm: 'ne concorde pas',
     noPlace: (n) => `${n} photo${n > 1 ? 's n’ont' : ' n’a'} aucun point à moins de ${DATA.maxGap} s : pas de position.`,
     onlyNearest: (n) => `${n} photo${n > 1 ? 's n’ont' : ' n’a'} que le point le plus proche, sans position à l’instant même.`,
     blurred: (n) => `${n} photo${n > 1 ? 's sont floues' : ' est floue'}.`, dark: (n) => `${n} photo${n > 1 ? 's sont sombres' : ' est sombre'} : l’objectif était-il couvert ?`, bright: (n) => `${n} photo${n > 1 ? 's sont surexposées' : ' est surexposée'}.`, damagedPhotos: (n) => `${n} photo${n > 1 ? 's sont abîmées' : ' est abîmée'} par des pertes du flux.`,
-    notRtk: (p) => `${p} des photos ont été prises sans RTK fixé.`, wideTime: (ms) => `L’heure n’est connue qu’à ± ${ms} ms. Montrez le code plus longtemps, au début et à la fin ; mesurez l’écran du téléphone.`,
+    notRtk: (p) => `${p} des photos ont été prises sans RTK fixe.`, wideTime: (ms) => `L’heure n’est connue qu’à ± ${ms} ms. Montrez le code plus longtemps, au début et à la fin ; mesurez l’écran du téléphone.`,
     longGap: (s, t) => `Le récepteur n’a rien dit pendant ${s} s à ${t}.`, lossNote: (n, c) => `${c} : ${n} images du flux sont abîmées.`,
     made: 'Fait par edenCar. Erreurs : l’heure tient dans son ± dans 99 % des cas ; la position est à un sigma, part du temps comprise.',
   },
@@ -86,7 +86,7 @@ function median(values) {
 
 function element(tag, text = '', attributes = {}) {
   const made = document.createElement(tag);
-  if (text !== '') made.textContent = text;
+  if (text !== '') made.textContent = bound(text);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   return made;
 }
@@ -495,6 +495,9 @@ function thumbnail(i) {
 }
 
 const linkTo = (photo) => photo.photo.split('/').map(encodeURIComponent).join('/');
+// The server shows this page in an origin of its own, which may look at its pictures but not fetch its files.
+const IS_SERVED = /\/api\/recordings\/[^/]+\/files\/report\.html$/.test(location.pathname);
+const pictureOf = (photo) => (IS_SERVED ? `../thumbnails/${linkTo(photo)}?width=1280` : linkTo(photo));
 
 let isDue = false;
 function choose(i) {
@@ -541,10 +544,10 @@ function tellPhoto() {
     const asked = chosen;
     whole.onload = () => { if (asked === chosen) shot.src = whole.src; };
     whole.onerror = () => { if (asked === chosen && !small) shot.src = thumbnail(asked); };
-    whole.src = linkTo(photo);
+    whole.src = pictureOf(photo);
   }, 150);
   shot.alt = photo.photo;
-  byId('full').href = linkTo(photo);
+  byId('full').href = pictureOf(photo);
   byId('which').textContent = `${number(chosen + 1)} / ${number(PHOTOS.length)}`;
   const unknown = say('unknown');
   const degrees = (value) => (value === undefined ? '–' : `${number(value)}°`);
