@@ -23,6 +23,10 @@ FIRST_PAGE_BYTES, FIRST_PAGE_REQUESTS = 60_000, 8
 FITS = "[document.documentElement, document.getElementById('scroll')].every((box) => box.scrollWidth <= innerWidth)"
 HELD = "[...document.querySelectorAll('.bar')].every((bar) => bar.scrollHeight <= bar.clientHeight)"
 DIALOG_FITS = "[...document.querySelectorAll('dialog[open] > *')].every((part) => part.scrollWidth <= innerWidth)"
+SEEN = """(id) => {
+  const place = document.getElementById(id).getBoundingClientRect();
+  return document.elementFromPoint(place.x + place.width / 2, place.y + place.height / 2).closest('#' + id) !== null;
+}"""
 FIRST_PAINT = "performance.getEntriesByName('first-contentful-paint')"
 GAUCHE, DROITE = "C3501324500711", "C3531350013906"
 
@@ -142,6 +146,10 @@ def test_narrow_and_large_letters_fit(site: Site, browser: Browser, path: str) -
     if path == "/":
         page.tap("#guide-open")
         assert page.evaluate(DIALOG_FITS)
+        page.tap("#guide .big")
+        expect(page.locator("#guide-ticks li")).to_have_count(2)
+        assert page.evaluate(DIALOG_FITS)
+        site.car.stop()
     assert [error for error in errors if "503" not in error] == []  # of the settings of cameras that are none
     context.close()
 
@@ -157,6 +165,16 @@ def test_a_bar_holds_its_longest_words(site: Site, phone: BrowserContext) -> Non
         HELD.replace("bar.scrollHeight", "bar.lastElementChild.offsetTop + bar.lastElementChild.offsetHeight")
     )
     site.car.change(recording, name="drive 0")
+
+
+def test_a_start_that_is_refused_says_so_where_one_looks(site: Site, phone: BrowserContext) -> None:
+    page, _ = open_page(phone, site, "/?lang=fr")
+    page.route("**/api/start", lambda route: route.fulfill(status=507, body="{}"))
+    page.tap("#main")
+    page.tap("#guide .big")
+    expect(page.locator("#toast")).to_have_text("Cela n’a pas marché : Le disque est plein")
+    assert page.evaluate(SEEN, "toast"), "something covers it"
+    expect(page.locator("#guide .big")).to_be_enabled()
 
 
 def test_a_slow_look_is_no_silence(site: Site, phone: BrowserContext) -> None:

@@ -67,10 +67,11 @@ export const sayKm = (metres) => `${number(metres / 1000, metres < 100000 ? 1 : 
 /** Figures in a row, which breaks between them only. */
 export const row = (parts) => parts.filter(Boolean).map((part) => part.replaceAll(' ', '\u00a0')).join(' · ');
 
-export function sayDate(iso) {
+/** Date and time where this phone is; `long` says which zone that is. */
+export function sayDate(iso, timeStyle = 'short') {
   const date = new Date(iso);
   if (!iso || Number.isNaN(date.getTime())) return iso ?? '–';
-  return date.toLocaleString(language, { dateStyle: 'medium', timeStyle: 'short' });
+  return date.toLocaleString(language, { dateStyle: 'medium', timeStyle, hourCycle: 'h23' });
 }
 
 /** Ask the Pi; for the PIN first where it wants one. Throws an Error with its words, or `unreachable` set. */
@@ -153,15 +154,17 @@ export function watchSilence() {
 
 document.addEventListener('visibilitychange', () => { shownAt = performance.now(); });
 
+const said = $('toast');
 let toastTimer;
 
-/** A line at the bottom for some seconds, with one thing to do about it. */
+/** A line above the buttons of the page, or of the dialog that covers it, for some seconds; with one thing to do about it. */
 export function toast(text, action = null, seconds = 6) {
-  const button = action && make('button', { type: 'button', onclick: () => { $('toast').hidden = true; action.act(); } }, action.word);
-  $('toast').replaceChildren(text, button ?? '');
-  $('toast').hidden = false;
+  const button = action && make('button', { type: 'button', onclick: () => { said.hidden = true; action.act(); } }, action.word);
+  (document.querySelector('dialog[open] > footer') ?? $('bottom')).prepend(said);
+  said.replaceChildren(text, button ?? '');
+  said.hidden = false;
   clearTimeout(toastTimer);
-  toastTimer = setTimeout(() => { $('toast').hidden = true; }, seconds * 1000);
+  toastTimer = setTimeout(() => { said.hidden = true; }, seconds * 1000);
 }
 
 /** Do something and say what went wrong. */
@@ -169,7 +172,7 @@ export async function attempt(act) {
   try {
     return await act();
   } catch (error) {
-    toast(`${say('failed')}: ${error.message}`, null, 10);
+    toast(say('failed', { why: error.message }), null, 10);
     return undefined;
   }
 }

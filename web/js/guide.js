@@ -32,12 +32,24 @@ async function go() {
   const body = { mode: mode(), name: $('guide-name')?.value.trim() ?? '' };
   if (!status.cameras.length) body.allow = 'positions-only';
   localStorage.setItem('started', today());
-  if (!await start(body)) return;
+  if (!await startFrom(dialog.querySelector('.big'), body)) return;
   step = status.cameras.length && body.mode === 'video' ? 'code' : 'drive';
   ticked = new Set();
   if (step === 'drive') { finish(); return; }
   build();
   if (!dialog.open) dialog.showModal();
+}
+
+/** Start; a button that was touched for it says so meanwhile, and can be touched again where it was refused. */
+async function startFrom(button, body) {
+  if (!dialog.open) return start(body);
+  button.disabled = true;
+  write(button, say('starting'));
+  const done = await start(body);
+  button.disabled = false;
+  write(button, say('guide.start'));
+  if (!done) button.focus();
+  return done;
 }
 
 function finish() {
