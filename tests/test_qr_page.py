@@ -320,7 +320,7 @@ def test_missed_refreshes_are_counted(drive: Drive) -> None:
     page.evaluate("() => { const begun = performance.now(); while (performance.now() - begun < 1500); }")
     page.wait_for_timeout(1100)
     assert page.evaluate("countMissed()") >= 80, "90, and those that a busy machine adds"
-    assert re.fullmatch(r"missed in 10 s: \d+", page.text_content("#missed") or "")
+    assert re.fullmatch(r"pictures missed in 10\xa0s: \d+", page.text_content("#missed") or "")
     assert drive.pi.logs[-1]["missed"] >= 80
 
 
@@ -339,8 +339,9 @@ def test_cameras_are_described(drive: Drive) -> None:
 def test_tap_fills_the_screen_and_keeps_it_on(drive: Drive) -> None:
     page = drive.page
     assert page.evaluate("[isSecureContext, 'wakeLock' in navigator]") == [False, False]
+    await_true(page, "!document.querySelector('#awake').paused")
     page.click("#stage")
-    await_true(page, "document.fullscreenElement && !document.querySelector('#awake').paused")
+    await_true(page, "document.fullscreenElement")
     page.click("#stage")
     await_true(page, "!document.fullscreenElement")
 
