@@ -654,6 +654,14 @@ def test_both_languages_have_the_same_words() -> None:
     }
 
 
+def test_no_french_line_ends_before_a_colon_or_a_unit(client: FlaskClient, recording: str) -> None:
+    for path in ("/", "/recordings", f"/recordings/{recording}", "/settings"):
+        page = client.get(path, headers={"Accept-Language": "fr"}).text
+        (texts,) = re.findall(r'<script id="texts" type="application/json">(.*?)</script>', page)
+        wrong = [text for text in json.loads(texts).values() if re.search(r" [:;!?»%]|« |\d cm", text)]
+        assert not wrong
+
+
 def test_pages_show_a_recording_and_never_its_text_as_html(client: FlaskClient, recording: str) -> None:
     client.patch(f"/api/recordings/{recording}", json={"name": "<script>alert(1)</script>"})
     page = client.get(f"/recordings/{recording}").text

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 WEB = ROOT / "web"
 LANGUAGES = ("fr", "en")
 THEMES = ("auto", "light", "dark")
+UNBROKEN = re.compile(r"(?<=«) | (?=[:;!?»%])|(?<=[\d}]) (?=(?:ms|cm|s|sat|dB)\b)")  # no line ends at such a space
 
 
 def show_page(template: str, **values: Any) -> Response:
@@ -58,4 +60,4 @@ def _chosen(name: str, among: Sequence[str]) -> str:
 @cache
 def _texts(language: str) -> dict[str, str]:
     texts: dict[str, str] = json.loads((WEB / "i18n" / f"{language}.json").read_text(encoding="utf-8"))
-    return texts
+    return {key: UNBROKEN.sub("\N{NO-BREAK SPACE}", text) for key, text in texts.items()}

@@ -35,7 +35,7 @@ function showState() {
 
 function showClock() {
   if (clockOffset === null) return;
-  write($('clock'), new Date(Date.now() + clockOffset).toLocaleTimeString(document.documentElement.lang, { hour12: false }));
+  write($('clock'), new Date(Date.now() + clockOffset).toLocaleTimeString(document.documentElement.lang, { hourCycle: 'h23' }));
   const { source, sigma_ms } = status.time;
   write($('clock-source'), `${say(`time.${source}`)}${source === 'gnss' ? ` ±${sayMs(sigma_ms)}` : ''}`);
 }

@@ -58,7 +58,7 @@ export class Photos {
   }
 
   time(index, full = true) {
-    const at = new Date(this.table.utc_ms[index]), text = at.toLocaleTimeString(language, { hour12: false, timeZone: 'UTC' });
+    const at = new Date(this.table.utc_ms[index]), text = at.toLocaleTimeString(language, { hourCycle: 'h23', timeZone: 'UTC' });
     return full ? `${text}${number(at.getUTCMilliseconds() / 1000, 3).slice(1)}` : text;
   }
 
@@ -71,7 +71,7 @@ export class Photos {
     const value = (name) => this.table[name][index], place = [value('interpolated_latitude') ?? value('latitude'), value('interpolated_longitude') ?? value('longitude')];
     return [
       ['time', `${this.time(index)} UTC${value('time_error_ms') == null ? '' : ` ±${sayMs(value('time_error_ms'))}`}`],
-      ['position', place[0] == null ? say('photo.nowhere') : `${number(place[0], 7)}, ${number(place[1], 7)}`],
+      ['position', place[0] == null ? say('photo.nowhere') : `${place[0].toFixed(7)}, ${place[1].toFixed(7)}`],
       ['photo.sigma', value('position_sigma_m') != null && sayMetres(value('position_sigma_m'))],
       ['photo.fix', value('fix_dt_ms') != null && `${say(FIX[value('quality')] ?? 'fix.other')}, ${sayMs(Math.abs(value('fix_dt_ms')))}`],
       ['photo.course', value('heading_deg') != null && `${number(value('heading_deg'))}°, ${number((value('speed_mps') ?? 0) * 3.6)} km/h`],

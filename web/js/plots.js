@@ -13,7 +13,7 @@ function prepare(canvas, width, height) {
   return { context, ink: style.getPropertyValue('--ink'), quiet: style.getPropertyValue('--quiet'), link: style.getPropertyValue('--link') };
 }
 
-const clock = (ms) => new Date(ms).toLocaleTimeString(language, { hour12: false, timeZone: 'UTC' });
+const clock = (ms) => new Date(ms).toLocaleTimeString(language, { hourCycle: 'h23', timeZone: 'UTC' });
 
 function range(...lists) {
   let [low, high] = [Infinity, -Infinity];

@@ -16,7 +16,7 @@ const photos = new Photos($('photos'), $('viewer'), id, (index) => { map.select(
 function showFacts() {
   const { started, stopped, mode, state, cameras, receiver, summary, size_bytes } = recording;
   const facts = [
-    ['started', sayDate(started)],
+    ['started', sayDate(started, 'long')],
     ['duration', stopped && sayDuration((new Date(stopped) - new Date(started)) / 1000)],
     ['distance', summary?.distance_m != null && sayKm(summary.distance_m)],
     ['time.quality', summary?.time_error_ms != null && `±${sayMs(summary.time_error_ms)}`],
@@ -27,7 +27,7 @@ function showFacts() {
     ['epochs', receiver && number(receiver.epochs)],
     ['size', sayBytes(size_bytes)],
   ].filter(([, value]) => value);
-  replace($('facts'), facts, () => facts.map(([key, value]) => make('div', {}, make('dt', {}, say(key)), make('dd', {}, value))));
+  replace($('facts'), facts, () => facts.map(([key, value]) => make('div', { class: key === 'cameras' && 'wide' }, make('dt', {}, say(key)), make('dd', {}, value))));
   replace($('warnings'), recording.warnings, () => recording.warnings.slice(0, 5).map((text) => make('li', { 'data-level': 'warning' }, make('span', {}, text))));
 }
 

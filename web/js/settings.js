@@ -14,9 +14,9 @@ const level = ({ ok }) => (ok ? 'ok' : ok === null ? 'unknown' : 'error');
 function step(check, device) {
   const isStep = `test.${check.code}` in texts; // else what the device says of itself
   const word = isStep ? say(`test.${check.code}`) : say(`problem.${check.code}`, { subject: device.name }, check.value);
-  const value = isStep && (check.code === 'fix' ? say(`quality.${check.value}`, {}, check.value) : check.value);
+  const value = isStep && check.value && (check.code === 'fix' ? say(`quality.${check.value}`, {}, check.value) : check.value);
   return make('li', { 'data-level': level(check) }, mark(level(check)),
-    make('p', {}, word, value && ` · ${value}`, make('span', { class: 'sr' }, ` ${say(`test.${level(check)}`)}`)),
+    make('p', {}, word, value && ` · ${value.replace(/(\d) (?=[%hms])|(h) (?=\d)/g, '$1$2\u00a0')}`, make('span', { class: 'sr' }, ` ${say(`test.${level(check)}`)}`)),
     check.cure && make('p', {}, make('small', {}, say(`${isStep ? 'remedy' : 'cure'}.${check.code}`, {}, check.cure))));
 }
 
@@ -31,7 +31,7 @@ function showDevices() {
 async function change(serial, body, done = 'saved') {
   await attempt(async () => {
     const { refused } = await ask(`/api/cameras/${encodeURIComponent(serial)}`, { method: 'PATCH', body, timeout: SLOW_MS });
-    toast(refused.length ? `${say('refused')}: ${refused.join('; ')}` : say(done), null, refused.length ? 12 : 6);
+    toast(refused.length ? say('refused', { what: refused.join(', ') }) : say(done), null, refused.length ? 12 : 6);
   });
   await attempt(() => look(true));
 }
