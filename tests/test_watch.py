@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from typing import Any
 
@@ -488,3 +489,12 @@ def test_a_camera_is_set_up_by_the_api_but_not_while_it_records(rig: Rig) -> Non
     assert rig.client.post("/api/start").status_code == 201
     wait_for(lambda: rig.first["state"] == "streaming")
     assert "in use" in problem(rig.client.patch(where, json={"settings": ["recommended"]}), 409)["detail"]
+
+
+def test_a_picture_is_made_while_another_thread_still_loads_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(cv2, "typing")  # as long as that lasts
+    spec = find_spec("rig.photo.look")
+    assert spec is not None and spec.loader is not None
+    anew = module_from_spec(spec)
+    spec.loader.exec_module(anew)
+    assert anew.encode_jpeg(np.zeros((2, 2, 3), np.uint8), 90)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from rig.arrays import Luma, Uint8
+from rig.arrays import Luma, Numbers, Uint8
 
 DARK, BRIGHT = 20.0, 235.0  # mean luminance of a covered and of a blinded lens
 GLARE, GLARING = 250.0, 0.5  # luminance without drawing, and the share of the picture that may have it
@@ -63,7 +63,7 @@ def _half(luma: Luma) -> Luma:
     return np.asarray(cv2.resize(luma, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def _deviation(values: cv2.typing.MatLike) -> float:
+def _deviation(values: Numbers) -> float:  # no type of cv2: while another thread imports it, it has none yet
     _, deviation = cv2.meanStdDev(values)
     return float(deviation[0, 0])
 
