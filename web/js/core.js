@@ -161,7 +161,7 @@ let toastTimer;
 export function toast(text, action = null, seconds = 6) {
   const button = action && make('button', { type: 'button', onclick: () => { said.hidden = true; action.act(); } }, action.word);
   (document.querySelector('dialog[open] > footer') ?? $('bottom')).prepend(said);
-  said.replaceChildren(text, button ?? '');
+  said.replaceChildren(make('span', {}, text), button ?? '');
   said.hidden = false;
   clearTimeout(toastTimer);
   toastTimer = setTimeout(() => { said.hidden = true; }, seconds * 1000);
