@@ -494,7 +494,8 @@ def test_a_camera_is_set_up_by_the_api_but_not_while_it_records(rig: Rig) -> Non
 def test_a_picture_is_made_while_another_thread_still_loads_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(cv2, "typing")  # as long as that lasts
     spec = find_spec("rig.photo.look")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     anew = module_from_spec(spec)
     spec.loader.exec_module(anew)
     assert anew.encode_jpeg(np.zeros((2, 2, 3), np.uint8), 90)
