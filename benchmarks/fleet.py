@@ -5,6 +5,7 @@ must be 1.8 times as fast as one, and the results of both must be the bytes of t
 takes its share of the two cores, too. Then 10,000 small recordings are planned (`--dry-run`): within 10 s and 1 GB.
 """
 
+import argparse
 import asyncio
 import json
 import os
@@ -36,6 +37,7 @@ AT_ONCE = 200
 
 def main() -> int:
     """Print the figures; 1 when a promise does not hold."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {sys.version.split()[0]}"
     )

@@ -3,6 +3,7 @@
 No peer serves such a page: the budgets are our own, printed beside the figures.
 """
 
+import argparse
 import http.client
 import os
 import platform
@@ -31,6 +32,7 @@ THIN_LINE = {"offline": False, "latency": 80, "downloadThroughput": 1e6 / 8, "up
 
 def main() -> int:
     """Measure all and print it."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     load = os.getloadavg()[0]
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}, Python {platform.python_version()}")
     jpeg = bytes(cv2.imencode(".jpg", np.random.default_rng(1).integers(0, 255, (1080, 1920, 3), np.uint8))[1])

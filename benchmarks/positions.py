@@ -6,6 +6,7 @@ up to 2 is compared with the place interpolated there. Slalom: half circles of 2
 exiftool and mapillary_tools where they are installed.
 """
 
+import argparse
 import csv
 import json
 import math
@@ -159,6 +160,7 @@ PEERS = {"mapillary_tools": _mapillary, "exiftool": _exiftool}
 
 def main() -> int:
     """Print the figures; fails when one is worse than promised."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     print(f"command: python -m benchmarks.positions; Python {sys.version.split()[0]}, numpy {np.__version__}")
     return int(not (drive() & slalom()))
 

@@ -103,6 +103,11 @@ def test_each_script_verb_and_module_of_a_page_is_there(page: Path) -> None:
             assert find_spec(words[2]) is not None, words
 
 
+def test_each_benchmark_says_what_it_measures_before_it_does() -> None:
+    for file in (ROOT / "benchmarks").glob("[!_]*.py"):
+        assert "ArgumentParser(description=__doc__)" in text(file), file
+
+
 @pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "troubleshooting.md"], ids=lambda page: page.name)
 def test_each_option_of_a_page_exists(page: Path) -> None:
     asked = 0
