@@ -601,6 +601,7 @@ def test_a_length_of_time_is_above_nothing(capsys: pytest.CaptureFixture[str]) -
 
 def test_a_stream_of_which_nothing_arrives_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streamcapture, "FIRST_DATAGRAM_S", 0.1)
+    monkeypatch.setattr(streamcapture, "WEBCAM_PORT", free_port())  # another program may have the real one
     streaming = answer({"status": 2, "error": 0})
     with odd({"/gopro/webcam/start": streaming, "/gopro/webcam/stop": answer()}) as (camera, server):
         capture = StreamCapture(camera, "HERO12 Black", tmp_path, Settings())
