@@ -33,7 +33,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     print(f"machine: {platform.machine()}, {os.cpu_count()} CPUs, Python {sys.version.split()[0]}")
-    print(f"command: python -m benchmarks.display_latency --films {options.films} --rendered {options.rendered}")
+    print(f"command: python -m benchmarks.display_latency {' '.join(sys.argv[1:])}")
     rng = np.random.default_rng(options.seed)
     rows: list[tuple[float, float, float]] = []
     for fps, hertz in ((Fraction(25), 60.0), (Fraction(25), 120.0), (NTSC, 60.0), (NTSC, 120.0)):

@@ -154,10 +154,10 @@ def _place(
     """The way that all photos go: places, tags, table, files for others, report."""
     unplaced = [item.row for item in made.items]
     try:
-        track, doubts, unread = _load([wish.positions] if wish.positions else own_logs, made.output)
+        track, doubts, unread = _load([wish.positions] if wish.positions else own_logs)
         rows = locate(unplaced, track, Rule.of(settings, METHODS[wish.method]))
         if rows and not any(row.latitude is not None for row in rows):
-            raise _nowhere(rows, track, settings, made.output)
+            raise _nowhere(rows, track, settings)
     except NoPositionError as error:
         if not wish.dry_run and made.output.is_dir():  # photos without positions are worth a look, too
             _describe(made, [*made.others, *unplaced], None, settings, wish, [error.message])
@@ -189,10 +189,10 @@ def _place(
     return replace(summary, files=tuple(map(str, files)))
 
 
-def _load(logs: Sequence[Sequence[Path]], folder: Path) -> tuple[Track, list[str], list[str]]:
+def _load(logs: Sequence[Sequence[Path]]) -> tuple[Track, list[str], list[str]]:
     """The first of several logs that tells positions. Raises what was wrong with the first."""
     if not logs:
-        raise NoPositionError(f"{folder} has no positions of its own", cure="name a log with --positions")
+        raise NoPositionError("no log of positions lies with the photos", cure="name a log with --positions")
     errors = []
     for log in logs:
         try:
@@ -202,14 +202,14 @@ def _load(logs: Sequence[Sequence[Path]], folder: Path) -> tuple[Track, list[str
     raise errors[0]
 
 
-def _nowhere(rows: Sequence[Photo], track: Track, settings: Settings, output: Path) -> NoPositionError:
+def _nowhere(rows: Sequence[Photo], track: Track, settings: Settings) -> NoPositionError:
     first, last = (parse_utc(end(row.utc for row in rows)) for end in (min, max))
     spans = [f"{iso_utc(a)[:19]} to {iso_utc(b)[:19]}" for a, b in ((first, last), track.utc_ns[[0, -1]].tolist())]
     cure = "check that the positions are of the same day, or widen --max-gap"
     if (shift_s := shift_onto(rows, track, settings.max_gap_s)) is not None:
         cure = f"with their clock {shift_s / 3600:+g} h they would lie on the track: --camera-offset corrects a clock"
     return NoPositionError(
-        f"none of the {len(rows)} photos in {output} ({spans[0]}) has a fix within {settings.max_gap_s:g} s"
+        f"none of the {len(rows)} photos ({spans[0]}) has a fix within {settings.max_gap_s:g} s"
         f" (positions from {spans[1]})",
         cure=cure,
     )
