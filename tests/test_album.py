@@ -283,6 +283,7 @@ def test_positions_of_another_year_are_told_with_both_spans(tmp_path: Path, caps
     assert run(tmp_path / "card", "--positions", tmp_path / "old.csv", "--output", tmp_path / "out") == 5
     errors = capsys.readouterr().err
     assert errors.count("\n") == 1
+    assert f"{tmp_path / 'out'}" not in errors
     assert "2025" in errors
     assert "2026" in errors
     assert not (tmp_path / "out").exists()
