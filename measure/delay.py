@@ -56,11 +56,13 @@ class Delay:
                 "at both ends nobody can say how much of it is the camera's clock"
             )
         elif self.is_growing:
-            text = "{camera}: the delay grows ({growth} ms an hour); the camera's clock is slow by {drift} ppm"
+            text = (
+                "{camera}: the delay grows ({growth} ms an hour); the camera's clock is {drift} ppm slow (fast below 0)"
+            )
         else:
             text = (
                 "{camera}: the delay does not grow measurably ({growth} ms an hour); "
-                "the camera's clock is slow by {drift} ppm"
+                "the camera's clock is {drift} ppm slow (fast below 0)"
             )
         return phrase(text, camera=self.camera, **figures)
 

@@ -11,7 +11,8 @@ import time
 import pytest
 import requests
 
-from tests.faults.rig import SERIALS, Server, arrivals, check_gaps, children, log_folder, runs, steps, wait_for
+from tests.faults.rig import SERIALS, Server, arrivals, check_gaps, children, log_folder, steps, wait_for
+from tests.machine import is_gone
 
 HELD_S = 3.0
 TIMEOUT_S = 60  # of those who listen to a server
@@ -58,7 +59,7 @@ def test_a_worker_that_hangs_is_replaced(server: Server) -> None:
     pid = server.workers[worker]
     os.kill(pid, signal.SIGSTOP)
     stopped_s = time.monotonic()
-    wait_for(lambda: not runs(pid))
+    wait_for(lambda: is_gone(pid))
     assert time.monotonic() - stopped_s < 8.0 + BUSY_BACK_S
     wait_for(lambda: server.status["state"] == "recording" and server.workers.get(worker))
     time.sleep(1.0)
