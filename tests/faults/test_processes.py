@@ -95,7 +95,7 @@ def test_a_killed_server_leaves_nothing_and_its_recording_goes_on(server: Server
         assert len(family) >= 3
         server.end(signal.SIGKILL)
         killed_s = time.monotonic()
-        wait_for(lambda family=family: not any(map(runs, family)))  # type: ignore[misc]
+        wait_for(lambda family=family: all(map(is_gone, family)))  # type: ignore[misc]
         assert time.monotonic() - killed_s < (1.0 if rounds > 10 else BUSY_BACK_S)
         with (server.output / ".lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
