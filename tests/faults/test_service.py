@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.rig import PATIENCE_S, Server, children, runs, wait_for
+from tests.faults.rig import PATIENCE_S, Server, children, wait_for
+from tests.machine import is_gone
 
 WATCHDOG_S = 6.0
 
@@ -64,7 +65,7 @@ def test_a_server_that_hangs_is_noticed_and_its_recording_goes_on(stopped_server
     while manager.hears("WATCHDOG=1", WATCHDOG_S):
         pass
     server.end(signal.SIGKILL)  # systemd sends SIGABRT, which a process that stands still does not hear, then this
-    wait_for(lambda: not any(map(runs, family)))
+    wait_for(lambda: all(map(is_gone, family)))
     server.start(manager.environment)
     assert manager.hears("READY=1", PATIENCE_S)
     back_s = time.monotonic() - hung_s

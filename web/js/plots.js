@@ -32,11 +32,11 @@ export function showTimeline(canvas, track, photos) {
     context.fillStyle = QUALITIES.find(({ holds }) => holds(track.quality[at])).colour;
     if (next - ms < 60000) context.fillRect(x(ms), 0, Math.max(1, x(next) - x(ms)) + 0.5, 12);
   });
-  const [, fastest] = range(track.speed_mps, [0]);
+  const fastest = track.speed_mps.reduce((most, speed) => Math.max(most, speed ?? 0), 0);
   context.strokeStyle = quiet;
   context.lineWidth = 2;
   context.beginPath();
-  track.utc_ms.forEach((ms, at) => context[at ? 'lineTo' : 'moveTo'](x(ms), 52 - (track.speed_mps[at] ?? 0) / fastest * 34));
+  track.utc_ms.forEach((ms, at) => context[at ? 'lineTo' : 'moveTo'](x(ms), 52 - (track.speed_mps[at] ?? 0) / (fastest || 1) * 34));
   context.stroke();
   context.fillStyle = link;
   let last = -1;
