@@ -167,6 +167,24 @@ def test_a_bar_holds_its_longest_words(site: Site, phone: BrowserContext) -> Non
     site.car.change(recording, name="drive 0")
 
 
+@pytest.mark.parametrize(("mode", "ticks", "seconds"), [("camera", 0, 8), ("video", 2, 5)])
+def test_the_code_is_asked_for_where_nothing_can_tick_it_off_too(
+    site: Site, phone: BrowserContext, mode: str, ticks: int, seconds: int
+) -> None:
+    page, _ = open_page(phone, site, "/?lang=fr")
+    page.tap("#main")
+    page.tap(f"#guide input[value={mode}]")
+    page.tap("#guide .big")
+    expect(page.locator("#guide-title")).to_have_text("Le code, à chaque caméra")
+    expect(page.locator("#guide")).to_contain_text(f"{seconds} secondes sans bouger")
+    expect(page.locator("#guide-ticks li")).to_have_count(ticks)
+    expect(page.locator("#guide-drive")).to_have_text(
+        "C’est montré : rouler" if mode == "camera" else "Rouler sans attendre"
+    )
+    site.car.stop()
+    expect(page.locator("#guide")).to_be_hidden()
+
+
 def test_a_start_that_is_refused_says_so_where_one_looks(site: Site, phone: BrowserContext) -> None:
     page, _ = open_page(phone, site, "/?lang=fr")
     page.route("**/api/start", lambda route: route.fulfill(status=507, body="{}"))

@@ -153,7 +153,7 @@ function showJobs() {
 
 // --- Live pictures: while streams run and somebody sees them ---------------------------------------------------------
 
-const PICTURE_TIMEOUT_MS = 7000, OLD_PICTURE_MS = 2000, LOOK_S = 20;
+const PICTURE_TIMEOUT_MS = 7000, OLD_PICTURE_MS = 2000, KEPT_PICTURE_MS = 60000, LOOK_S = 20;
 const pictures = new Map(); // serial -> { image, asking, at }
 
 const streams = (camera) => (status.recording ? status.recording.mode !== 'camera' && camera.records : status.calibrating && camera.state === 'streaming');
@@ -191,6 +191,9 @@ function sayAge(camera) {
 }
 
 function showPictures() {
+  for (const picture of status.cameras.filter((camera) => !streams(camera)).map(pictureOf)) {
+    if (picture.at !== null && performance.now() - picture.at > KEPT_PICTURE_MS) picture.at = null;
+  }
   const live = status.cameras.filter(streams), idle = status.state === 'idle' && !status.calibrating;
   replace($('pictures'), [status.cameras.map((camera) => [camera.serial, nameOf(camera), streams(camera)]), idle, status.recording?.mode], () => [
     ...status.cameras.map((camera) => make('figure', { 'data-serial': camera.serial }, pictureOf(camera).image,

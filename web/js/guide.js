@@ -33,7 +33,7 @@ async function go() {
   if (!status.cameras.length) body.allow = 'positions-only';
   localStorage.setItem('started', today());
   if (!await startFrom(dialog.querySelector('.big'), body)) return;
-  step = status.cameras.length && body.mode === 'video' ? 'code' : 'drive';
+  step = status.cameras.length ? 'code' : 'drive';
   ticked = new Set();
   if (step === 'drive') { finish(); return; }
   build();
@@ -89,8 +89,11 @@ function prepare() {
   ];
 }
 
+/** Whether nobody can see yet what the cameras film: it goes to their cards. */
+const isBlind = () => (status.recording?.mode ?? mode()) === 'camera';
+
 function code() {
-  return [make('p', {}, say('guide.code.how')), make('ul', { class: 'ticks', id: 'guide-ticks' }), make('p', {}, say('guide.code.where', { address: `${location.host}/qrcode` }))];
+  return [make('p', {}, say(isBlind() ? 'guide.code.card' : 'guide.code.how')), make('ul', { class: 'ticks', id: 'guide-ticks' }), make('p', {}, say('guide.code.where', { address: `${location.host}/qrcode` }))];
 }
 
 function buttons() {
@@ -133,6 +136,7 @@ async function search() {
 
 function showTicks() {
   const { nameOf, pictureOf, sayAge, describeCode } = words;
+  if (isBlind()) { write($('guide-drive'), say('guide.shown')); return; }
   const cameras = status.cameras.filter(({ records }) => records);
   if (!searching && !status.calibrating && cameras.length && !cameras.some(({ calibration }) => calibration)) search();
   replace($('guide-ticks'), cameras.map((camera) => [camera.serial, nameOf(camera), camera.calibration?.done, pictureOf(camera).at === null]), () => cameras.map((camera) => make('li',

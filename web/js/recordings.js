@@ -2,7 +2,7 @@
 
 import { $, ask, attempt, follow, isOpen, make, replace, row, say, sayBytes, sayDate, sayDuration, sayKm, sayMs, number, thumbnail, toast, write } from './core.js';
 
-const POLL_MS = 3000, WAITING_MS = 1000;
+const POLL_MS = 3000, WAITING_MS = 1000, GOOD_MS = 60; // what a code filmed from a phone never measured gives
 let recordings = [], trash = [];
 
 const flags = ({ state, warnings, summary }) => [
@@ -16,7 +16,7 @@ const flags = ({ state, warnings, summary }) => [
 
 function badges(recording) {
   const { summary, photos } = recording, found = flags(recording);
-  if (summary?.time_error_ms != null) found.push(['ok', 'badge.time', { ms: sayMs(summary.time_error_ms) }]);
+  if (summary?.time_error_ms != null) found.push([summary.time_error_ms < GOOD_MS ? 'ok' : '', 'badge.time', { ms: sayMs(summary.time_error_ms) }]);
   if (summary?.rtk_fixed_share != null) found.push([summary.rtk_fixed_share > 0.9 ? 'ok' : '', 'badge.rtk', { percent: number(summary.rtk_fixed_share * 100) }]);
   if (summary?.photos) found.push(['', 'badge.photos', { count: number(summary.photos) }]);
   else if (!photos && !isOpen(recording.state)) found.push(['', 'badge.unprocessed']);
