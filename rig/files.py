@@ -102,7 +102,7 @@ def lock_alone(descriptor: int) -> None:
 
 
 def copy_rest(source: IO[bytes], target: IO[bytes], begin: int) -> None:
-    """Add to an unbuffered file what another one holds from byte `begin` on. Raises OSError."""
+    """Add to a file, all of it flushed, what another one holds from byte `begin` on. Raises OSError."""
     if sys.platform == "linux":  # by the kernel
         while copied := os.sendfile(target.fileno(), source.fileno(), begin, MOST_COPIED):
             begin += copied

@@ -1,6 +1,7 @@
 """Photos get the nearest fix and the interpolated place, and never a fix that is too far away."""
 
 import json
+import resource
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 import parsePhotos
 from rig.clock import iso_utc, parse_utc
-from rig.photo import photos
+from rig.photo import photos, tagging
 from rig.photo.photos import Photo
 from simulator.world import Street
 
@@ -250,3 +251,16 @@ def test_a_camera_behind_the_antenna_has_a_negative_arm(tmp_path: Path, said: li
 def test_a_table_that_is_not_ours_is_refused(tmp_path: Path) -> None:
     (tmp_path / "photos.csv").write_text("a,b\n1,2\n")
     assert run(tmp_path) == 3
+
+
+def test_a_photo_of_which_the_disk_takes_a_part_stays_as_it_was(tmp_path: Path) -> None:
+    photo = tmp_path / "one.jpg"
+    photo.write_bytes(b"as it was")
+    kept = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, kept[1]))  # like a full disk: the first 1,000 bytes are taken
+    try:
+        with pytest.raises(OSError):  # noqa: PT011  # whatever the disk says
+            tagging._write(photo, b"x" * 1500, photo, None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, kept)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"as it was"]

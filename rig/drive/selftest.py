@@ -27,7 +27,7 @@ CURES = {
     "stream_port": "Another program holds UDP port 8554: stop it",
     "complaint": "See what it says",
     "port": "Plug the receiver in by USB and switch it on",
-    "right": "This user may not read the port: ./edencar install, or add the user to the group dialout",
+    "right": "This user may not read the port: sudo ./edencar install, or add the user to the group dialout",
     "speaks": "Nothing understandable comes: switch NMEA output on and set the port to a usual baud rate",
     "fix": "Wait under open sky; look at the antenna and its cable",
     "corrections": "Look where the corrections come from: base, NTRIP or SBAS",

@@ -147,11 +147,13 @@ def _write(path: Path, data: bytes, like: Path, rest_at: int | None) -> None:
     path = path.resolve() if path.is_symlink() else path
     temporary = path.with_name(path.name + UNSYNCED_SUFFIX)
     try:
-        with temporary.open("wb", buffering=0) as file, like.open("rb") as original:
+        with temporary.open("wb") as file, like.open("rb") as original:  # buffered: a full disk takes a part, silently
             temporary.chmod(stat.S_IMODE(os.fstat(original.fileno()).st_mode))
             file.write(data)
+            file.flush()
             if rest_at is not None:
                 copy_rest(original, file, rest_at)
+                file.flush()
             sync_data(file.fileno())
         temporary.replace(path)
     except OSError:
