@@ -28,6 +28,8 @@ SEEN = """(id) => {
   return document.elementFromPoint(place.x + place.width / 2, place.y + place.height / 2).closest('#' + id) !== null;
 }"""
 FIRST_PAINT = "performance.getEntriesByName('first-contentful-paint')"
+LINES = """[...document.querySelectorAll('.figure')].map(
+  (figure) => figure.clientHeight / parseFloat(getComputedStyle(figure).lineHeight))"""
 GAUCHE, DROITE = "C3501324500711", "C3531350013906"
 
 
@@ -151,6 +153,23 @@ def test_narrow_and_large_letters_fit(site: Site, browser: Browser, path: str) -
         assert page.evaluate(DIALOG_FITS)
         site.car.stop()
     assert [error for error in errors if "503" not in error] == []  # of the settings of cameras that are none
+    context.close()
+
+
+def test_no_word_of_a_card_is_broken_on_a_small_phone(site: Site, browser: Browser) -> None:
+    context = phone_context(browser, width=360)
+    page, _ = open_page(context, site, "/?lang=fr")
+    expect(page.locator(".card .figure")).to_have_count(5)
+    page.evaluate("for (const figure of document.querySelectorAll('.figure')) figure.textContent = 'Enregistre'")
+    assert max(page.evaluate(LINES)) < 1.5
+    context.close()
+
+
+def test_the_hour_after_midnight_is_none_of_24(site: Site, browser: Browser) -> None:
+    context = browser.new_context(timezone_id="UTC")
+    page, _ = open_page(context, site, "/?lang=en")
+    module = str(page.get_attribute("script[type=module]", "src")).replace("drive.js", "core.js")
+    assert "00:05" in page.evaluate(f"import('{module}').then(({{ sayDate }}) => sayDate('2026-11-22T00:05:00Z'))")
     context.close()
 
 
