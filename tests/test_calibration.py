@@ -3,20 +3,23 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from configs import Settings
+from rig.arrays import Int64
 from rig.camera.camerabook import Delay, load_delays, store_delays
 from rig.clock import DAY_NS, NS_PER_S, UtcClock, iso_utc
 from rig.errors import NoCalibrationError
 from rig.footage import video
+from rig.footage.video import Clip, Video
 from rig.recordings import MANIFEST, Manifest, RecordedCamera
 from rig.timing import calibration, rates
 from rig.timing.calibration import Context
-from rig.timing.cameraclock import CameraClock
+from rig.timing.cameraclock import Anchor, CameraClock
 from simulator.phone import Phone
 from tests.films import write_index
 from tests.screens import Light, Shown, write_screens
@@ -278,7 +281,6 @@ def test_a_stream_with_a_code_teaches_its_delay(tmp_path: Path, settings: Settin
 
 
 def two_films(path: Path, rate_ppm: float) -> CameraClock:
-    from rig.timing.cameraclock import Anchor
     from rig.timing.timeline import line
     from tests.readings import TERMS
 
@@ -298,6 +300,38 @@ def test_a_rate_found_once_narrows_the_bar_of_a_later_drive(tmp_path: Path, sett
     clock = clock_of(tmp_path / "a.mp4", settings, tmp_path)
     assert clock.rate_ppm == pytest.approx(31, abs=0.5)
     assert clock.rate_error_ppm == 3.0
+
+
+def run_of_stream(arrival_offset_ns: int) -> Video:
+    """A stream of which nothing counts but when it came."""
+    pts = np.array([0, 90_000], dtype=np.int64)
+    clip = Clip(Path("stream-001.ts"), Fraction(1, 90_000), pts, pts, np.ones(2, dtype=np.bool_), NS_PER_S)
+    return Video("left", (clip,), arrival_offset_ns)
+
+
+@pytest.mark.parametrize("receiver", [True, False], ids=["receiver", "no receiver"])
+def test_a_camera_that_runs_slow_does_not_shift_a_stream_started_an_hour_later(
+    tmp_path: Path, settings: Settings, receiver: bool
+) -> None:
+    """Between two runs only the Pi's clock goes on; the camera's begins anew."""
+
+    def monotonic(since_ns: Int64) -> Int64:
+        return np.asarray(NS_PER_S + since_ns + since_ns * 12 // 1_000_000)
+
+    seconds = np.arange(3700) * NS_PER_S
+    if receiver:
+        rows = zip(BEGIN_NS + seconds, monotonic(seconds), strict=True)
+        lines = ["utc_ns,arrival_monotonic_ns", *(f"{utc},{came}" for utc, came in rows)]
+        (tmp_path / "positions.csv").write_text("\n".join(lines))
+    context = Context(positions=tmp_path / "positions.csv" if receiver else None)
+    begins = monotonic(np.array([0, 3600], dtype=np.int64) * NS_PER_S + 230_000_000)
+    first, second = map(run_of_stream, begins.tolist())
+    clock = calibration.linked(second, [(first, two_films(tmp_path, 50.0))], context, settings)
+    assert clock is not None
+    at = np.array([0], dtype=np.int64)
+    error_ns, bar_ns = int(clock.utc_ns(at)[0]) - BEGIN_NS - 3600 * NS_PER_S, int(clock.error_ns(at)[0])
+    assert abs(error_ns) < (1_000_000 if receiver else 45_000_000)
+    assert abs(error_ns) <= bar_ns < (60_000_000 if receiver else 130_000_000)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"C1": 3}', '{"C1": {"rate_ppm": "fast"}}'])

@@ -327,24 +327,39 @@ def _delay(item: Video, clock: CameraClock, context: Context) -> Delay | None:
     )
 
 
-def linked(item: Video, found: Iterable[tuple[Video, CameraClock]], settings: Settings) -> CameraClock | None:
-    """The clock of a stream that was started anew, by its arrival times, from that of the same camera's other run."""
-    for other, clock in found:
-        if other.camera != item.camera or other.arrival_offset_ns is None or item.arrival_offset_ns is None:
-            continue
-        # The same delay on the way, so the runs' clocks differ as their arrival offsets do.
-        shift = item.arrival_offset_ns - other.arrival_offset_ns
-        error_ns = round(settings.arrival_link_error_ms * NS_PER_MS)
-        return replace(
-            clock,
-            source="qr+arrival",
-            offset_ns=clock.offset_ns + shift,
-            constants=(*clock.constants, ("arrival_link", error_ns)),
-            anchors=tuple(replace(anchor, pts_ns=anchor.pts_ns - shift) for anchor in clock.anchors),
-            curve=tuple((x - shift, y) for x, y in clock.curve),
-            curve_span=None,
-        )
-    return None
+def linked(
+    item: Video, found: Iterable[tuple[Video, CameraClock]], context: Context, settings: Settings
+) -> CameraClock | None:
+    """The clock of a stream that was started anew: when it came, less the delay that the same camera's other run had.
+
+    Its PTS begin anew, so what that run tells of the camera's own clock does not reach over the time between.
+    """
+    receiver = _receiver_clock(context, settings)
+    runs = [one for one in found if one[0].camera == item.camera and one[0].arrival_offset_ns is not None]
+    links = [_link(item, *run, receiver, settings) for run in runs if item.arrival_offset_ns is not None]
+    if not links:
+        return None
+    begin = np.array([item.first_ns], dtype=np.int64)
+    best = min(links, key=lambda clock: int(clock.error_ns(begin)[0]))
+    return arrival.bent(best, item, receiver, settings.monotonic_rate_error_ppm)
+
+
+def _link(
+    item: Video, other: Video, clock: CameraClock, receiver: ClockCurve | None, settings: Settings
+) -> CameraClock:
+    """The clock of a stream by when its first picture came after that of another run, whose clock is known."""
+    came = np.array([run.first_ns + (run.arrival_offset_ns or 0) for run in (other, item)], dtype=np.int64)
+    before_ns, after_ns = (came if receiver is None else receiver.utc_ns(came)).tolist()
+    passed_ns = after_ns - before_ns
+    rate_error_ppm = settings.monotonic_rate_error_ppm if receiver is None else 0.0
+    begin = np.array([other.first_ns], dtype=np.int64)
+    utc_ns, error_ns = int(clock.utc_ns(begin)[0]), int(clock.error_ns(begin, constants=False)[0])
+    own = cameraclock.given(item.first_ns, utc_ns + passed_ns, error_ns, settings.unknown_camera_rate_ppm, "qr+arrival")
+    constants = (
+        ("arrival_link", round(settings.arrival_link_error_ms * NS_PER_MS)),
+        ("time_between", round(abs(passed_ns) * rate_error_ppm * 1e-6)),
+    )
+    return replace(own, constants=(*clock.constants, *constants))
 
 
 # --- what somebody says -----------------------------------------------------------------------------------------------

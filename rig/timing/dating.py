@@ -49,7 +49,7 @@ def find_clocks(
     for item, outcome in outcomes:
         if _is_firm(outcome):
             continue
-        clock = calibration.linked(item, dated, settings) or outcome
+        clock = calibration.linked(item, dated, context, settings) or outcome
         if isinstance(clock, CameraClock):
             dated.append((item, clock))
         else:
