@@ -80,12 +80,9 @@ class CameraClock:
         """What the crystal may have done since the nearest film."""
         low, high = (int(x[0]), int(x[-1])) if self.curve_span is None else self.curve_span
         away = np.abs(pts_ns[:, None] - x[None, :]).min(axis=1)
-        inside = WARM_UP_NS * np.minimum(1.0, away / WARM_UP_SPAN_NS)
+        warmed = WARM_UP_NS * np.minimum(1.0, away / WARM_UP_SPAN_NS)
         beyond = np.maximum(0, np.maximum(low - pts_ns, pts_ns - high))
-        return np.asarray(
-            np.where(beyond > 0, 0.0 if self.curve_span is None else WARM_UP_NS, inside)
-            + beyond * self.rate_error_ppm * 1e-6
-        )
+        return np.asarray(warmed + beyond * self.rate_error_ppm * 1e-6)
 
 
 def combined(half_widths: Float64) -> Float64:

@@ -287,11 +287,12 @@ def line(anchors: tuple[Anchor, ...], terms: Terms, warnings: tuple[str, ...] = 
     normal = np.array([[weights.sum(), (weights * x).sum()], [(weights * x).sum(), (weights * x * x).sum() + prior]])
     offset, rate = np.linalg.solve(normal, np.array([(weights * y).sum(), (weights * x * y).sum()]))
     rate_sigma = float(np.sqrt(np.linalg.inv(normal)[1, 1]))
+    warmed = WARM_UP_NS / max(WARM_UP_SPAN_NS, int(pts[-1] - pts[0]))  # another rate later on than between the films
     return CameraClock(
         source="qr",
         offset_ns=base + round(float(offset)),
         rate_ppm=float(rate) * 1e6,
-        rate_error_ppm=min(2 * rate_sigma * 1e6, terms.unknown_rate_ppm),
+        rate_error_ppm=min((2 * rate_sigma + warmed) * 1e6, terms.unknown_rate_ppm),
         constants=terms.constants,
         anchors=anchors,
         warnings=warnings,
