@@ -53,6 +53,11 @@ class Snap:
         return int(NS_PER_S // 10 ** min(9, len(self.digits)))
 
     @property
+    def middle_ns(self) -> int:
+        """The middle of what the camera's clock may have been: EXIF cuts off the rest."""
+        return self.clock_ns + self.resolution_ns // 2
+
+    @property
     def camera_time(self) -> str:
         """What the camera's clock said; empty where it is UTC of this program."""
         fraction = f".{self.digits}" if self.digits else ""
@@ -71,17 +76,21 @@ class Offset:
     seen_ns: tuple[int, int]
     source: str  # code, given or exif
 
-    def utc_ns(self, clock_ns: int) -> int:
-        """UTC of an instant of the camera's clock."""
+    def utc_ns(self, snap: Snap) -> int:
+        """UTC of a photo: in the middle of what EXIF may have cut off by codes, else of what it says."""
+        if snap.known_error_ms is not None and self.source != "given":
+            return snap.clock_ns
+        clock_ns = snap.middle_ns if self.source == "code" else snap.clock_ns
         return clock_ns + round(self.offset_ns + self.rate * (clock_ns - self.clock_ns))
 
     def error_ms(self, snap: Snap) -> float:
         """Half-width of the error of a photo's time."""
-        if snap.known_error_ms is not None and self.source == "exif":
+        if snap.known_error_ms is not None and self.source != "given":
             return snap.known_error_ms
         first, last = self.seen_ns
         beyond = max(first - snap.clock_ns, snap.clock_ns - last, 0)
-        return (self.error_ns + self.rate_error * beyond + snap.resolution_ns / 2) / NS_PER_MS
+        cut_off_ns = snap.resolution_ns / (2 if self.source == "code" else 1)
+        return (self.error_ns + self.rate_error * beyond + cut_off_ns) / NS_PER_MS
 
 
 def find(source: Path) -> list[Path]:
@@ -198,7 +207,7 @@ def find_offsets(
     codes: dict[str, list[tuple[int, int, int]]] = defaultdict(list)  # clock, its resolution, UTC of the code
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for number, (snap, found) in enumerate(zip(searched, pool.map(_codes_ns, searched), strict=True), start=1):
-            codes[snap.camera] += [(snap.clock_ns, snap.resolution_ns, utc_ns) for utc_ns in found]
+            codes[snap.camera] += [(snap.middle_ns, snap.resolution_ns, utc_ns) for utc_ns in found]
             progress(number / len(searched))
     offsets, warnings = {}, []
     for camera in dict.fromkeys(snap.camera for snap in snaps):
@@ -237,7 +246,7 @@ def _by_codes(codes: Sequence[tuple[int, int, int]], settings: Settings) -> tupl
     clock_ns, resolution_ns, code_ns = (np.array(column, dtype=np.int64) for column in zip(*codes, strict=True))
     refresh_ns = NS_PER_S / settings.display_refresh_hz
     half_ns = (refresh_ns + resolution_ns) / 2
-    middle_ns = code_ns - clock_ns + settings.display_latency_ms * NS_PER_MS + (refresh_ns - resolution_ns) / 2
+    middle_ns = code_ns - clock_ns + settings.display_latency_ms * NS_PER_MS + refresh_ns / 2
     live = np.abs(middle_ns - np.median(middle_ns)) <= OTHER_CLOCK_NS
     doubts = [] if live.all() else [f"{np.count_nonzero(~live)} codes of another time were left out"]
     clock_ns, half_ns, middle_ns = clock_ns[live], half_ns[live], middle_ns[live]
@@ -248,7 +257,9 @@ def _by_codes(codes: Sequence[tuple[int, int, int]], settings: Settings) -> tupl
         rate_error = float(half_ns.max() * 2 / np.ptp(clock_ns))
     rest_ns = middle_ns - middle_ns[0] - rate_ns_s * since_s
     low, high = float(np.max(rest_ns - half_ns)), float(np.min(rest_ns + half_ns))
-    error_ns = abs(high - low) / 2 + settings.display_latency_error_ms * NS_PER_MS
+    # Rows are exposed one after the other, and the code was held anywhere in the picture.
+    constant_ms = settings.display_latency_error_ms + settings.read_out_ms / 2
+    error_ns = abs(high - low) / 2 + constant_ms * NS_PER_MS
     return Offset(
         clock_ns=int(clock_ns[0]),
         offset_ns=float(middle_ns[0]) + (low + high) / 2,

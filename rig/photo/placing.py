@@ -115,7 +115,7 @@ def _album_items(
         row = Photo(
             photo=place if stays else f"photos/{snap.camera}/{names[snap.path]}",
             camera=snap.camera,
-            utc=iso_utc(offset.utc_ns(snap.clock_ns)),
+            utc=iso_utc(offset.utc_ns(snap)),
             time_error_ms=offset.error_ms(snap),
         )
         items.append(Item(row, snap.path, snap.camera_time))
