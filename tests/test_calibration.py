@@ -280,6 +280,22 @@ def test_a_stream_with_a_code_teaches_its_delay(tmp_path: Path, settings: Settin
     assert rates.load(tmp_path) == {}
 
 
+def test_the_delay_that_is_learnt_does_not_drift_with_the_pis_own_clock(tmp_path: Path, settings: Settings) -> None:
+    """The manifest's clock may be of the end of a drive, when this machine's had gained 72 ms."""
+    record(tmp_path)
+    path = tmp_path / MANIFEST
+    manifest = Manifest.from_json(path.read_bytes())
+    late = UtcClock(BEGIN_NS - 72_000_000, 3600 * NS_PER_S, 100_000, "gnss")
+    path.write_bytes(replace(manifest, clock=late).to_json())
+    (tmp_path / "positions").mkdir()
+    rows = [f"{BEGIN_NS + second * NS_PER_S},{second * NS_PER_S}" for second in range(10)]
+    (tmp_path / "positions" / "positions.csv").write_text("\n".join(["utc_ns,arrival_monotonic_ns", *rows]))
+    (item,) = video.find_videos([stream(tmp_path, [Shown(PHONE, *LEFT)], delay_ms=310, seconds=1.5)], "left")
+    context = Context.of(tmp_path)
+    calibration.learn([(item, calibration.camera_clock(item, context, settings))], context, settings)
+    assert load_delays(tmp_path)["C1"].delay_ms == pytest.approx(310, abs=2)
+
+
 def two_films(path: Path, rate_ppm: float) -> CameraClock:
     from rig.timing.timeline import line
     from tests.readings import TERMS

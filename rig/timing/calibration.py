@@ -270,19 +270,16 @@ def _by_gpmf(item: Video, settings: Settings) -> CameraClock | None:
 
 def _by_arrival(item: Video, context: Context, settings: Settings) -> CameraClock | None:
     """A stream without any code: when it came, less the delay that this camera is known or assumed to have."""
-    offset_ns = _rough_offset_ns(item, context)
-    if offset_ns is None or item.arrival_offset_ns is None:
+    receiver = _receiver_clock(context, settings)
+    came_ns = _came_ns(item, context, receiver)
+    if came_ns is None:
         return None
     measured = load_delays(settings.output).get(context.serial(item.camera) or "")
     delay_ms, error_ms = settings.arrival_delay_ms, settings.arrival_delay_error_ms
     if measured is not None:
         delay_ms, error_ms = measured.delay_ms, SIGMAS_IN_99_PERCENT * measured.sigma_ms
-    at_ns = item.first_ns
-    receiver = _receiver_clock(context, settings)
-    if receiver is not None:
-        offset_ns = int(receiver.utc_ns(np.array([at_ns + item.arrival_offset_ns], dtype=np.int64))[0]) - at_ns
-    utc_ns = at_ns + offset_ns - round(delay_ms * NS_PER_MS)
-    clock = cameraclock.given(at_ns, utc_ns, 0, settings.unknown_camera_rate_ppm, "arrival")
+    utc_ns = came_ns - round(delay_ms * NS_PER_MS)
+    clock = cameraclock.given(item.first_ns, utc_ns, 0, settings.unknown_camera_rate_ppm, "arrival")
     link_ms = 0.0 if measured is None else settings.arrival_link_error_ms  # its delay is another after each start
     constants = (
         ("stream_delay", round(error_ms * NS_PER_MS)),
@@ -293,10 +290,22 @@ def _by_arrival(item: Video, context: Context, settings: Settings) -> CameraCloc
     return replace(bent, source="arrival", constants=constants)
 
 
+def _came_ns(item: Video, context: Context, receiver: ClockCurve | None) -> int | None:
+    """UTC at which the first picture of a stream came, had it been a fast one; None when nothing tells.
+
+    The manifest's clock is of one instant of the drive, from which this machine's own drifts by 70 ms an hour.
+    """
+    if item.arrival_offset_ns is not None and receiver is not None:
+        return int(receiver.utc_ns(np.array([item.first_ns + item.arrival_offset_ns], dtype=np.int64))[0])
+    offset_ns = _rough_offset_ns(item, context)
+    return None if offset_ns is None else item.first_ns + offset_ns
+
+
 def learn(found: Iterable[tuple[Video, CameraClock]], context: Context, settings: Settings) -> None:
     """Keep the rates and delays that these videos told for later videos of the same cameras."""
     learned: dict[str, float] = {}
     delays: dict[str, Delay] = {}
+    receiver = _receiver_clock(context, settings)
     for item, clock in found:
         serial = context.serial(item.camera)
         if serial is None or clock.source not in ("qr", "qr+arrival") or not clock.anchors[0].codes:
@@ -306,21 +315,20 @@ def learn(found: Iterable[tuple[Video, CameraClock]], context: Context, settings
         is_long = clock.anchors[-1].pts_ns - clock.anchors[0].pts_ns > RATE_SPAN_NS
         if is_long and clock.rate_error_ppm <= settings.stored_rate_error_ppm and clock.source == "qr":
             learned[serial] = clock.rate_ppm
-        if (delay := _delay(item, clock, context)) is not None:
+        if (delay := _delay(item, clock, _came_ns(item, context, receiver))) is not None:
             delays[serial] = delay
     rates.learn(settings.output, learned)
     if delays and settings.output.is_dir():
         store_delays(settings.output, delays)
 
 
-def _delay(item: Video, clock: CameraClock, context: Context) -> Delay | None:
-    offset_ns = _rough_offset_ns(item, context)
-    if offset_ns is None:
+def _delay(item: Video, clock: CameraClock, came_ns: int | None) -> Delay | None:
+    if came_ns is None:
         return None
     at = np.array([item.first_ns], dtype=np.int64)
     utc_ns = int(clock.utc_ns(at)[0])
     return Delay(
-        delay_ms=round((item.first_ns + offset_ns - utc_ns) / NS_PER_MS, 3),
+        delay_ms=round((came_ns - utc_ns) / NS_PER_MS, 3),
         sigma_ms=round(int(clock.error_ns(at)[0]) / NS_PER_MS / SIGMAS_IN_99_PERCENT, 3),
         codes=sum(anchor.codes for anchor in clock.anchors),
         measured=iso_utc(utc_ns),
