@@ -245,6 +245,7 @@ class Car:
         """Take what a page with the time code says that it drew; the streams are watched for it meanwhile."""
         self.gear.lookout.want_codes(post.get("offset_bound_ms"), post.get("user_agent"))
         running = self._running
+        post = {**post, "pi_offset_ns": self.clock().offset_ns}  # what the page calls UTC
         self._draw_logs.add(page, post, running.folder if running and running.stopped_ns is None else None)
 
     # How all is

@@ -35,16 +35,26 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(output=tmp_path, display_latency_ms=LATENCY_MS, display_latency_error_ms=1.0, read_out_ms=0.0)
 
 
-def write_log(folder: Path, phone: Phone, seconds: float = 3.0, bound_ms: float = 0.7) -> None:
-    """A page's draw log as the server keeps it; its last line is torn."""
+def write_log(
+    folder: Path, phone: Phone, seconds: float = 3.0, bound_ms: float = 0.7, pi_offset_ns: int = BEGIN_NS
+) -> None:
+    """A page's draw log as the server keeps it; its last line is torn. CLOCK_MONOTONIC began at `BEGIN_NS`."""
     (folder / "codes").mkdir(exist_ok=True)
     draws = [
         [code.refresh, int(code.payload[:14])]
         for code in phone.drawn(BEGIN_NS - NS_PER_S, BEGIN_NS + round(seconds * NS_PER_S))
     ]
     post = {"page": "a1", "user_agent": "Phone/1", "refresh_hz": 60.0, "offset_bound_ms": bound_ms, "missed": 0}
+    post["pi_offset_ns"] = pi_offset_ns
     lines = [json.dumps({**post, "draws": draws[i : i + 30]}) for i in range(0, len(draws), 30)]
     (folder / "codes" / "a1.jsonl").write_text("\n".join([*lines, '{"page": "a1", "dra']))
+
+
+def write_epochs(folder: Path) -> None:
+    """What a receiver told of the time; CLOCK_MONOTONIC began at `BEGIN_NS`."""
+    (folder / "positions").mkdir()
+    rows = [f"{BEGIN_NS + second * NS_PER_S},{second * NS_PER_S}" for second in range(10)]
+    (folder / "positions" / "positions.csv").write_text("\n".join(["utc_ns,arrival_monotonic_ns", *rows]))
 
 
 def record(folder: Path, started_ns: int = BEGIN_NS, serial: str = "C1", source: str = "gnss") -> None:
@@ -226,6 +236,22 @@ def test_with_a_receiver_a_stream_refuses_the_code_of_a_clock_that_is_wrong(
     assert abs(error) <= bar <= 160
 
 
+@pytest.mark.parametrize("wrong_ms", [-1500, 300, 250_000])
+def test_a_code_drawn_before_the_pi_knew_the_time_counts_as_if_it_had(
+    tmp_path: Path, settings: Settings, wrong_ms: int
+) -> None:
+    """Its clock of the morning was nearly right, too near for the code to be refused; then its receiver had a fix."""
+    record(tmp_path)
+    write_epochs(tmp_path)
+    wrong_ns = wrong_ms * 1_000_000
+    wrong = later(wrong_ns)
+    path = tmp_path / "a.mp4"
+    write_screens(path, [Shown(wrong, *LEFT)], BEGIN_NS)
+    write_log(tmp_path, wrong, seconds=wrong_ms / 1000 + 3, pi_offset_ns=BEGIN_NS + wrong_ns)
+    error, bar = error_ms(clock_of(path, settings, tmp_path))
+    assert abs(error) <= bar <= 20
+
+
 @pytest.mark.parametrize("made", ["2026-11-24T15:00:00Z", "2026-11-23T14:03:12Z"])
 def test_a_file_that_says_when_it_was_made_refuses_a_code_of_another_day(
     tmp_path: Path, settings: Settings, made: str
@@ -287,9 +313,7 @@ def test_the_delay_that_is_learnt_does_not_drift_with_the_pis_own_clock(tmp_path
     manifest = Manifest.from_json(path.read_bytes())
     late = UtcClock(BEGIN_NS - 72_000_000, 3600 * NS_PER_S, 100_000, "gnss")
     path.write_bytes(replace(manifest, clock=late).to_json())
-    (tmp_path / "positions").mkdir()
-    rows = [f"{BEGIN_NS + second * NS_PER_S},{second * NS_PER_S}" for second in range(10)]
-    (tmp_path / "positions" / "positions.csv").write_text("\n".join(["utc_ns,arrival_monotonic_ns", *rows]))
+    write_epochs(tmp_path)
     (item,) = video.find_videos([stream(tmp_path, [Shown(PHONE, *LEFT)], delay_ms=310, seconds=1.5)], "left")
     context = Context.of(tmp_path)
     calibration.learn([(item, calibration.camera_clock(item, context, settings))], context, settings)

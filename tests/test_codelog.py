@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from rig.clock import NS_PER_S
 from rig.timing import codelog
 from rig.timing.qrtime import TICK_NS
 
@@ -32,6 +33,16 @@ def test_posts_are_joined_and_a_code_sent_twice_counts_once(tmp_path: Path) -> N
     assert log.utc_ns.tolist() == [utc_ns(number) for number in range(60)]
     assert log.sequence.tolist() == list(range(60))
     assert (log.page, log.user_agent, log.offset_bound_ns) == ("p1", "Phone/1", 900_000)
+
+
+def test_codes_around_a_step_of_the_pis_clock_are_left_out(tmp_path: Path) -> None:
+    """What was drawn before a step is posted after it: by which of both clocks, nobody knows."""
+    offsets = (5 * NS_PER_S, 5 * NS_PER_S, 6 * NS_PER_S, 6 * NS_PER_S)
+    posts = [{**json.loads(post(30 * n, 30)), "pi_offset_ns": offset} for n, offset in enumerate(offsets)]
+    write(tmp_path, *map(json.dumps, posts))
+    (log,) = codelog.read_logs(tmp_path)
+    assert log.sequence.tolist() == [*range(60), *range(90, 120)]
+    assert log.pi_offset_ns.tolist() == [5 * NS_PER_S] * 60 + [6 * NS_PER_S] * 30
 
 
 def test_the_next_code_is_the_one_really_drawn(tmp_path: Path) -> None:

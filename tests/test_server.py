@@ -505,7 +505,9 @@ def test_draw_logs_are_kept_with_the_recording(client: FlaskClient, store: Recor
     folder = store.folder(recording_id) / "codes"
     for _ in range(2):
         assert client.post("/api/qrcode/log", json=first).status_code == 204
-    assert [json.loads(line) for line in (folder / "first.jsonl").read_text().splitlines()] == [first, first]
+    kept = [json.loads(line) for line in (folder / "first.jsonl").read_text().splitlines()]
+    assert [line.pop("pi_offset_ns") > 0 for line in kept] == [True, True]  # what the page calls UTC
+    assert kept == [first, first]
     for number in range(15):
         assert client.post("/api/qrcode/log", json={**LOG, "page": f"page{number}"}).status_code == 204
     problem(client.post("/api/qrcode/log", json={**LOG, "page": "early"}), 409)

@@ -23,10 +23,11 @@ from rig.errors import NoCalibrationError, UnreadableError, UsageError
 from rig.footage.video import STREAM_SUFFIX, Clip, Video
 from rig.gnss import gpmf
 from rig.recordings import MANIFEST, Manifest
-from rig.timing import arrival, cameraclock, codefilm, rates, timeline
+from rig.timing import arrival, cameraclock, codefilm, codelog, rates, timeline
 from rig.timing.cameraclock import CameraClock
 from rig.timing.codefilm import CodeFilm, Window
 from rig.timing.codelog import CodeLog, holder, read_logs
+from rig.timing.interval import Observation
 from rig.timing.led import display_latency
 from rig.timing.timeline import Near, Terms
 
@@ -74,7 +75,9 @@ def camera_clock(item: Video, context: Context, settings: Settings) -> CameraClo
 
     Raises NoCalibrationError when none of these says anything.
     """
+    context, true_times = _corrected(context, settings)
     film = _read(item, context, settings)
+    film = replace(film, observations=[_in_true_time(o, true_times) for o in film.observations])
     try:
         clock = timeline.calibrate(
             film.observations,
@@ -89,6 +92,19 @@ def camera_clock(item: Video, context: Context, settings: Settings) -> CameraClo
             raise NoCalibrationError(f"{item.name}: {error.message}", cure=error.cure) from error
         return replace(other, warnings=(*other.warnings, error.message))
     return _with_rate(_doubted(clock, item, film, context), item, context, settings)
+
+
+def _corrected(context: Context, settings: Settings) -> tuple[Context, dict[int, int]]:
+    """With logs as of a Pi that knew the time from the start, and the true times of codes that held others."""
+    receiver = _receiver_clock(context, settings) if context.logs else None
+    if receiver is None:
+        return context, {}
+    logs, true_times = codelog.corrected(context.logs, receiver)
+    return replace(context, logs=logs), true_times
+
+
+def _in_true_time(o: Observation, true_times: Mapping[int, int]) -> Observation:
+    return replace(o, code=replace(o.code, utc_ns=true_times.get(o.code.utc_ns, o.code.utc_ns)))
 
 
 def terms(settings: Settings, context: Context) -> Terms:
