@@ -31,6 +31,19 @@ def test_the_drift_of_a_warming_crystal_is_followed(rate_ppm: float) -> None:
     assert clock.source == "qr+arrival"
 
 
+@pytest.mark.parametrize("seconds", [300, 1800])
+@pytest.mark.parametrize("step_ms", [33, -16])
+def test_a_way_that_becomes_longer_is_in_the_bar(step_ms: int, seconds: int) -> None:
+    """No crystal steps: the camera's encoder holds a picture more from then on, or counted one too few."""
+    pts = np.arange(0, seconds * NS_PER_S, NS_PER_S // 5, dtype=np.int64)
+    delay = 230_000_000 + np.where(pts > seconds * NS_PER_S // 2, step_ms * 1_000_000, 0)
+    edge = arrival.envelope(pts, delay)
+    assert edge is not None
+    clock = arrival.along(clock_at(0), edge, 20.0, (0, int(pts[-1])))
+    assert (np.abs(clock.utc_ns(pts) - pts) <= clock.error_ns(pts)).all()
+    assert "a code at the end tells why" in clock.warnings[0]
+
+
 def test_too_short_a_stream_tells_no_drift() -> None:
     pts = np.arange(0, 60 * NS_PER_S, NS_PER_S // 25, dtype=np.int64)
     assert arrival.envelope(pts, pts * 0) is None

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from rig.arrays import Float64, Int64
-from rig.clock import NS_PER_S, ClockCurve, fit_clock
+from rig.clock import NS_PER_MS, NS_PER_S, ClockCurve, fit_clock
 from rig.footage.transport import PTS_HZ
 from rig.footage.video import Video, index_of
 from rig.timing.cameraclock import CameraClock
@@ -15,6 +15,8 @@ WINDOW_NS = 15 * NS_PER_S
 FASTEST_PICTURES = 0.02  # of a window: the plain minimum follows single early ones
 MIN_FILLED = 0.3  # of the usual number of pictures in a window
 SMOOTHING_NS = 150 * NS_PER_S  # a crystal warms up in ten minutes
+MOST_BEND_NS = 8 * NS_PER_MS  # of a crystal in hours: 4 ppm for half an hour
+STEP_OVER_BEND = 1.25  # a step in the middle tilts the line and strays from it by four fifths
 MIN_SPAN_NS = 120 * NS_PER_S  # below this the drift is smaller than what arrivals tell
 
 
@@ -24,12 +26,13 @@ class Envelope:
 
     at_ns: Int64
     delay_ns: Float64
+    bend_ns: float  # how far it strays from a line, before any smoothing
 
 
 def envelope(at_ns: Int64, delay_ns: Int64) -> Envelope | None:
     """The delay of the fastest pictures of each 15 s, smoothed by local lines; None when it spans too little."""
     edge = edges(at_ns, delay_ns)
-    return None if edge is None else Envelope(edge.at_ns, _smoothed(edge.at_ns, edge.delay_ns))
+    return None if edge is None else replace(edge, delay_ns=_smoothed(edge.at_ns, edge.delay_ns))
 
 
 def edges(at_ns: Int64, delay_ns: Int64) -> Envelope | None:
@@ -49,7 +52,9 @@ def edges(at_ns: Int64, delay_ns: Int64) -> Envelope | None:
         flat = (delay_ns[group] - base) - slope * (at_ns[group] - middle)
         places.append(middle)
         lows.append(float(np.quantile(flat, FASTEST_PICTURES)))
-    return Envelope(np.array(places, dtype=np.int64), np.array(lows))
+    since_s, edge = (np.array(places) - places[0]) / NS_PER_S, np.array(lows)
+    line = np.polyfit(since_s, edge, min(1, len(edge) - 1))
+    return Envelope(np.array(places, dtype=np.int64), edge, float(np.ptp(edge - np.polyval(line, since_s))))
 
 
 def _slope(at_ns: Int64, delay_ns: Int64) -> float:
@@ -104,14 +109,23 @@ def bent(clock: CameraClock, item: Video, utc: ClockCurve | None, monotonic_erro
 
 
 def along(clock: CameraClock, edge: Envelope, rate_error_ppm: float, span: tuple[int, int] | None) -> CameraClock:
-    """The clock of one film of the code, going on as the delay of arrival does; exact in rate within `span`."""
+    """The clock of one film of the code, going on as the delay of arrival does; exact in rate within `span`.
+
+    Where that bends or steps more than a crystal can, the way has become another one, or pictures were lost before
+    they were given a PTS: nobody knows which, so it is in the bar.
+    """
     anchor = clock.anchors[0].pts_ns
     drift = edge.delay_ns - np.interp(anchor, edge.at_ns, edge.delay_ns)
     drift -= (edge.at_ns - anchor) * (clock.rate_ppm * 1e-6)
-    return replace(
+    own = replace(
         clock,
         source="qr+arrival",
         rate_error_ppm=min(rate_error_ppm, clock.rate_error_ppm),
         curve=tuple((int(x), round(float(y))) for x, y in zip(edge.at_ns, drift, strict=True)),
         curve_span=span,
     )
+    if edge.bend_ns <= MOST_BEND_NS:
+        return own
+    bend_ns = round(STEP_OVER_BEND * edge.bend_ns)
+    text = f"its stream came {bend_ns / NS_PER_MS:.0f} ms later at times than at others: a code at the end tells why"
+    return replace(own, constants=(*own.constants, ("delay_bend", bend_ns)), warnings=(*own.warnings, text))

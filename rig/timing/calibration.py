@@ -302,8 +302,9 @@ def _by_arrival(item: Video, context: Context, settings: Settings) -> CameraCloc
         ("arrival_link", round(link_ms * NS_PER_MS)),
         ("clock", terms(settings, context).clock_error_ns),
     )
+    clock = replace(clock, constants=constants)
     bent = arrival.bent(clock, item, receiver, settings.monotonic_rate_error_ppm)
-    return replace(bent, source="arrival", constants=constants)
+    return replace(bent, source="arrival")
 
 
 def _came_ns(item: Video, context: Context, receiver: ClockCurve | None) -> int | None:
