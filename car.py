@@ -88,6 +88,7 @@ class Car:
         self._settings = settings = replace(settings, output=self.recordings.output)
         self._lock_file = _take(self.recordings.output)
         self._changing = threading.Lock()  # held while a recording is started or stopped: one at a time
+        self._pressing = threading.Lock()  # taken before it by whom a calibration, or a wait for files, gives way to
         self._phase = IDLE
         self._running: Running | None = None
         self._unsaved: list[Running] = []  # closed, but not in their manifests
@@ -98,7 +99,6 @@ class Car:
         self._fetches = Fetches(self.recordings)
         self._calibrating = threading.Lock()
         self._scratch: Mapping[str, Path] = {}  # streams that are only watched, by serial
-        self._impatient: list[str] = []  # who waits for a calibration to give way; append and pop are atomic
         self._tended_s = time.monotonic()
         self._wake = threading.Event()
         self._closing = threading.Event()
@@ -149,7 +149,7 @@ class Car:
             raise UsageError(f"{allow[:40]!r} cannot be allowed", cure=f"use {POSITIONS_ONLY}, or leave it out")
         if self._phase == STOPPING:
             raise ConflictError("the last recording is being stopped", cure="try again in a few seconds")
-        with self._first_in_line():
+        with self._pressing, self._changing:
             if self._closing.is_set():
                 raise ConflictError("the server is ending", cure="start it again")
             if self._running:
@@ -198,7 +198,7 @@ class Car:
 
     def close(self) -> None:
         """Stop the recording, end all workers, let go of the folder. Files still on a camera's card stay there."""
-        with self._first_in_line():
+        with self._pressing, self._changing:
             if self._closing.is_set():
                 return
             try:
@@ -287,16 +287,6 @@ class Car:
 
     # Starting and stopping
 
-    @contextmanager
-    def _first_in_line(self) -> Iterator[None]:
-        """Hold `_changing`, for which a calibration that only watches gives way."""
-        self._impatient.append(threading.current_thread().name)
-        try:
-            with self._changing:
-                yield
-        finally:
-            self._impatient.pop()
-
     def _start(self, chosen: Sequence[Camera], values: Mapping[str, Any], *, none_will_do: bool) -> Manifest:
         self._phase = STARTING
         try:
@@ -355,8 +345,8 @@ class Car:
                 self._note(f"stopped: {reason}")
             self._end(running)
             deadline_s = time.monotonic() + wait_s
-            while on_cards(running.folder) and time.monotonic() < deadline_s:
-                self._closing.wait(0.1)
+            while on_cards(running.folder) and time.monotonic() < deadline_s and not self._pressing.locked():
+                time.sleep(TICK_S)
             return self._save_stopped(running)
         except (EdencarError, OSError):
             self._unsaved.append(running)  # its manifest is closed as soon as that is possible
@@ -475,7 +465,7 @@ class Car:
             self._go_on(left, gap_s)
 
     def _go_on(self, left: Manifest, gap_s: float) -> None:
-        with self._first_in_line():
+        with self._pressing, self._changing:
             if self._left_open.manifest is not left or self._running or self._closing.is_set():  # a crew was quicker
                 return
             self._left_open.forget()
@@ -524,7 +514,7 @@ class Car:
         """Streams that are started for a while, as far as nobody starts a recording meanwhile."""
 
         def check() -> None:
-            if self._impatient:
+            if self._pressing.locked():
                 cure = "calibrate again: that works during it, too"
                 raise ConflictError("a recording was started meanwhile", cure=cure)
 

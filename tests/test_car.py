@@ -482,6 +482,20 @@ def test_files_on_the_card_are_waited_for_then_followed(tmp_path: Path) -> None:
         wait_for(lambda: "fetching" not in codes(car.status()))
 
 
+def test_a_server_that_ends_waits_for_no_files(tmp_path: Path) -> None:
+    with a_car(tmp_path, "C8 keeps", stop_wait_s=10 * PATIENCE_S) as (car, _):
+        manifest, _ = car.start("camera")
+        stopping = threading.Thread(target=car.stop, daemon=True)
+        stopping.start()
+        wait_for(lambda: car.status().state == "stopping")
+        closing = threading.Thread(target=car.close, daemon=True)
+        closing.start()
+        closing.join(PATIENCE_S)
+        assert not closing.is_alive()
+        stopping.join(PATIENCE_S)
+        assert car.recordings.get(manifest.id).state == INTERRUPTED  # until a camera brings them
+
+
 def test_a_recording_whose_files_came_while_the_disk_failed_is_finished_later(tmp_path: Path) -> None:
     recordings = Recordings(tmp_path)
     waiting = recordings.create(0, "camera").id
