@@ -373,7 +373,8 @@ class Car:
         return manifest
 
     def _stop_by_itself(self, reason: str, problem: Callable[[str], Problem]) -> None:
-        if (running := self._steady) is None:
+        running = self._running
+        if running is None or self._phase != IDLE:
             return
         self._ended_early.append(problem(running.id))
         try:
@@ -382,12 +383,6 @@ class Car:
             log.error("%s is not closed in order yet: %s", running.id, error)
 
     # What runs by itself
-
-    @property
-    def _steady(self) -> Running | None:
-        """The recording that runs, unless it is being started, which may yet fail, or stopped."""
-        running = self._running
-        return running if self._phase == IDLE else None
 
     def _repeat(self, task: Callable[[], None], pause_s: float) -> None:
         while not self._closing.is_set():
@@ -405,7 +400,7 @@ class Car:
         self._tended_s = time.monotonic()
         self._wake.clear()
         self.gear.tend()
-        if running := self._steady:
+        if (running := self._running) and self._phase != STARTING:  # which may yet fail
             self._join_late(running)
             running.tend_photos(self._settings)
         self._wake.wait(TICK_S)

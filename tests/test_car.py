@@ -26,6 +26,7 @@ from rig.clock import UtcClock
 from rig.drive.checksums import verify
 from rig.drive.fetching import Fetches
 from rig.errors import ConflictError, DeviceError, DeviceNotFoundError, NoSpaceError, UsageError
+from rig.live.photographer import PhotoStatus
 from rig.photo.photos import Photo, append_rows, read_table, write_table
 from rig.recordings import FETCHING, FINISHED, INTERRUPTED, RECORDING, Recordings
 from rig.status import CameraNow, CarStatus, StorageNow, TimeNow, other_problems
@@ -93,6 +94,11 @@ def run_receiver(link: Link, settings: Settings) -> None:
         )
 
     link.serve({StartCapture: capture.append, StopCapture: stop}, status, 0.1)
+
+
+def run_photographer(link: Link, *_work: object) -> None:
+    """It has always made all photos."""
+    link.serve({StartCapture: lambda _request: None, StopCapture: lambda _request: PhotoStatus(7)}, PhotoStatus, 0.1)
 
 
 @dataclass
@@ -398,6 +404,27 @@ def test_a_photographer_that_dies_at_the_end_is_told(tmp_path: Path, monkeypatch
         assert stopped.state == FINISHED
         assert [row.utc for row in read_table(running.folder)] == sorted(row.utc for row in rows)
         assert any("not all photos were made" in warning for warning in stopped.warnings)
+
+
+def test_a_photographer_that_dies_during_the_stop_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rig.drive.running.photo_worker", run_photographer)
+    with a_car(tmp_path, "C7 stops late") as (car, _):
+        manifest, _ = car.start("photos")
+        running: Any = car._running
+        wait_for(lambda: running._photographer)
+        photographer = running._photographer
+        stopping = threading.Thread(target=car.stop)
+        stopping.start()
+        wait_for(lambda: running.stopped_ns)
+        os.kill(photographer.worker.pid, signal.SIGKILL)
+        photographer.worker.join()
+        (running.folder / "videos" / "C7" / "enough").touch()
+        stopping.join()
+        assert running.photos == PhotoStatus(7)
+        assert not any("not all photos" in warning for warning in car.recordings.get(manifest.id).warnings)
+        assert not photographer.worker.alive
 
 
 def test_what_was_stopped_just_before_the_end_has_its_checksums(

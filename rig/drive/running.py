@@ -145,11 +145,11 @@ class Running:
         self.note(f"{device} kept nothing for {gap.seconds:.1f} s, from {begin} to {end}")
 
     def tend_photos(self, settings: Settings) -> None:
-        """In mode photos, have photos made of the streams until these have stopped."""
+        """In mode photos, have photos made of the streams, and after the stop of all that has come of them."""
         with self._lock:
-            if self.mode != PHOTOS or self.stopped_ns is not None:
-                return
             if self._photographer is None:
+                if self.mode != PHOTOS or self.stopped_ns is not None:
+                    return
                 every = Every.parse(self.every or f"{settings.photo_interval_s}s")
                 self._photographer = Kept(Worker("photographer", photo_worker, self.folder, every, settings), self.note)
                 self._photographer.expect(StartCapture(self.folder, PHOTOS))
@@ -169,6 +169,8 @@ class Running:
             with suppress(EdencarError, OSError):
                 put_in_order(self.folder)
         finally:
+            with self._lock:
+                self._photographer = None  # nobody starts it again
             photographer.close()
         if self.photos.skipped:
             why = "nothing came then, this machine is too slow, or the privacy command failed"
