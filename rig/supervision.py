@@ -16,8 +16,6 @@ FIRST_PAUSE_S = 0.5  # the first death after health is not waited for at all
 LONGEST_PAUSE_S = 30.0
 HEALTHY_S = 10.0
 PROVEN_S = 1.0  # what came so long after it was told to record is a proof of health as well
-FIRST_REPORT_S = 30.0  # from the start: a cold card and a busy processor take their time
-SILENCE_S = 5.0  # reports come twice a second; a worker says nothing while it is asked, which is not silence
 PROGRESS_S = 6.0  # a device says that it sends, and nothing of it comes into the log
 ASLEEP_S = 1.0  # who was not tended for so long was perhaps not run either: the whole machine hesitated
 BEAT_S = 0.5
@@ -154,8 +152,7 @@ class Kept:
         """What a living process does not do although it should; empty when all is well."""
         if self._telling.locked():
             return ""
-        awake_s, pulse = now_s - self._awake_s, self._pulse
-        patience_s = FIRST_REPORT_S if self.worker.status is None else SILENCE_S
+        awake_s, pulse, patience_s = now_s - self._awake_s, self._pulse, self.worker.patience_s
         if min(self.worker.status_age_s, awake_s) > patience_s:
             return f"has said nothing for {patience_s:.0f} s"
         if pulse and self.told and min(pulse.silent_s, awake_s, now_s - self._told_s) > PROGRESS_S:

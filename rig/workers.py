@@ -27,6 +27,8 @@ from rig.heap import use_one_heap
 from rig.offspring import end_with
 
 STOP_GRACE_S = 5.0
+FIRST_REPORT_S = 30.0  # from the start: a cold card and a busy processor take their time
+SILENCE_S = 5.0  # reports come twice a second; a worker says nothing while it is asked, which is not silence
 DEATH_S = 2.0  # for the kernel to take away what was killed, unless a disk holds it
 # A fresh interpreter, and not multiprocessing's: that one would load the server's own module again in each worker, and
 # forbid workers to have processes of their own. The name is for people who look at the list of processes.
@@ -185,19 +187,29 @@ class Worker:
         """Seconds since the newest report, or since the start."""
         return time.monotonic() - self._status_monotonic_s
 
+    @property
+    def patience_s(self) -> float:
+        """How old the newest report may become before something is wrong, unless it is being asked."""
+        return FIRST_REPORT_S if self.status is None else SILENCE_S
+
     def ask(self, request: object, timeout_s: float) -> Any:
         """Send a request and wait for its answer. One question at a time.
 
-        Raises what the handler raised, or DeviceError when the worker is gone or does not answer in time.
+        Raises what the handler raised, or DeviceError when the worker is gone or does not answer in time, whoever else
+        has it busy.
         """
-        with self._asking:
+        deadline = time.monotonic() + timeout_s
+        if not self._asking.acquire(timeout=timeout_s):
+            raise self._late
+        try:
             self._number += 1
             asked = self._connection
             self._send(_Numbered(self._number, request))
-            deadline = time.monotonic() + timeout_s
             answer = self._next_answer(asked, deadline)
             while answer.number != self._number:  # late, to a question nobody waits for any more
                 answer = self._next_answer(asked, deadline)
+        finally:
+            self._asking.release()
         if isinstance(answer.body, EdencarError):
             raise answer.body
         return answer.body
@@ -242,7 +254,11 @@ class Worker:
                 raise DeviceError(
                     f"{self.name} ended while it was asked", cure="it is started again by itself; try again"
                 )
-        raise DeviceError(f"{self.name} did not answer in time", cure="look at the device and its cable")
+        raise self._late
+
+    @property
+    def _late(self) -> DeviceError:
+        return DeviceError(f"{self.name} did not answer in time", cure="look at the device and its cable")
 
     def _listen(self, connection: Connection) -> None:
         while True:

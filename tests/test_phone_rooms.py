@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import os
+import signal
 import socket
 import time
 import zipfile
@@ -28,9 +29,9 @@ from rig.drive import selftest
 from rig.drive.archive import Archive, _checksums
 from rig.drive.digest import COLUMNS
 from rig.drive.selftest import Surroundings, examine, look_around
-from rig.errors import UnknownError, UnreadableError
+from rig.errors import DeviceError, UnknownError, UnreadableError
 from rig.http.tiles import Tiles
-from rig.live.thumbnails import Shrink, Thumbnails, thumbnail_worker
+from rig.live.thumbnails import ANSWER_S, Shrink, Thumbnails, thumbnail_worker
 from rig.recordings import Recordings
 from rig.status import TOO_HOT
 from rig.workers import Worker
@@ -305,6 +306,27 @@ def test_a_video_has_a_small_picture_too(tmp_path: Path) -> None:
         assert picture.shape[:2] == (180, 320)
         with pytest.raises(UnreadableError, match="holds no picture"):
             thumbnails.get(tmp_path / "none.mp4", 320)
+    finally:
+        thumbnails.close()
+
+
+def test_a_hung_process_of_thumbnails_is_replaced(tmp_path: Path, jpeg: bytes) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(jpeg)
+    thumbnails = Thumbnails()
+    try:
+        thumbnails.get(tmp_path / "a.jpg", 320)
+        worker = thumbnails._worker
+        assert worker is not None
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGSTOP)
+        with pytest.MonkeyPatch.context() as quick:
+            quick.setattr("rig.live.thumbnails.ANSWER_S", 0.3)
+            with pytest.raises(DeviceError, match="in time"):
+                thumbnails.get(tmp_path / "b.jpg", 320)
+        worker._status_monotonic_s -= ANSWER_S
+        assert thumbnails.get(tmp_path / "b.jpg", 320).startswith(b"\xff\xd8")
+        assert not worker.alive
     finally:
         thumbnails.close()
 

@@ -335,6 +335,24 @@ def test_a_dead_watcher_is_started_again(tmp_path: Path, monkeypatch: pytest.Mon
         assert lookout.live("A") is None
 
 
+def test_a_hung_watcher_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = {"A": tmp_path / "a"}
+    with a_lookout() as (lookout, _):
+
+        def sees() -> bool:
+            lookout.want_codes(0.4)
+            lookout.tend(streams)
+            return lookout.live("A") is not None
+
+        wait_for(sees)
+        first = lookout._watched["A"].worker
+        assert first.pid is not None
+        os.kill(first.pid, signal.SIGSTOP)
+        monkeypatch.setattr("rig.workers.SILENCE_S", 0.5)
+        wait_for(lambda: sees() and lookout._watched["A"].worker is not first)
+        assert not first.alive
+
+
 # The whole rig, by HTTP
 
 

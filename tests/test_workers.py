@@ -137,6 +137,20 @@ def test_questions_from_many_threads_get_their_own_answers(worker: Worker, tmp_p
     assert answers == {number: f"video {number}" for number in range(8)}
 
 
+def test_nobody_waits_longer_than_he_said_for_his_turn(worker: Worker) -> None:
+    worker.ask(StopCapture(), PROMPT_S)  # it is up
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGSTOP)
+    patient = threading.Thread(target=worker.ask, args=(StopCapture(), 10 * PROMPT_S))
+    patient.start()
+    wait_for(worker._asking.locked)
+    with pytest.raises(DeviceError, match="in time"):
+        worker.ask(StopCapture(), 0.1)
+    assert patient.is_alive()
+    os.kill(worker.pid, signal.SIGCONT)
+    patient.join()
+
+
 def test_a_worker_that_dies_while_asked_says_so_at_once(worker: Worker, tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(DeviceError, match="ended while it was asked"):
@@ -278,7 +292,7 @@ def test_a_killed_worker_comes_back_and_records_on(kept: Kept, notes: list[str],
 def test_a_silent_worker_is_replaced(kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept.begin(StartCapture(tmp_path, "video"))
     wait_for(lambda: kept.worker.status)
-    monkeypatch.setattr("rig.supervision.SILENCE_S", 0.7)
+    monkeypatch.setattr("rig.workers.SILENCE_S", 0.7)
     first = kept.worker.pid
     assert first is not None
     os.kill(first, signal.SIGSTOP)

@@ -127,7 +127,8 @@ class Lookout:
         self._results = {key: one for key, one in self._results.items() if streams.get(key) == one.folder}
         for serial, watched in [*self._watched.items()]:
             self._note(serial, watched, ended=False)
-            if streams.get(serial) != watched.folder or not self._is_wanted(serial):
+            stuck = watched.worker.alive and watched.worker.status_age_s > watched.worker.patience_s
+            if stuck or streams.get(serial) != watched.folder or not self._is_wanted(serial):
                 self._end(serial)
         for serial, folder in streams.items():
             if self._is_wanted(serial):

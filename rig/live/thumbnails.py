@@ -42,6 +42,8 @@ class Thumbnails:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
+            if self._worker is not None and self._worker.status_age_s > ANSWER_S:  # those who asked have given up
+                self._worker.stop(0.0)
             if self._worker is None or not self._worker.alive:
                 self._worker = Worker("thumbnails", thumbnail_worker)
                 self._worker.start()
