@@ -122,6 +122,12 @@ class Kept:
         if now_s - self._started_s > HEALTHY_S or self._keeps:
             self._failures = 0
 
+    def move(self, *args: object) -> None:
+        """Have it go on with other arguments, in another process."""
+        self.worker.args = args
+        self._mourned_start, self._due_s, self._fell = self.starts, 0.0, self._capture is not None  # nothing is wrong
+        self.worker.stop()
+
     @property
     def _keeps(self) -> bool:
         kept_ns = self._pulse.last_ns if self._pulse and self.told else None

@@ -144,11 +144,11 @@ class Worker:
 
     def __init__(self, name: str, target: Target, *args: object) -> None:
         self.name = name
+        self.args = args  # with which the next process begins
         self.status: Any = None  # the newest report of the process that runs or ran last, None before its first
         self.error: EdencarError | None = None  # what ended the work, when it ended with one
         self.on_end: Callable[[], None] = lambda: None  # called once each time that a process has ended
         self._target = target
-        self._args = args
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._status_monotonic_s = 0.0
@@ -168,7 +168,7 @@ class Worker:
         finally:
             theirs.close()
         with suppress(OSError):  # it is dead already
-            ours.send((self.name, self._target, self._args))
+            ours.send((self.name, self._target, self.args))
         self._listener = threading.Thread(target=self._listen, args=(ours,), name=f"{self.name} listener", daemon=True)
         self._listener.start()
 

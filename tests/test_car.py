@@ -40,7 +40,7 @@ PLENTY_BYTES = 1 << 40
 
 def run_camera(link: Link, address: str, _settings: Settings) -> None:
     """A camera whose address says what it does: `C1`, `C2 refuses`, `C3 lost`, `C4 fetches`, `C5 refuses late`,
-    `C6 fails to stop`, `C7 stops late`, `C8 keeps` what is on its card."""
+    `C6 fails to stop`, `C7 stops late`, `C8 keeps` what is on its card, `C9 vanishes` once it records."""
     serial, _, behaviour = address.partition(" ")
     capture: list[StartCapture] = []
 
@@ -66,7 +66,8 @@ def run_camera(link: Link, address: str, _settings: Settings) -> None:
         return tuple(files)
 
     def status() -> CameraNow:
-        state = "lost" if behaviour == "lost" else "streaming" if capture else "idle"
+        gone = behaviour == "lost" or (behaviour == "vanishes" and capture)
+        state = "lost" if gone else "streaming" if capture else "idle"
         if behaviour == "fetches" and not capture:
             state = "fetching"
         return CameraNow(serial=serial, model="HERO12 Black", address=address, state=state, battery_percent=80)
@@ -484,6 +485,22 @@ def test_a_camera_that_comes_late_joins(tmp_path: Path) -> None:
         stopped = car.stop()
         assert stopped is not None
         assert [(camera.serial, camera.folder) for camera in stopped.cameras] == [("../C5", "___C5"), ("C1", "C1")]
+
+
+def test_a_camera_that_comes_back_at_another_address_goes_on(tmp_path: Path) -> None:
+    with a_car(tmp_path, "C9 vanishes") as (car, street):
+        manifest, _ = car.start()
+        wait_for(lambda: "camera_lost" in codes(car.status()))
+        street.cameras = ["C9"]
+        wait_for(lambda: car.status().state == "recording")
+        assert len(told(car, manifest.id, "C9")) == 2
+        stopped = car.stop()
+        assert stopped is not None
+        assert [camera.address for camera in stopped.cameras] == ["C9"]
+        assert [warning.partition(" ")[2] for warning in stopped.warnings] == [
+            "camera C9 is at C9 now",
+            "camera C9 records again",
+        ]
 
 
 def test_chosen_cameras_stay_alone(tmp_path: Path) -> None:

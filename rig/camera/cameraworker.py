@@ -138,7 +138,8 @@ class _Worker:
                 if (running.folder, running.mode) == (request.folder, request.mode):
                     return
                 raise ConflictError(f"{self._address} records into {running.folder} already", cure="stop that first")
-            self._know()
+            if self._serial is None:
+                self._know()
             self._pause_fetch()
             self._look_for_ledgers()
             self._finish_orphans(request.folder)
@@ -228,11 +229,17 @@ class _Worker:
             self._state, self._lost = None, True
 
     def _know(self) -> None:
-        """Learn which camera this is, and what an earlier worker left to be done with it."""
+        """Learn which camera this is, and what an earlier worker left to be done with it.
+
+        Raises DeviceError when it is another one than before: what it sends would be taken for the first one's.
+        """
+        told, model = self._camera.identify()
+        serial = told or usb_serial_at(self._camera.host) or self._address
         if self._serial is not None:
+            if serial != self._serial != self._address:
+                raise DeviceError(f"another camera ({serial}) is at {self._address}", cure=f"look for {self._serial}")
             return
-        serial, self._model = self._camera.identify()
-        self._serial = serial or usb_serial_at(self._camera.host) or self._address
+        self._serial, self._model = serial, model
         for limit in limits(self._model):
             log.info("%s at %s: %s", self._model, self._address, limit)
         self._look_for_ledgers()

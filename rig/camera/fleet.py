@@ -51,12 +51,19 @@ class Camera:
 class Fleet:
     """All cameras, by serial. Safe to use from several threads.
 
-    `discover` looks for cameras, `keep` makes the worker of one that is new.
+    `discover` looks for cameras, `keep` makes the worker of one that is new, `move` is told of one that was lost and
+    is back at another address.
     """
 
-    def __init__(self, discover: Callable[[], Iterable[FoundCamera]], keep: Callable[[FoundCamera], Kept]) -> None:
+    def __init__(
+        self,
+        discover: Callable[[], Iterable[FoundCamera]],
+        keep: Callable[[FoundCamera], Kept],
+        move: Callable[[FoundCamera, Kept], None],
+    ) -> None:
         self._discover = discover
         self._keep = keep
+        self._move = move
         self._cameras: dict[str, Camera] = {}
         self._looked = threading.Event()
         self._closed = False
@@ -120,6 +127,9 @@ class Fleet:
         known = self._cameras.get(found.serial)
         if known:
             known.seen_s = time.monotonic()
+            if known.state == LOST and known.found.address != found.address:
+                known.found = found
+                self._move(found, known.kept)
             return
         log.info("camera %s (%s) at %s", found.serial, found.model, found.address)
         with self._lock:

@@ -52,7 +52,7 @@ class Gear:
         self._gnss: UtcClock | None = None
         self.book = CameraBook(settings.output)
         self.lookout = Lookout(settings, self.clock, self._note_delay, devices.watch_worker)
-        self.fleet = Fleet(lambda: devices.discover(settings.cameras), self._keep_camera)
+        self.fleet = Fleet(lambda: devices.discover(settings.cameras), self._keep_camera, self._move_camera)
         receiver = Worker("receiver", devices.receiver_worker, settings)
         self.receiver = self._keep(
             receiver, lambda status: status.state == LISTENING and bool(status.rate_hz), SLOWEST_RECEIVER_S
@@ -110,6 +110,10 @@ class Gear:
     def _keep_camera(self, found: FoundCamera) -> Kept:
         worker = Worker(f"camera {found.serial}", self._devices.camera_worker, found.address, self._settings)
         return self._keep(worker, lambda status: status.state == "streaming" and bool(status.fps))
+
+    def _move_camera(self, found: FoundCamera, kept: Kept) -> None:
+        self._note(f"camera {found.serial} is at {found.address} now")
+        kept.move(found.address, self._settings)
 
     def _keep(self, worker: Worker, flows: Callable[[Any], bool], usual_s: float = 0.0) -> Kept:
         worker.on_end = self._on_end
