@@ -882,3 +882,24 @@ def test_camera_that_vanishes_comes_back(tmp_path: Path) -> None:
     finally:
         driver.worker.stop()
         first.stop()
+
+
+def test_another_camera_at_the_same_address_is_not_taken_for_the_first(tmp_path: Path) -> None:
+    port = free_port()
+    with make_camera(http_port=port) as first:
+        driver = Driver(first, tmp_path)
+        driver.wait(lambda status: status.state == "idle")
+        driver.ask(StartCapture(driver.folder("2026-11-22_14-03-16"), "video"))
+    try:
+        driver.wait(lambda status: status.state == "lost", 20.0)
+        with (
+            make_camera(http_port=port, serial="C3531350013906") as other,
+            contextlib.closing(GoPro(other.address)) as client,
+        ):
+            driver.wait(lambda status: any("another camera (C3531350013906)" in text for text in status.problems), 20.0)
+            assert driver.worker.status.state == "lost"
+            assert client.webcam_status() in (None, 0, 1)  # off or idle
+        with make_camera(http_port=port):
+            driver.wait(lambda status: status.state == "streaming" and not status.problems, 20.0)
+    finally:
+        driver.worker.stop()

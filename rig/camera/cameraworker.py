@@ -11,7 +11,7 @@ from configs import Settings
 from rig.camera.cardfiles import Fetch, Ledger
 from rig.camera.finding import usb_serial_at
 from rig.camera.goproanswers import UNKNOWN_MODEL, CameraState, RefusedError, added, limits, newest
-from rig.camera.opengopro import TROUBLE, GoPro, missing
+from rig.camera.opengopro import TROUBLE, GoPro
 from rig.camera.streamcapture import QUIET_S, StreamCapture
 from rig.camera.vigil import KEEP_ALIVE_S, WATCH_S, Restarter
 from rig.errors import ConflictError, DeviceError, EdencarError, UsageError
@@ -106,7 +106,7 @@ class _Worker:
         self._serial: str | None = None
         self._model = UNKNOWN_MODEL
         self._state: CameraState | None = None  # while it answers
-        self._lost = False  # it was asked and did not answer
+        self._lost = ""  # why: it was asked and did not answer
         self._problem = ""
         self._capture: StreamCapture | _CardCapture | None = None
         self._ledgers: list[Ledger] = []
@@ -191,7 +191,7 @@ class _Worker:
         self, capture: StreamCapture | _CardCapture | None, known: CameraState | None
     ) -> tuple[str, ...]:
         hot = TOO_HOT if known and known.hot else ""
-        problems = [str(missing(self._address)) if self._lost else hot, *(capture.problems if capture else ())]
+        problems = [self._lost or hot, *(capture.problems if capture else ())]
         problems += [self._problem, self._fetch.problem if self._fetch else ""]
         return tuple(dict.fromkeys(filter(None, problems)))
 
@@ -222,11 +222,11 @@ class _Worker:
                 with self._control:
                     self._know()
                     self._welcome_at_s = time.monotonic() + WELCOME_S
-            self._state, self._lost = state, False
+            self._state, self._lost = state, ""
         except TROUBLE as error:
             if self._state:
                 log.warning("%s", error)
-            self._state, self._lost = None, True
+            self._state, self._lost = None, str(error)
 
     def _know(self) -> None:
         """Learn which camera this is, and what an earlier worker left to be done with it.
