@@ -28,7 +28,7 @@ from rig.drive.fetching import Fetches
 from rig.errors import ConflictError, DeviceError, DeviceNotFoundError, NoSpaceError, UsageError
 from rig.live.photographer import PhotoStatus
 from rig.photo.photos import Photo, append_rows, read_table, write_table
-from rig.recordings import FETCHING, FINISHED, INTERRUPTED, RECORDING, Recordings
+from rig.recordings import FETCHING, FINISHED, INTERRUPTED, RECORDING, Manifest, Recordings
 from rig.status import CameraNow, CarStatus, StorageNow, TimeNow, other_problems
 from rig.workers import Link, StartCapture, StopCapture, Worker
 from tests.gopros import make_camera
@@ -330,6 +330,35 @@ def test_a_server_whose_disk_fails_ends_all_the_same(tmp_path: Path) -> None:
         assert not Path(f"/proc/{pid}").exists()
     with a_car(tmp_path) as (again, _):
         wait_for(lambda: again.recordings.get(manifest.id).state == INTERRUPTED)
+
+
+def test_a_manifest_begun_before_the_stop_is_not_written_over_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("car.BOOKS_S", 1e6)  # nothing else writes it
+    with a_car(tmp_path, "C1") as (car, _):
+        manifest, _ = car.start()
+        running: Any = car._running
+        began, go_on, update = threading.Event(), threading.Event(), car.recordings.update
+
+        def hesitate(*args: Any, **changes: Any) -> Manifest:
+            if not began.is_set():
+                began.set()
+                go_on.wait(PATIENCE_S)
+            return update(*args, **changes)
+
+        monkeypatch.setattr(car.recordings, "update", hesitate)
+        running._due_s = 0.0
+        books, stop = threading.Thread(target=running.save_if_due), threading.Thread(target=car.stop)
+        books.start()
+        began.wait(PATIENCE_S)
+        stop.start()
+        stop.join(2.0)
+        go_on.set()
+        for thread in (books, stop):
+            thread.join()
+        written = car.recordings.get(manifest.id)
+        assert (written.state, written.stopped is None, written.alive) == (FINISHED, False, None)
 
 
 def test_a_camera_that_fails_to_stop_is_named_in_the_recording(tmp_path: Path) -> None:

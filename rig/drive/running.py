@@ -51,6 +51,7 @@ class Running:
         self._met: Set[str] = set()  # those met when it was asked last
         self._due_s = 0.0
         self._photographer: Kept | None = None
+        self._saving = threading.Lock()
         self._lock = threading.RLock()  # `join` adds, and who keeps the photographer notes, while it is held
 
     def add(self, camera: Camera) -> StartCapture:
@@ -183,24 +184,27 @@ class Running:
 
     def save(self, **changes: object) -> Manifest:
         """Write down all that is known, with the times by the best clock. Raises EdencarError, OSError."""
-        self._due_s = time.monotonic() + SAVE_S
-        clock = min(self._gear.clock(), self._clock, key=lambda one: one.sigma_ns)
-        moved_ns = clock.utc_ns(self._started_ns) - self._clock.utc_ns(self._started_ns)
-        changed, self._clock = self._clock.source != clock.source, clock
-        if abs(moved_ns) > CLOCK_STEP_NS and changed:
-            self.note(f"the Pi's clock was {-moved_ns / NS_PER_S:+.1f} s wrong at the start: the folder's name is too")
-        with self._lock:
-            known = {"warnings": tuple(self._warnings), "gaps": tuple(self._gaps), "cameras": self._entries()}
-        return self._recordings.update(
-            self.id,
-            started=iso_utc(clock.utc_ns(self._started_ns)),
-            stopped=None if self.stopped_ns is None else iso_utc(clock.utc_ns(self.stopped_ns)),
-            alive=Alive.now(clock) if self.stopped_ns is None else None,
-            clock=clock,
-            receiver=self._recorded_receiver(),
-            **known,
-            **changes,
-        )
+        with self._saving:  # or one that began before the stop would be written over what it says
+            self._due_s = time.monotonic() + SAVE_S
+            clock = min(self._gear.clock(), self._clock, key=lambda one: one.sigma_ns)
+            moved_ns = clock.utc_ns(self._started_ns) - self._clock.utc_ns(self._started_ns)
+            changed, self._clock = self._clock.source != clock.source, clock
+            if abs(moved_ns) > CLOCK_STEP_NS and changed:
+                self.note(
+                    f"the Pi's clock was {-moved_ns / NS_PER_S:+.1f} s wrong at the start: the folder's name is too"
+                )
+            with self._lock:
+                known = {"warnings": tuple(self._warnings), "gaps": tuple(self._gaps), "cameras": self._entries()}
+            return self._recordings.update(
+                self.id,
+                started=iso_utc(clock.utc_ns(self._started_ns)),
+                stopped=None if self.stopped_ns is None else iso_utc(clock.utc_ns(self.stopped_ns)),
+                alive=Alive.now(clock) if self.stopped_ns is None else None,
+                clock=clock,
+                receiver=self._recorded_receiver(),
+                **known,
+                **changes,
+            )
 
     def discard(self) -> None:
         """Take back a start that failed; what cameras have recorded all the same goes to the trash."""
