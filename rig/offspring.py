@@ -53,7 +53,7 @@ def kill_pools() -> None:
 
 def _asks_kernel() -> bool:
     try:
-        return bool(ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM) == 0)
+        return bool(ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) == 0)  # even one that hangs
     except (AttributeError, OSError, TypeError):  # Windows has no library without a name
         return False
 

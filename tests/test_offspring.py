@@ -112,6 +112,20 @@ def test_processes_end_with_their_parent(words: tuple[str, ...], children: int, 
                     os.kill(pid, signal.SIGKILL)
 
 
+def test_one_that_hangs_ends_too() -> None:
+    words = (PARENT, CHILD.format(system=""))
+    with subprocess.Popen([sys.executable, "-c", *words], cwd=ROOT, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout
+        pid = int(parent.stdout.readline())
+        os.kill(pid, signal.SIGSTOP)
+        parent.kill()
+        try:
+            wait_for(lambda: is_gone(pid))
+        finally:
+            if not is_gone(pid):
+                os.kill(pid, signal.SIGKILL)
+
+
 def test_a_parent_that_is_dead_already_is_noticed() -> None:
     code = "import sys, time; from rig.offspring import end_with; end_with(1 << 30); time.sleep(600)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=100, check=False).returncode == 0

@@ -184,7 +184,7 @@ class Running:
 
     def save(self, **changes: object) -> Manifest:
         """Write down all that is known, with the times by the best clock. Raises EdencarError, OSError."""
-        with self._saving:  # or one that began before the stop would be written over what it says
+        with self._saving:  # else one begun before the stop could be written after the last
             self._due_s = time.monotonic() + SAVE_S
             clock = min(self._gear.clock(), self._clock, key=lambda one: one.sigma_ns)
             moved_ns = clock.utc_ns(self._started_ns) - self._clock.utc_ns(self._started_ns)
