@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -357,7 +357,10 @@ def close_session() -> Response:
 def list_recordings() -> Response:
     """All recordings, the newest first, and what is in the trash. A summary is null while it is made. Answers 200."""
     recordings = _recordings()
-    shown = [_shown(manifest) for manifest in recordings.list()]
+    shown = []
+    for manifest in recordings.list():
+        with suppress(UnknownError):  # moved to the trash meanwhile
+            shown.append(_shown(manifest))
     return answer({"recordings": shown, "trash": recordings.list_trash()})
 
 

@@ -195,7 +195,11 @@ class Recordings:
 
     def list(self) -> list[Manifest]:
         """All recordings, the newest first."""
-        return [self.get(name) for name in _names(self.output)]
+        found = []
+        for name in _names(self.output):
+            with suppress(UnknownError):  # moved to the trash meanwhile
+                found.append(self.get(name))
+        return found
 
     def list_trash(self) -> Sequence[str]:
         """The ids of what can be restored, the newest first."""

@@ -137,6 +137,12 @@ def test_only_the_form_of_an_id_is_looked_for(store: Recordings, bad: str) -> No
         store.restore(bad)
 
 
+def test_a_list_leaves_out_what_is_moved_away_meanwhile(store: Recordings, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = finished(store)
+    monkeypatch.setattr("rig.recordings._names", lambda _folder: ["2026-11-22_15-00-00", here])
+    assert [manifest.id for manifest in store.list()] == [here]
+
+
 def test_the_trash_gives_back_everything(store: Recordings) -> None:
     recording_id = finished(store)
     (store.folder(recording_id) / "photos.csv").write_text("photo")

@@ -270,6 +270,17 @@ def test_delete_is_the_trash_and_restore_brings_back(client: FlaskClient, record
     problem(client.post(f"{where}/restore"), 404)
 
 
+def test_the_list_leaves_out_what_another_phone_deletes_meanwhile(
+    client: FlaskClient, store: Recordings, recording: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = store.list()
+    store.trash(recording)
+    monkeypatch.setattr(store, "list", lambda: listed)
+    shown = client.get("/api/recordings")
+    assert (shown.status_code, recording in shown.text) == (200, True)  # in the trash
+    assert recording not in [one["id"] for one in json.loads(shown.data)["recordings"]]
+
+
 def test_the_running_recording_is_safe(client: FlaskClient) -> None:
     recording = json.loads(client.post("/api/start").data)["recording"]["id"]
     where = f"/api/recordings/{recording}"
