@@ -51,6 +51,7 @@ from rig.systemd import told_to_systemd
 CODE_PAGE = Path(__file__).parent / "v1" / "QRCodeDatTimeGenerator.html"
 USUAL_HOST = "http://edencar.local:5000"
 
+FORM_MEMORY_BYTES = 128 << 10  # Werkzeug counts the piece of a file that it reads, 64 KiB, and what is left of the last
 DOWNLOADS = 6  # at once
 LISTENERS = 8  # to /api/events, at once
 DOWNLOAD_RETRY_S, LISTEN_RETRY_S = 30, 10
@@ -69,7 +70,9 @@ api = Blueprint("api", __name__)
 def create_app(car: Car, jobs: Jobs, settings: Settings) -> Flask:
     """The WSGI application that shows and drives `car`. Close what it holds with `close_app`."""
     app = Flask(__name__, template_folder=str(WEB / "templates"), static_folder=None)
-    app.config.update(MAX_CONTENT_LENGTH=BODY_BYTES, MAX_FORM_MEMORY_SIZE=BODY_BYTES, MAX_FORM_PARTS=2 * UPLOAD_FILES)
+    app.config.update(
+        MAX_CONTENT_LENGTH=BODY_BYTES, MAX_FORM_MEMORY_SIZE=FORM_MEMORY_BYTES, MAX_FORM_PARTS=2 * UPLOAD_FILES
+    )
     app.extensions.update(
         car=car,
         jobs=jobs,

@@ -260,8 +260,9 @@ class Recordings:
 
     def files(self, recording_id: str) -> Sequence[StoredFile]:
         """The regular files of a recording, sorted by path; links and half-written files are left out."""
-        folder = self.folder(recording_id)
-        return sorted(_walk(folder, ""), key=lambda file: file.path)
+        found = sorted(_walk(self.folder(recording_id), ""), key=lambda file: file.path)
+        self.folder(recording_id)  # it may have moved to the trash meanwhile
+        return found
 
     def file(self, recording_id: str, path: str) -> Path:
         """One regular file of a recording.
@@ -383,7 +384,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def _walk(folder: Path, prefix: str) -> Iterator[StoredFile]:
-    with os.scandir(folder) as entries:
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:  # while photos are made anew, say
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")

@@ -143,6 +143,21 @@ def test_a_list_leaves_out_what_is_moved_away_meanwhile(store: Recordings, monke
     assert [manifest.id for manifest in store.list()] == [here]
 
 
+def test_files_of_what_moves_away_meanwhile_are_unknown(store: Recordings, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = finished(store)
+    (store.folder(here) / "videos").mkdir()
+    walk = os.scandir
+
+    def scan(folder: Path) -> object:
+        if folder.name == "videos":
+            store.trash(here)
+        return walk(folder)
+
+    monkeypatch.setattr("rig.recordings.os.scandir", scan)
+    with pytest.raises(UnknownError):
+        store.files(here)
+
+
 def test_the_trash_gives_back_everything(store: Recordings) -> None:
     recording_id = finished(store)
     (store.folder(recording_id) / "photos.csv").write_text("photo")

@@ -406,6 +406,27 @@ def test_a_position_file_is_uploaded_under_a_name_of_ours(
     assert again["result"]["positions"] == [str(stored)]
 
 
+def test_a_long_log_is_taken_whole(client: FlaskClient, recording: str, store: Recordings) -> None:
+    log = b"$GNZDA,140312.00,22,11,2026,00,00*7E\r\n" * 8_000
+    answer = client.post(f"/api/recordings/{recording}/geotag", data={"positions": (io.BytesIO(log), "a.nmea")})
+    assert wait_for_job(client, answer)["state"] == "done"
+    (stored,) = (store.folder(recording) / "positions" / "uploads").iterdir()
+    assert stored.read_bytes() == log
+
+
+def test_an_upload_makes_no_recording_where_one_was_deleted_meanwhile(
+    client: FlaskClient, recording: str, store: Recordings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def delete(_path: Path) -> int:
+        store.trash(recording)
+        return 1 << 40
+
+    monkeypatch.setattr("rig.http.uploads.free_bytes", delete)
+    upload = {"positions": (io.BytesIO(b"$GPGGA"), "a.nmea")}
+    problem(client.post(f"/api/recordings/{recording}/geotag", data=upload), 404)
+    assert store.restore(recording).state == FINISHED
+
+
 def test_bad_uploads_are_refused(client: FlaskClient, recording: str, monkeypatch: pytest.MonkeyPatch) -> None:
     where = f"/api/recordings/{recording}/geotag"
     problem(client.post(where, data={"positions": (io.BytesIO(b"MZ"), "virus.exe")}), 400)
