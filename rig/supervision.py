@@ -58,6 +58,8 @@ class Kept:
         self._told_at_start = 0  # `starts` of the process that was told to record
         self._told_s = 0.0
         self._telling = threading.Lock()
+        self._starting = threading.Lock()
+        self._closed = False
         self._failures = 0
         self._started_s = self._tended_s = self._awake_s = self._beat_s = time.monotonic()
         self._mourned_start = 0
@@ -105,6 +107,8 @@ class Kept:
 
     def tend(self) -> None:
         """Start it again when it is dead and due, replace it when it is stuck, tell it again to record."""
+        if self._closed:
+            return
         now_s = time.monotonic()
         if now_s - self._tended_s > ASLEEP_S:
             self._awake_s = now_s
@@ -134,16 +138,21 @@ class Kept:
         return kept_ns is not None and kept_ns / NS_PER_S - self._told_s > PROVEN_S
 
     def close(self) -> None:
-        """End the worker."""
+        """End the worker, for good."""
+        with self._starting:  # who tends it may be about to
+            self._closed = True
         self.worker.stop()
 
     def _start(self) -> None:
-        self.starts += 1
-        self._started_s = time.monotonic()
-        try:
-            self.worker.start()
-        except OSError as error:  # no memory for a process: there may be some later
-            log.error("%s does not start: %s", self.worker.name, error)
+        with self._starting:
+            if self._closed:
+                return
+            self.starts += 1
+            self._started_s = time.monotonic()
+            try:
+                self.worker.start()
+            except OSError as error:  # no memory for a process: there may be some later
+                log.error("%s does not start: %s", self.worker.name, error)
 
     def _ask_to_stop(self) -> Any:
         start = self.starts

@@ -300,6 +300,12 @@ def test_a_silent_worker_is_replaced(kept: Kept, tmp_path: Path, monkeypatch: py
     assert is_gone(first)
 
 
+def test_what_was_closed_is_never_started_again(kept: Kept) -> None:
+    kept.close()
+    kept.tend()
+    assert (kept.starts, kept.worker.alive) == (1, False)
+
+
 def test_a_stop_reaches_the_successor_of_a_worker_that_just_died(kept: Kept, tmp_path: Path) -> None:
     kept.begin(StartCapture(tmp_path, "video"))
     kill(kept.worker)

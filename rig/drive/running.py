@@ -164,14 +164,14 @@ class Running:
         if photographer is None:
             return
         try:
-            self.photos = photographer.end()
+            photos = photographer.end()
+            with self._lock:  # not while an older status is being taken in
+                self.photos = photos
         except EdencarError as error:
             self.note(f"not all photos were made: {error}; process the recording")
             with suppress(EdencarError, OSError):
                 put_in_order(self.folder)
         finally:
-            with self._lock:
-                self._photographer = None  # nobody starts it again
             photographer.close()
         if self.photos.skipped:
             why = "nothing came then, this machine is too slow, or the privacy command failed"
