@@ -218,7 +218,11 @@ def start() -> Response:
 
 @api.post("/api/stop")
 def stop() -> Response:
-    """Stop the recording, all up to now is on disk; recording is null when none runs. Answers 200."""
+    """Stop the recording, all up to now is on disk; recording is null when none runs.
+
+    After 503 and 507 nothing is recorded either, but the disk takes no manifest that says so: that is tried again.
+    Answers 200, 503, 507.
+    """
     read_body(NOTHING)
     manifest = _car().stop()
     return answer({"recording": manifest and _shown(manifest)})

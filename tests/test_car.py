@@ -99,7 +99,11 @@ def run_receiver(link: Link, settings: Settings) -> None:
 
 def run_photographer(link: Link, *_work: object) -> None:
     """It has always made all photos."""
-    link.serve({StartCapture: lambda _request: None, StopCapture: lambda _request: PhotoStatus(7)}, PhotoStatus, 0.1)
+
+    def status(_request: object = None) -> PhotoStatus:
+        return PhotoStatus(7)
+
+    link.serve({StartCapture: status, StopCapture: status}, status, 0.1)
 
 
 @dataclass
