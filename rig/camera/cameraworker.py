@@ -234,12 +234,11 @@ class _Worker:
         Raises DeviceError when it is another one than before: what it sends would be taken for the first one's.
         """
         told, model = self._camera.identify()
-        serial = told or usb_serial_at(self._camera.host) or self._address
         if self._serial is not None:
-            if serial != self._serial != self._address:
-                raise DeviceError(f"another camera ({serial}) is at {self._address}", cure=f"look for {self._serial}")
+            if told and told != self._serial != self._address:  # a busy one may tell nothing
+                raise DeviceError(f"another camera ({told}) is at {self._address}", cure=f"look for {self._serial}")
             return
-        self._serial, self._model = serial, model
+        self._serial, self._model = told or usb_serial_at(self._camera.host) or self._address, model
         for limit in limits(self._model):
             log.info("%s at %s: %s", self._model, self._address, limit)
         self._look_for_ledgers()
