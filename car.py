@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ class Car:
         self._pressing = threading.Lock()  # taken before it by whom a calibration, or a wait for files, gives way to
         self._phase = IDLE
         self._running: Running | None = None
-        self._unsaved: list[Running] = []  # closed, but not in their manifests
+        self._unsaved: list[Callable[[], object]] = []  # what ends recordings whose manifests the disk did not take
         self._save_again_s = 0.0
         self._draw_logs = DrawLogs()
         self._room = Room(self.recordings.output, settings)
@@ -301,7 +301,7 @@ class Car:
             except Exception:
                 at_once(lambda kept: kept.end(), [self.gear.receiver, *running.stop()])
                 self._running = None
-                running.discard()
+                self._save_or_later(running.discard)
                 raise
             self._left_open.forget()
             self._ended_early = []
@@ -349,7 +349,7 @@ class Car:
                 time.sleep(TICK_S)
             return self._save_stopped(running)
         except (EdencarError, OSError):
-            self._unsaved.append(running)  # its manifest is closed as soon as that is possible
+            self._unsaved.append(partial(self._save_stopped, running))
             raise
         finally:
             self._running = None
@@ -437,14 +437,19 @@ class Car:
             self._stop_by_itself("the disk cannot be written", disk_failed)
 
     def _save_closed(self) -> None:
-        if time.monotonic() < self._save_again_s:
-            return
-        for running in [*self._unsaved]:
-            try:
-                self._save_stopped(running)
-                self._unsaved.remove(running)
-            except (EdencarError, OSError):
-                self._save_again_s = time.monotonic() + SAVE_AGAIN_S
+        if time.monotonic() >= self._save_again_s:
+            for save in [*self._unsaved]:
+                self._unsaved.remove(save)
+                self._save_or_later(save)
+
+    def _save_or_later(self, save: Callable[[], object]) -> None:
+        """End a recording, or try it again and again as long as the disk does not take its manifest."""
+        try:
+            with suppress(UnknownError):  # moved away by hand
+                save()
+        except (EdencarError, OSError):
+            self._unsaved.append(save)
+            self._save_again_s = time.monotonic() + SAVE_AGAIN_S
 
     def _seal(self) -> None:
         self._housekeeping.seal(lambda: self._phase == IDLE and self._running is None and not self._closing.is_set())

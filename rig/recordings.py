@@ -168,7 +168,11 @@ class Recordings:
         with _disk_full_told(self.output), self._changing:
             folder = self._make_folder(stamp)
             manifest = Manifest(id=folder.name, mode=mode, state=RECORDING, started=iso_utc(started_utc_ns), **values)
-            _write(folder, manifest)
+            try:
+                _write(folder, manifest)
+            except OSError:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
             sync_folder(self.output)
         return manifest
 

@@ -324,6 +324,29 @@ def test_files_on_a_card_are_awaited_also_when_the_disk_failed_at_the_stop(
         assert car.recordings.get(manifest.id).state == FETCHING
 
 
+def test_a_start_that_a_full_disk_ends_is_taken_back_once_that_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("car.SAVE_AGAIN_S", 0.1)
+    with a_car(tmp_path, "C1") as (car, _), monkeypatch.context() as broken:
+        create = car.recordings.create
+
+        def fill(*args: Any, **values: Any) -> Manifest:
+            manifest = create(*args, **values)
+            (car.recordings.folder(manifest.id) / "stream-001.ts").touch()  # pictures come until it is full
+            broken.setattr("rig.recordings.write_atomically", fail)
+            return manifest
+
+        broken.setattr(car.recordings, "create", fill)
+        with pytest.raises(OSError, match="Input/output"):
+            car.start()
+        (begun,) = car.recordings.list()
+        assert begun.state == RECORDING
+        broken.undo()
+        wait_for(lambda: not car.recordings.list())
+        assert car.recordings.restore(begun.id).state == INTERRUPTED
+
+
 def test_a_server_whose_disk_fails_ends_all_the_same(tmp_path: Path) -> None:
     with a_car(tmp_path, "C1") as (car, _):
         manifest, _ = car.start()

@@ -255,6 +255,9 @@ def test_a_full_disk_has_its_own_error(store: Recordings, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "fsync", no_space)
     with pytest.raises(NoSpaceError):
         store.update(recording_id, note="x")
+    with pytest.raises(NoSpaceError):
+        store.create(STARTED_NS, "video")
+    assert [manifest.id for manifest in store.list()] == [recording_id]
 
 
 def test_both_the_file_and_its_folder_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,9 +207,11 @@ class Running:
             )
 
     def discard(self) -> None:
-        """Take back a start that failed; what cameras have recorded all the same goes to the trash."""
-        with suppress(EdencarError, OSError):
-            self._recordings.discard(self.id)
+        """Take back a start that failed; what cameras have recorded all the same goes to the trash.
+
+        Raises EdencarError, OSError.
+        """
+        self._recordings.discard(self.id)
 
     def _entries(self) -> tuple[RecordedCamera, ...]:
         return tuple(
