@@ -22,7 +22,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Concatenate
 
-from rig.errors import DeviceError, EdencarError
+from rig.errors import DeviceError, EdencarError, NoSpaceError
+from rig.files import is_full
 from rig.heap import use_one_heap
 from rig.offspring import end_with
 
@@ -132,6 +133,8 @@ def _told(error: Exception, what: str) -> EdencarError:
         log.warning("%s", error)
         return error
     log.exception(what)
+    if isinstance(error, OSError) and is_full(error):
+        return NoSpaceError("the disk is full", cure="delete recordings")
     return EdencarError(f"{type(error).__name__}: {error}")
 
 

@@ -1,5 +1,6 @@
 """Workers are real processes: asked, heard, stopped, killed, and never left behind."""
 
+import errno
 import os
 import resource
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from rig.errors import ConflictError, DeviceError, EdencarError, UnreadableError
+from rig.errors import ConflictError, DeviceError, EdencarError, NoSpaceError, UnreadableError
 from rig.supervision import Kept
 from rig.workers import Link, StartCapture, StopCapture, Worker
 from tests.machine import is_gone, wait_for
@@ -30,6 +31,8 @@ def answer(link: Link) -> None:
             raise ConflictError("not now", cure="later")
         if request.mode == "crash":
             raise RuntimeError("a defect")
+        if request.mode == "fill":
+            raise OSError(errno.ENOSPC, "No space left on device")
         if request.mode == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         if request.mode == "slow":
@@ -103,6 +106,8 @@ def test_what_a_handler_raises_is_raised_where_it_was_asked(worker: Worker, tmp_
     assert (refusal.value.message, refusal.value.cure) == ("not now", "later")
     with pytest.raises(EdencarError, match="RuntimeError: a defect"):
         worker.ask(StartCapture(tmp_path, "crash"), PROMPT_S)
+    with pytest.raises(NoSpaceError, match="the disk is full"):
+        worker.ask(StartCapture(tmp_path, "fill"), PROMPT_S)
     assert worker.alive
 
 
