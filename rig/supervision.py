@@ -63,6 +63,7 @@ class Kept:
         self._failures = 0
         self._started_s = self._tended_s = self._awake_s = self._beat_s = time.monotonic()
         self._mourned_start = 0
+        self._given_up = 0  # `starts` of a process that is being ended
         self._fell = False  # while recording, and has not been told again
         self._due_s = 0.0
         self._start()
@@ -120,7 +121,9 @@ class Kept:
             self._revive(now_s)
         elif why := self._stuck(now_s):
             log.warning("%s %s and is replaced", self.worker.name, why)
-            self.worker.stop(KILL_GRACE_S)
+            self._given_up = self.starts
+            # In a thread: while one is waited for, the others would not be tended.
+            threading.Thread(target=self.worker.stop, args=(KILL_GRACE_S,), daemon=True).start()
         elif self._capture and not self.told and now_s >= self._due_s and not self._telling.locked():
             threading.Thread(target=self._tell_again, name=f"{self.worker.name} teller", daemon=True).start()
         if now_s - self._started_s > HEALTHY_S or self._keeps:
@@ -165,7 +168,7 @@ class Kept:
 
     def _stuck(self, now_s: float) -> str:
         """What a living process does not do although it should; empty when all is well."""
-        if self._telling.locked():
+        if self._telling.locked() or self._given_up == self.starts:
             return ""
         awake_s, pulse, patience_s = now_s - self._awake_s, self._pulse, self.worker.patience_s
         if min(self.worker.status_age_s, awake_s) > patience_s:

@@ -218,26 +218,21 @@ class Worker:
         return answer.body
 
     def stop(self, grace_s: float = STOP_GRACE_S) -> None:
-        """Ask the process to end, then make it."""
-        if self._process is None:
+        """Ask the process to end, then make it; another one that is started meanwhile is left alone."""
+        process = self._process
+        if process is None:
             return
         with suppress(DeviceError):
             self._send(None)
         for number in (0, signal.SIGTERM, signal.SIGKILL):  # 0: none yet
-            self._process.send_signal(number)
-            if self._is_over(grace_s if number != signal.SIGKILL else DEATH_S):
+            process.send_signal(number)
+            if _is_over(process, grace_s if number != signal.SIGKILL else DEATH_S):
                 break
 
     def join(self, timeout_s: float | None = None) -> None:
         """Wait until the process has ended and all that it said has been heard."""
-        if self._is_over(timeout_s) and self._listener is not None:
+        if self._process is not None and _is_over(self._process, timeout_s) and self._listener is not None:
             self._listener.join(STOP_GRACE_S)
-
-    def _is_over(self, timeout_s: float | None) -> bool:
-        with suppress(subprocess.TimeoutExpired):
-            if self._process is not None:
-                self._process.wait(timeout_s)
-        return not self.alive
 
     def _send(self, message: object) -> None:
         try:
@@ -279,6 +274,12 @@ class Worker:
                 self.error = message.error
             else:
                 self.status, self._status_monotonic_s = message, time.monotonic()
+
+
+def _is_over(process: "subprocess.Popen[bytes]", timeout_s: float | None) -> bool:
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout_s)
+    return process.poll() is not None
 
 
 def _launch(name: str, descriptor: int) -> "subprocess.Popen[bytes]":

@@ -305,6 +305,33 @@ def test_a_silent_worker_is_replaced(kept: Kept, tmp_path: Path, monkeypatch: py
     assert is_gone(first)
 
 
+def test_a_worker_that_is_being_replaced_holds_up_nobody(notes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Kept(Worker("camera C1", answer), notes.append)
+    wait_for(lambda: kept.worker.status)
+    monkeypatch.setattr("rig.workers.SILENCE_S", 0.3)
+    monkeypatch.setattr("rig.supervision.ASLEEP_S", 60.0)
+    assert kept.worker.pid is not None
+    os.kill(kept.worker.pid, signal.SIGSTOP)
+    began, others, waited = threading.Event(), threading.Event(), []
+
+    def stop(_grace_s: float) -> None:
+        began.set()
+        waited.append(others.wait(PROMPT_S))
+
+    def tend() -> bool:
+        kept.tend()
+        return began.is_set()
+
+    monkeypatch.setattr(kept.worker, "stop", stop)
+    wait_for(tend)
+    kept.tend()
+    others.set()
+    wait_for(lambda: waited)
+    assert waited == [True]
+    monkeypatch.undo()
+    kept.close()
+
+
 def test_what_was_closed_is_never_started_again(kept: Kept) -> None:
     kept.close()
     kept.tend()
