@@ -28,6 +28,7 @@ from rig.files import lock_alone
 from rig.gnss.receiver import ReceiverStatus
 from rig.live.drawlog import DrawLogs
 from rig.live.streaming import Streams, measure_latency, passing_streams, watch_codes
+from rig.photo.photos import put_in_order
 from rig.photo.spacing import Every
 from rig.recordings import (
     FETCHING,
@@ -91,7 +92,7 @@ class Car:
         self._pressing = threading.Lock()  # taken before it by whom a calibration, or a wait for files, gives way to
         self._phase = IDLE
         self._running: Running | None = None
-        self._unsaved: list[Callable[[], object]] = []  # what ends recordings whose manifests the disk did not take
+        self._unsaved: list[Callable[[], object]] = []  # what ends recordings, and the disk did not take yet
         self._save_again_s = 0.0
         self._draw_logs = DrawLogs()
         self._room = Room(self.recordings.output, settings)
@@ -365,7 +366,8 @@ class Car:
                 running.epochs = answer.epochs_logged
                 if not running.epochs:
                     self._note("no position was logged: the receiver said nothing")
-        running.end_photos()
+        if not running.end_photos():
+            self._save_or_later(partial(put_in_order, running.folder))
 
     def _save_stopped(self, running: Running) -> Manifest:
         manifest = running.save(state=FETCHING if on_cards(running.folder) else FINISHED)
@@ -443,7 +445,7 @@ class Car:
                 self._save_or_later(save)
 
     def _save_or_later(self, save: Callable[[], object]) -> None:
-        """End a recording, or try it again and again as long as the disk does not take its manifest."""
+        """Do what ends a recording, again and again as long as the disk does not take it."""
         try:
             with suppress(UnknownError):  # moved away by hand
                 save()

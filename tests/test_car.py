@@ -445,6 +445,7 @@ def test_a_calibration_that_cannot_be_says_why(tmp_path: Path) -> None:
 
 def test_a_photographer_that_dies_at_the_end_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rig.supervision.REVIVAL_S", 0.1)
+    monkeypatch.setattr("car.SAVE_AGAIN_S", 0.1)
     with a_car(tmp_path, "C1") as (car, _):
         car.start("photos")
         running: Any = car._running
@@ -456,10 +457,12 @@ def test_a_photographer_that_dies_at_the_end_is_told(tmp_path: Path, monkeypatch
         rows = [Photo(photo=f"photos/C1/{n}.jpg", camera="C1", utc=f"2026-11-22T14:03:1{n}.000Z") for n in (2, 0, 1)]
         write_table(running.folder, rows[:1])
         append_rows(running.folder, rows[1:])  # as they come of two cameras
-        stopped = car.stop()
+        with monkeypatch.context() as broken:
+            broken.setattr("rig.photo.photos.write_table", fail)  # the disk is full, say
+            stopped = car.stop()
         assert stopped is not None
         assert stopped.state == FINISHED
-        assert [row.utc for row in read_table(running.folder)] == sorted(row.utc for row in rows)
+        wait_for(lambda: [row.utc for row in read_table(running.folder)] == sorted(row.utc for row in rows))
         assert any("not all photos were made" in warning for warning in stopped.warnings)
 
 

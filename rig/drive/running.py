@@ -15,7 +15,6 @@ from rig.errors import ConflictError, EdencarError
 from rig.gaps import Gap
 from rig.live.photographer import PhotoStatus, photo_worker
 from rig.live.streaming import Streams
-from rig.photo.photos import put_in_order
 from rig.photo.spacing import Every
 from rig.recordings import CAMERA, PHOTOS, VIDEO, Alive, Manifest, RecordedCamera, RecordedReceiver, Recordings
 from rig.status import TO_BE_NOTED, Problem, RecordingNow
@@ -157,25 +156,26 @@ class Running:
             self._photographer.tend()
             self.photos = self._photographer.status or self.photos
 
-    def end_photos(self) -> None:
-        """Have what has arrived become photos; called once, after the stop."""
+    def end_photos(self) -> bool:
+        """Have what has arrived become photos, once, after the stop; whether their table, if any, is in order."""
         with self._lock:
             photographer = self._photographer
         if photographer is None:
-            return
+            return True
+        ordered = True
         try:
             photos = photographer.end()
             with self._lock:  # not while an older status is being taken in
                 self.photos = photos
         except EdencarError as error:
             self.note(f"not all photos were made: {error}; process the recording")
-            with suppress(EdencarError, OSError):
-                put_in_order(self.folder)
+            ordered = False
         finally:
             photographer.close()
         if self.photos.skipped:
             why = "nothing came then, this machine is too slow, or the privacy command failed"
             self.note(f"{self.photos.skipped} photos were left out: {why}")
+        return ordered
 
     def save_if_due(self) -> None:
         """Bring the manifest up to date when something happened, or after a while. Raises EdencarError, OSError."""
