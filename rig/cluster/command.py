@@ -3,6 +3,7 @@
 import argparse
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from rig.cluster.planning import Luggage, Order
 from rig.cluster.steps import Steps
 from rig.cluster.tasks import Failure, Summary
 from rig.cluster.videosteps import VideoSteps
-from rig.errors import UnreadableError, UsageError
+from rig.errors import EdencarError, UnreadableError, UsageError
 from rig.photo import extraction, making, placing
 
 BOOKS = "[!.]*.json"  # of cameras and screens, beside the recordings; what is hidden there is the server's own
@@ -110,13 +111,13 @@ def _do(orders: Sequence[Order], luggage: Luggage, executor: str, jobs: int) -> 
             for name, data in luggage.items():
                 store.write(data, store.join(folder, name))
         going = engine.Run(orders, pool, cli.Progress("recordings"))
-    except BaseException:
+        going.run()
+        return going.outcomes
+    finally:
         pool.close()
-        raise
-    going.run()
-    for folder in folders:
-        store.remove_folder(folder)
-    return going.outcomes
+        with suppress(EdencarError):  # where the store fails, that was told
+            for folder in folders:
+                store.remove_folder(folder)
 
 
 def say(summary: FleetSummary) -> str:

@@ -50,7 +50,7 @@ class LocalPool:
         self._processes: list[ProcessPoolExecutor] = []
         self._left: set[Future[Any]] = set()
         self._is_ending = False
-        self._threads = ThreadPoolExecutor(jobs, initializer=_ignore_ctrl_c)
+        self._threads = ThreadPoolExecutor(jobs)
 
     def submit(self, work: Work) -> Future[Any]:
         """Begin, sooner or later."""
@@ -87,6 +87,7 @@ class LocalPool:
             context = multiprocessing.get_context("spawn")
             self._own.process = ProcessPoolExecutor(1, context, serve, (os.getpid(),))
             self._processes.append(self._own.process)
+            _ignore_ctrl_c()  # here: what the line above may start, multiprocessing's tracker, has it heard again
         process: ProcessPoolExecutor = self._own.process
         return process
 
@@ -256,15 +257,12 @@ class Run:
     def run(self) -> None:
         """Until all is done; whoever interrupts it finds what is done when it is run again."""
         self._progress(0.0)
-        try:
-            while self._waiting or self._under_way:
-                while self._waiting and self._under_way < AHEAD * self._pool.width:
-                    self._begin(self._waiting.popleft())
-                with suppress(Empty):
-                    self._settle(*self._ended.get(timeout=LOOK_S))
-                self._pool.check()
-        finally:
-            self._pool.close()
+        while self._waiting or self._under_way:
+            while self._waiting and self._under_way < AHEAD * self._pool.width:
+                self._begin(self._waiting.popleft())
+            with suppress(Empty):
+                self._settle(*self._ended.get(timeout=LOOK_S))
+            self._pool.check()
 
     def _begin(self, order: Order) -> None:
         self._under_way += 1

@@ -3,6 +3,7 @@
 import fnmatch
 import hashlib
 import re
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -35,6 +36,7 @@ class Order:
     steps: Steps
     wishes: str  # of the command that ordered it: a part of the key
     packed: tuple[tuple[str, int], ...]  # luggage: names and sizes
+    trip: str  # whose luggage it is: that of another client differs, and is gone when that one ends
 
     @property
     def is_own(self) -> bool:
@@ -56,7 +58,7 @@ class Order:
 
     def packed_at(self) -> str:
         """Where the luggage lies."""
-        return store.join(self.root, FOLDER, LUGGAGE, self.wishes)
+        return store.join(self.root, FOLDER, LUGGAGE, self.trip)
 
 
 def key_of(name: str, files: Mapping[str, Entry], steps: Steps, wishes: str) -> str:
@@ -72,7 +74,7 @@ def find(sources: Sequence[str], output: str, steps: Steps, luggage: Luggage) ->
     """
     given = [(name, hashlib.sha256(data).hexdigest()) for name, data in sorted(luggage.items()) if "/" in name]
     wishes = hashlib.sha256(repr((steps, given)).encode()).hexdigest()[:KEY_LENGTH]
-    packed = tuple((name, len(data)) for name, data in luggage.items())
+    packed, trip = tuple((name, len(data)) for name, data in luggage.items()), secrets.token_hex(8)
     orders: dict[str, Order] = {}
     for source in sources:
         base = _base(source)
@@ -84,7 +86,7 @@ def find(sources: Sequence[str], output: str, steps: Steps, luggage: Luggage) ->
             target = store.join(output, name) if output else url
             key = key_of(name, files, steps, wishes)
             size = sum(files[path].size for path in inputs)
-            orders[url] = Order(url, name, size, target, output or base, key, steps, wishes, packed)
+            orders[url] = Order(url, name, size, target, output or base, key, steps, wishes, packed, trip)
     if not orders:
         raise UsageError(f"no recording matches {' '.join(sources)}", cure=f"look at the addresses: {steps.wanted}")
     targets = [order.output for order in orders.values()]

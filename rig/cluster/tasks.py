@@ -90,6 +90,7 @@ def finish(order: Order, head: Any, shares: Sequence[str]) -> Summary | Failure:
             lines = [line for note in store.each(store.read, notes) for line in json.loads(note)["lines"]]
         except UnreadableError:
             if (known := _done(order)) is not None:
+                store.remove_folder(order.parts())
                 return known
             raise
         files = store.listing(order.url)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,7 @@ def test_an_interrupted_run_leaves_nothing_half_and_goes_on(
     for name in NAMES:
         assert (tmp_path / name / "photos.csv").exists() == bool(list((tmp_path / "fleet").glob(f"photos-{name[:4]}*")))
     assert not list(tmp_path.rglob(f"*{store.PART_SUFFIX}"))
+    assert not list((tmp_path / "fleet" / "luggage").iterdir())
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.jpg")}
     assert done
     assert stamps
@@ -222,13 +224,47 @@ def test_two_clients_of_the_same_work_do_not_harm_each_other(cars: Path, tmp_pat
     assert not list(tmp_path.rglob(f"*{store.PART_SUFFIX}"))
 
 
+def test_a_client_that_ends_takes_nothing_of_another_one_away(
+    cars: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = tmp_path / "here" / "cameras.json"
+    book.parent.mkdir()
+    book.write_text("{}")
+    monkeypatch.setenv("EDENCAR_OUTPUT", str(book.parent))
+    settle = engine.Run._settle
+
+    def settle_after_another(self: engine.Run, *arguments: object) -> None:
+        monkeypatch.setattr(engine.Run, "_settle", settle)
+        book.write_text('{"known": "more by now"}')
+        assert fleet(cars / "car2" / "2026-11-*", tmp_path / "out") == 0
+        settle(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine.Run, "_settle", settle_after_another)
+    assert fleet(cars / "car1" / "2026-11-*", tmp_path / "out", "--jobs", 1) == 0
+
+
+def test_notes_of_work_that_another_client_has_done_meanwhile_are_gone(cars: Path, tmp_path: Path) -> None:
+    steps = VideoSteps(Settings(), WISH)
+    (order,) = planning.find([str(cars / "car1" / "2026-*")], str(tmp_path), steps, {})
+    late = tasks.prepare(order)
+    assert isinstance(late, tasks.Prepared)
+    names = [share.name for share in late.plan.shares]
+    for share in late.plan.shares:
+        assert tasks.make(order, share) is None
+    done = tasks.finish(order, late.plan.head, names)
+    assert tasks.make(order, late.plan.shares[0]) is None
+    assert tasks.finish(order, late.plan.head, names) == json.loads(json.dumps(done, default=str))
+    assert not list((tmp_path / "fleet").rglob("parts/*/*"))
+
+
 def test_a_recording_that_kills_every_process_costs_only_itself(cars: Path, tmp_path: Path) -> None:
     shutil.copytree(cars, tmp_path / "in")
     (tmp_path / "in" / NAMES[1] / "videos" / "left" / "poison.txt").touch()
     steps = Poisonous(Settings(), WISH)
     orders = planning.find([str(tmp_path / "in" / PATTERN)], str(tmp_path / "out"), steps, {})
-    going = engine.Run(orders, engine.LocalPool(2), lambda share: None)
-    going.run()
+    with closing(engine.LocalPool(2)) as pool:
+        going = engine.Run(orders, pool, lambda share: None)
+        going.run()
     failed = [order.name for order, outcome in going.outcomes if not isinstance(outcome, dict)]
     assert failed == [NAMES[1]]
     assert len(going.outcomes) == 3
@@ -358,8 +394,9 @@ def test_a_process_that_is_killed_is_replaced_and_its_step_done_again(cars: Path
     steps = Suicidal(Settings(), WISH, trap=tmp_path / "trap")
     orders = planning.find([str(cars / "car1" / "2026-*")], str(tmp_path / "out"), steps, {})
     told: list[float] = []
-    going = engine.Run(orders, engine.LocalPool(1), told.append)
-    going.run()
+    with closing(engine.LocalPool(1)) as pool:
+        going = engine.Run(orders, pool, told.append)
+        going.run()
     assert (told[0], told[-1]) == (0.0, 1.0)
     assert told == sorted(told)
     ((_, outcome),) = going.outcomes

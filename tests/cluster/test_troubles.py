@@ -103,6 +103,16 @@ def test_a_second_ctrl_c_does_not_wait_for_what_is_under_way(cars: Path, tmp_pat
     assert all(photos.read_table(tmp_path / "out" / name) for name in NAMES)
 
 
+def test_the_first_process_hears_of_no_ctrl_c_while_it_starts() -> None:
+    ask = (
+        "import signal; from contextlib import closing; from functools import partial; from rig.cluster import engine\n"
+        "with closing(engine.LocalPool(1)) as pool:\n"
+        "    blocked = pool.submit(partial(signal.pthread_sigmask, signal.SIG_BLOCK, ())).result()\n"
+        "raise SystemExit(signal.SIGINT not in blocked)"
+    )
+    assert subprocess.run([sys.executable, "-c", ask], cwd=ROOT, timeout=60, check=False).returncode == 0
+
+
 @pytest.mark.timeout(300)
 def test_a_scheduler_that_is_gone_during_the_run_is_told(cars: Path, tmp_path: Path, stuck: Stuck) -> None:
     with dask_cluster(tmp_path, 2) as cluster:
