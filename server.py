@@ -417,7 +417,7 @@ def show_track(recording_id: str) -> Response:
 
 @api.get("/api/recordings/<recording_id>/thumbnails/<path:path>")
 def show_thumbnail(recording_id: str, path: str) -> Response:
-    """A small picture of a photo, or of the beginning of a video. Answers 200, 304, 404, 422, 502."""
+    """A small picture of a photo, or of the beginning of a video. Answers 200, 304, 404, 412, 422, 502."""
     width = request.args.get("width", str(PICTURE_WIDTHS[0]))
     if width not in map(str, PICTURE_WIDTHS):
         raise UsageError("there is no picture of this width", cure=f"take {PICTURE_WIDTHS[0]} or {PICTURE_WIDTHS[1]}")
@@ -427,7 +427,10 @@ def show_thumbnail(recording_id: str, path: str) -> Response:
 
 @api.get("/api/recordings/<recording_id>/files/<path:path>")
 def send_recorded_file(recording_id: str, path: str) -> Response:
-    """One file of a recording, or a range of it; ?download makes browsers save it. Answers 200, 206, 304, 404, 416."""
+    """One file of a recording, or a range of it; ?download makes browsers save it.
+
+    Answers 200, 206, 304, 404, 412, 416.
+    """
     return send_stored(_recordings().file(recording_id, path))
 
 

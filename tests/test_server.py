@@ -316,6 +316,11 @@ def test_files_come_whole_or_in_part_and_only_from_inside(
     assert (part.status_code, part.data) == (206, bytes(range(10, 20)))
     assert client.get(f"{files}/videos/a%20b.ts", headers={"If-None-Match": whole.headers["ETag"]}).status_code == 304
     problem(client.get(f"{files}/videos/a%20b.ts", headers={"Range": "bytes=900-"}), 416)
+    problem(client.get(f"{files}/videos/a%20b.ts", headers={"If-Match": '"another"'}), 412)
+    tail = client.get(f"{files}/videos/a%20b.ts", headers={"Range": "bytes=-65536"})
+    assert tail.data == whole.data, "it is shorter than that"
+    archive = f"/api/recordings/{recording}/download"
+    assert client.get(archive, headers={"Range": "bytes=-99999999"}).status_code == 200
     saved = client.get(f"{files}/recording.json?download")
     assert saved.headers["Content-Disposition"].startswith("attachment")
     for bad in ("hosts", "etc/hosts", "../x", "..%2f..%2fetc%2fhosts", "%2e%2e/%2e%2e/etc/hosts", "videos", "a%00b"):

@@ -1,13 +1,14 @@
 """Files as answers: from any byte on, told apart from our own pages; of those that take long only so many at once."""
 
 import hashlib
+import re
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import cast
 
 from flask import Response, request, send_file
-from werkzeug.exceptions import RequestedRangeNotSatisfiable, ServiceUnavailable
+from werkzeug.exceptions import PreconditionFailed, RequestedRangeNotSatisfiable, ServiceUnavailable
 
 MIME_TYPES = {".ts": "video/mp2t", ".nmea": "text/plain", ".idx": "text/plain", ".log": "text/plain"}
 FILE_POLICY = (  # a report may draw itself, but is no page of ours: it has an origin of its own and asks nothing
@@ -37,6 +38,7 @@ def send_resumable(size: int, etag: str, read: Callable[[int, int], Iterable[byt
 
     Raises RequestedRangeNotSatisfiable.
     """
+    _forget_long_suffix(size)
     begin, end, status = 0, size, 200
     wanted = request.range if request.if_range.etag in (None, etag) and not request.if_range.date else None
     if wanted is not None:
@@ -54,9 +56,13 @@ def send_resumable(size: int, etag: str, read: Callable[[int, int], Iterable[byt
 
 
 def send_stored(file: Path) -> Response:
-    """A recorded file, or the range of it that was asked for; ?download has browsers save it."""
+    """A recorded file, or the range of it that was asked for; ?download has browsers save it.
+
+    Raises RequestedRangeNotSatisfiable, PreconditionFailed.
+    """
+    _forget_long_suffix(file.stat().st_size)
     mimetype = MIME_TYPES.get(file.suffix)
-    response = send_file(file, mimetype, as_attachment="download" in request.args, conditional=True, max_age=0)
+    response = _met(send_file(file, mimetype, as_attachment="download" in request.args, conditional=True, max_age=0))
     response.headers["Content-Security-Policy"] = FILE_POLICY
     if response.status_code == 206 and "wsgi.file_wrapper" in request.environ:
         _send_part(response, file)
@@ -72,8 +78,26 @@ def _send_part(response: Response, file: Path) -> None:
 
 
 def send_picture(jpeg: bytes) -> Response:
-    """A picture that changes only with what it was made from; a report, whose origin is its own, may show it."""
+    """A picture that changes only with what it was made from; a report, whose origin is its own, may show it.
+
+    Raises PreconditionFailed.
+    """
     headers = {"Cache-Control": "private, max-age=3600", "Cross-Origin-Resource-Policy": "cross-origin"}
     response = Response(jpeg, mimetype="image/jpeg", headers=headers)
     response.set_etag(hashlib.sha256(jpeg).hexdigest()[:32])
-    return cast(Response, response.make_conditional(request))
+    return _met(cast(Response, response.make_conditional(request)))
+
+
+def _forget_long_suffix(size: int) -> None:
+    """The last 64 KiB of a file that is shorter are all of it (RFC 9110, 14.1.2); werkzeug would refuse them."""
+    suffix = re.fullmatch(r"bytes=\s*-(\d{1,18})\s*", request.environ.get("HTTP_RANGE", ""), re.ASCII)
+    if suffix and int(suffix[1]) > size:
+        del request.environ["HTTP_RANGE"]
+
+
+def _met(response: Response) -> Response:
+    """What does not fulfil If-Match as an error: werkzeug sends the file under that status."""
+    if response.status_code == 412:
+        response.close()
+        raise PreconditionFailed
+    return response

@@ -41,6 +41,7 @@ CURES = {  # where an error has none of its own
     403: "call this server by its own name or address, and change things from its own pages or from none",
     404: "the page / shows all there is; the API is described by /api/openapi.json",
     405: "the header Allow says what can be asked here",
+    412: "ask without If-Match: the file is another one by now",
     413: "send less",
     416: "the header Content-Range says how many bytes there are",
     429: "wait as long as the header Retry-After says",
