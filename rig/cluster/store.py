@@ -1,10 +1,12 @@
 """Files in any store that fsspec knows: S3 and the like, or folders. What fails on the way is tried again."""
 
+import errno
 import posixpath
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -14,10 +16,11 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from rig.errors import DeviceError, EdencarError, NoSpaceError, UnreadableError, UsageError
-from rig.files import is_full
+from rig.files import is_full, sync_data, sync_folder
 
 PAUSES_S = (0.5, 1.0, 2.0)  # after tries that have failed
 PART_SUFFIX = ".part"
+LASTING = (errno.ENOTDIR, errno.EISDIR, errno.EROFS, errno.ENAMETOOLONG)  # of folders: another try changes nothing
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"}  # an object is there whole or not at all
 AT_ONCE = 32  # small requests
 OPTIONS: dict[str, dict[str, Any]] = {  # of stores: the tries here are enough
@@ -65,9 +68,9 @@ def tried(what: str, do: Callable[[], T]) -> T:
             return do()
         except EdencarError:
             raise
-        except (FileNotFoundError, PermissionError) as error:
-            raise UnreadableError(f"{what}: {_said(error)}", cure="check its name and who may read it") from error
         except Exception as error:  # each store has errors of its own
+            if isinstance(error, FileNotFoundError | PermissionError) or getattr(error, "errno", None) in LASTING:
+                raise UnreadableError(f"{what}: {_said(error)}", cure="check its name and who may use it") from error
             if "credentials" in type(error).__name__.lower():
                 raise UsageError(f"{what}: {_said(error)}", cure="set AWS_ACCESS_KEY_ID or the like") from error
             pause_s = next(pauses_s, None)
@@ -199,6 +202,7 @@ def write(data: bytes, url: str) -> None:
 
 def _put(url: str, send: Callable[[Any, str], None]) -> None:
     store, path = opened(url)
+    own = local(url)
 
     def do() -> None:
         if url.partition("://")[0] in OBJECT_STORES:
@@ -206,8 +210,18 @@ def _put(url: str, send: Callable[[Any, str], None]) -> None:
             return
         store.makedirs(posixpath.dirname(path), exist_ok=True)
         temporary = f"{path}.{secrets.token_hex(4)}{PART_SUFFIX}"  # another client may write the same
-        send(store, temporary)
-        store.mv(temporary, path)
+        try:
+            send(store, temporary)
+            if own:
+                with Path(temporary).open("r+b") as file:
+                    sync_data(file.fileno())
+            store.mv(temporary, path)
+        except BaseException:
+            with suppress(Exception):  # of any store
+                store.rm_file(temporary)
+            raise
+        if own:
+            sync_folder(own.parent)
 
     tried(url, do)
 

@@ -12,12 +12,14 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socket import create_server
 from threading import Thread
+from typing import Any
 
 import psutil
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 import parseVideo
-from rig.cluster import engine
+from rig.cluster import engine, store
 from rig.photo import photos
 from tests.cluster.parts import NAMES, PATTERN, ROOT, Done, dask_cluster, dask_scheduler, run, tree
 from tests.faults.disks import in_memory, needs_disks
@@ -209,6 +211,36 @@ def test_a_full_scratch_disk_is_told(source: str, cars: Path, s3: dict[str, str]
     assert_one_line(done, 3, f"no room in {scratch}")
     assert NAMES[0].partition("/")[2] in done.errors
     assert not (tmp_path / "out" / "2026-11-22_14-03-12" / "photos.csv").exists()
+
+
+@needs_disks
+def test_a_full_disk_of_results_holds_nothing_half(cars: Path, tmp_path: Path) -> None:
+    with in_memory(tmp_path / "results", 131_072) as results:
+        done = run("parseVideo.py", cars / "car1" / "2026-*", "--executor", "local", "--output", results)
+        assert not list(results.rglob(f"*{store.PART_SUFFIX}"))
+    assert done.code in (3, 8)  # the page that tells of it may find no room, too
+    assert "No space left" in done.errors
+
+
+def test_a_result_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    move = LocalFileSystem.mv
+    monkeypatch.setattr(store, "sync_data", lambda _: calls.append("synced"))
+
+    def named(*words: Any) -> None:
+        calls.append("named")
+        move(*words)
+
+    monkeypatch.setattr(LocalFileSystem, "mv", named)
+    store.write(b"{}", str(tmp_path / "new" / "note.json"))
+    assert calls == ["synced", "named"]
+    assert (tmp_path / "new" / "note.json").read_bytes() == b"{}"
+
+
+def test_an_output_that_is_a_file_is_told_at_once(cars: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run("parseVideo.py", cars / PATTERN, "--executor", "local", "--output", tmp_path / "file")
+    assert_one_line(done, 3, "Not a directory")
 
 
 def test_a_machine_that_starts_no_more_processes_is_told(
