@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from rig.camera.cardfiles import LEDGER
 from rig.drive.checksums import NAME, Verdict, main, seal, unsealed, verify
+from rig.drive.fetching import Fetches
 from rig.errors import UnreadableError
-from rig.recordings import FINISHED, Recordings
+from rig.recordings import FINISHED, INTERRUPTED, Recordings
 
 
 @pytest.fixture
@@ -53,6 +55,30 @@ def test_one_flipped_bit_a_lost_and_a_new_file_are_found(store: Recordings, reco
 def test_sealing_gives_way_and_leaves_nothing(store: Recordings, recording: str) -> None:
     assert not seal(store, recording, lambda: False)
     assert not (store.folder(recording) / NAME).exists()
+
+
+def test_what_changes_while_it_is_sealed_gets_no_checksums_yet(store: Recordings, recording: str) -> None:
+    def go_on() -> bool:
+        (store.folder(recording) / "videos/left/GX010001.MP4").touch()
+        return True
+
+    assert not seal(store, recording, go_on)
+    assert list(unsealed(store)) == [recording]
+
+
+def test_what_came_from_a_card_later_gets_its_checksums_too(store: Recordings, recording: str) -> None:
+    ledger = store.folder(recording) / "videos/left" / LEDGER
+    ledger.touch()
+    part = ledger.with_name("GX010001.MP4.part")
+    part.touch()
+    store.update(recording, state=INTERRUPTED)
+    assert seal(store, recording)
+    fetches = Fetches(store)
+    fetches.add(recording)
+    part.rename(part.with_suffix(""))
+    ledger.unlink()
+    fetches.follow(set())
+    assert list(unsealed(store)) == [recording]
 
 
 def test_what_still_changes_is_not_sealed(store: Recordings) -> None:

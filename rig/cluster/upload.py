@@ -23,7 +23,7 @@ from rig.cluster.options import SCHEME
 from rig.drive import checksums
 from rig.errors import ConflictError, UnreadableError, UsageError
 from rig.files import sync_data
-from rig.recordings import MANIFEST, RECORDING, Recordings
+from rig.recordings import MANIFEST, OPEN_STATES, Recordings
 
 CHUNK_BYTES = 16 << 20  # what a break of the line costs at most
 MOST_PARTS = 1000
@@ -43,12 +43,13 @@ class Uploaded:
 
 
 def upload(folder: Path, url: str, progress: Callable[[float], None] = lambda share: None) -> Uploaded:
-    """Copy a recording's folder to `url/<its name>`. Raises ConflictError while it runs, UsageError, DeviceError."""
+    """Copy a recording's folder to `url/<its name>`. Raises ConflictError while it is made, UsageError, DeviceError."""
     recordings = Recordings(folder.parent)
-    if recordings.get(folder.name).state == RECORDING:
-        raise ConflictError(f"{folder.name} still runs", cure="stop it first")
-    if not (folder / checksums.NAME).exists():
-        checksums.seal(recordings, folder.name)
+    if recordings.get(folder.name).state in OPEN_STATES:
+        cure = "stop it first, and wait for what comes from the cameras"
+        raise ConflictError(f"{folder.name} is still being made", cure=cure)
+    if not (folder / checksums.NAME).exists() and not checksums.seal(recordings, folder.name):
+        raise ConflictError(f"{folder.name} has other files than a moment ago", cure="upload it when it is complete")
     target = _target(folder, url)
     there = store.listing(target)
     sums = checksums.read(folder)

@@ -42,13 +42,18 @@ class Verdict:
 
 
 def seal(recordings: Recordings, recording_id: str, go_on: Callable[[], bool] = lambda: True) -> bool:
-    """Write the checksums of a recording; False when it was not to `go_on`. Raises OSError, UnknownError."""
-    folder, lines = recordings.folder(recording_id), []
-    for path in _raw_files(recordings, recording_id):
+    """Write the checksums of a recording; False when it was not to `go_on`, or files came or went meanwhile.
+
+    Raises OSError, UnknownError.
+    """
+    folder, lines, paths = recordings.folder(recording_id), [], [*_raw_files(recordings, recording_id)]
+    for path in paths:
         total = sum_of(folder / path, go_on)
         if total is None:
             return False
         lines.append(f"{total}  {path}\n")
+    if [*_raw_files(recordings, recording_id)] != paths:
+        return False
     write_atomically(folder / NAME, "".join(lines).encode())
     return True
 

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from rig.camera.cardfiles import LEDGER
+from rig.drive import checksums
 from rig.errors import EdencarError, UnknownError
 from rig.recordings import FETCHING, FINISHED, INTERRUPTED, Recordings
 
@@ -52,9 +53,11 @@ class Fetches:
             self._give_up(recording_id)
 
     def _follow(self, recording_id: str, coming: Set[str]) -> None:
-        waiting = on_cards(self._recordings.folder(recording_id))
+        folder = self._recordings.folder(recording_id)
+        waiting = on_cards(folder)
         manifest = self._recordings.get(recording_id)
         if not waiting:
+            (folder / checksums.NAME).unlink(missing_ok=True)  # of what was there while nothing came
             self._recordings.update(recording_id, state=FINISHED)
             del self._since[recording_id]
         elif waiting & {camera.folder for camera in manifest.cameras if camera.serial in coming}:

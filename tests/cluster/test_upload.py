@@ -11,7 +11,7 @@ import pytest
 from rig.cluster import upload
 from rig.drive import checksums
 from rig.errors import ConflictError, DeviceError, UnreadableError
-from rig.recordings import RECORDING, Recordings
+from rig.recordings import OPEN_STATES, Recordings
 from tests.cluster.parts import run, s3_server, tree, write_recording
 from tests.cluster.proxy import Fate, bad_line
 from tests.cluster.stores import empty, fill
@@ -93,11 +93,15 @@ def test_what_is_spoilt_there_is_told(recording: Path, tmp_path: Path) -> None:
         upload.check(recording, str(tmp_path))
 
 
-def test_a_running_recording_stays_here(recording: Path, tmp_path: Path) -> None:
-    shutil.copytree(recording, tmp_path / "output" / recording.name)
-    Recordings(tmp_path / "output").update(recording.name, state=RECORDING)
+@pytest.mark.parametrize("state", OPEN_STATES)
+def test_what_is_still_being_made_stays_here(state: str, recording: Path, tmp_path: Path) -> None:
+    here = tmp_path / "output" / recording.name
+    shutil.copytree(recording, here)
+    (here / checksums.NAME).unlink()
+    Recordings(here.parent).update(here.name, state=state)
     with pytest.raises(ConflictError, match="stop it first"):
-        upload.upload(tmp_path / "output" / recording.name, str(tmp_path / "depot"))
+        upload.upload(here, str(tmp_path / "depot"))
+    assert not (here / checksums.NAME).exists(), "it would not know the files that are still to come"
 
 
 def test_a_depot_that_cannot_be_written_is_told(recording: Path, tmp_path: Path) -> None:
