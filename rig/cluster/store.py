@@ -99,6 +99,8 @@ def _filesystem(scheme: str) -> Any:
         raise UsageError(
             f"no store is called {scheme}:// ({_said(error)})", cure="install what fsspec asks for"
         ) from error
+    except TypeError as error:  # ftp, sftp and the like, whose host and user are no part of a path
+        raise UsageError(f"{scheme}:// is no store for this", cure="take a folder, or S3 and the like") from error
 
 
 def opened(url: str) -> tuple[Any, str]:

@@ -22,7 +22,7 @@ from rig.cluster import store
 from rig.cluster.options import SCHEME
 from rig.drive import checksums
 from rig.errors import ConflictError, UnreadableError, UsageError
-from rig.files import sync_data
+from rig.files import lock_alone, sync_data
 from rig.recordings import MANIFEST, OPEN_STATES, Recordings
 
 CHUNK_BYTES = 16 << 20  # what a break of the line costs at most
@@ -43,14 +43,25 @@ class Uploaded:
 
 
 def upload(folder: Path, url: str, progress: Callable[[float], None] = lambda share: None) -> Uploaded:
-    """Copy a recording's folder to `url/<its name>`. Raises ConflictError while it is made, UsageError, DeviceError."""
+    """Copy a recording's folder to `url/<its name>`.
+
+    Raises ConflictError while it is made or uploaded, UsageError, DeviceError.
+    """
     recordings = Recordings(folder.parent)
     if recordings.get(folder.name).state in OPEN_STATES:
         cure = "stop it first, and wait for what comes from the cameras"
         raise ConflictError(f"{folder.name} is still being made", cure=cure)
     if not (folder / checksums.NAME).exists() and not checksums.seal(recordings, folder.name):
         raise ConflictError(f"{folder.name} has other files than a moment ago", cure="upload it when it is complete")
-    target = _target(folder, url)
+    with (folder / checksums.NAME).open("rb") as seal:
+        try:
+            lock_alone(seal.fileno())
+        except BlockingIOError as error:  # both would add to the same file there
+            raise ConflictError(f"{folder.name} is being uploaded already", cure="wait for that") from error
+        return _copy(recordings, folder, _target(folder, url), progress)
+
+
+def _copy(recordings: Recordings, folder: Path, target: str, progress: Callable[[float], None]) -> Uploaded:
     there = store.listing(target)
     sums = checksums.read(folder)
     names = sorted((file.path for file in recordings.files(folder.name)), key=lambda name: (name in LAST, name))

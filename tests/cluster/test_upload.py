@@ -85,6 +85,19 @@ def test_a_broken_upload_to_s3_goes_on_with_the_next_part(recording: Path, s3: d
     assert tree(empty("s3://depot/car1", tmp_path, s3) / recording.name) == tree(recording)
 
 
+def test_two_uploads_of_one_recording_do_not_mix(recording: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def begin_another(_share: float) -> None:
+        with pytest.raises(ConflictError, match="is being uploaded already: wait for that") as refused:
+            upload.upload(recording, str(tmp_path))
+        told.append(str(refused.value))
+
+    upload.upload(recording, str(tmp_path), begin_another)
+    assert told
+    assert tree(tmp_path / recording.name) == tree(recording)
+
+
 def test_what_is_spoilt_there_is_told(recording: Path, tmp_path: Path) -> None:
     upload.upload(recording, str(tmp_path))
     spoilt = tmp_path / recording.name / "videos" / "left" / "stream-001.ts"
@@ -115,6 +128,7 @@ def test_a_depot_that_cannot_be_written_is_told(recording: Path, tmp_path: Path)
     [
         (["nowhere", "s3://depot"], 2, "there is no recording nowhere"),
         (["RECORDING", "nosuch://depot"], 2, "no store is called nosuch://"),
+        (["RECORDING", "github://depot"], 2, "github:// is no store for this"),
         (["RECORDING", "s3:/depot"], 2, "no place for recordings"),
         (["RECORDING", "s3://"], 2, "no place for recordings"),
         (["RECORDING", ""], 2, "no place for recordings"),
