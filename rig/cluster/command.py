@@ -96,9 +96,15 @@ def _run(options: argparse.Namespace, steps: Steps, luggage: Luggage, output: st
         done_before=done,
         photos=sum(summary["photos"] for summary in summaries),
         report=overview.write(store.join(orders[0].root, planning.FOLDER), steps.kind, summaries, failures),
-        warnings=tuple(text for summary in summaries for text in summary.get("warnings", ())),
-        failed=(*failures.values(), *(text for summary in summaries for text in summary.get("failed", ()))),
+        warnings=_told(summaries, "warnings"),
+        failed=(*failures.values(), *_told(summaries, "failed")),
     )
+
+
+def _told(summaries: Sequence[Summary], kind: str) -> tuple[str, ...]:
+    """What is said of recordings, each with the address of its own."""
+    said = ((str(summary["recording"]), text) for summary in summaries for text in summary.get(kind, ()))
+    return tuple(text if url in text else f"{url}: {text}" for url, text in said)
 
 
 def _do(orders: Sequence[Order], luggage: Luggage, executor: str, jobs: int) -> list[tuple[Order, Summary | Failure]]:

@@ -85,8 +85,8 @@ class VideoSteps(Steps):
         making.write_beside(place.output, head, self.settings, self.wish)
         files = {path.relative_to(place.output).as_posix() for path in place.output.glob("photos/**/*")}
         stays = files.union(row.photo for row in rows)
-        cameras = tuple(f"photos/{camera}/" for camera in head.cameras)
-        gone = [name for name in place.there if name.startswith(cameras) and name not in stays]
+        ours = tuple(f"photos/{camera}/" for camera in head.cameras) if place.is_own else "photos/"
+        gone = [name for name in place.there if name.startswith(ours) and name not in stays]
         return Result(asdict(head.summary.of_made(made)), tuple(gone), way_of(rows))
 
 

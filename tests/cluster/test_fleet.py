@@ -197,6 +197,19 @@ def test_what_was_done_counts_no_longer_once_other_photos_were_begun_or_results_
         assert made["photos.csv"] == wanted["photos.csv"]
 
 
+def test_photos_of_a_camera_that_is_gone_from_the_recording_go(cars: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in" / NAMES[0]
+    shutil.copytree(cars / NAMES[0], folder)
+    right = shutil.copytree(folder / "videos" / "left", folder / "videos" / "right")
+    assert fleet(folder, tmp_path / "out") == 0
+    made = tmp_path / "out" / folder.name / "photos"
+    assert list((made / "right").glob("*.jpg"))
+    shutil.rmtree(right)
+    assert fleet(folder, tmp_path / "out") == 0
+    assert not list((made / "right").glob("*"))
+    assert list((made / "left").glob("*.jpg"))
+
+
 def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
@@ -207,7 +220,9 @@ def test_a_recording_of_which_something_failed_is_not_done(
     monkeypatch.setenv("EDENCAR_PRIVACY_COMMAND", "false")
     for _ in range(2):
         assert fleet(cars / "car1" / "2026-*", tmp_path) == 3
-        assert "left out" in capsys.readouterr().err
+        told = capsys.readouterr().err
+        assert "left out" in told
+        assert NAMES[0].rpartition("/")[2] in told, "and of which recording"
     monkeypatch.setenv("EDENCAR_PRIVACY_COMMAND", "")
     assert fleet(cars / "car1" / "2026-*", tmp_path) == 0
     assert photos.read_table(tmp_path / NAMES[0].rpartition("/")[2])
