@@ -627,6 +627,7 @@ def test_files_that_no_server_waited_for_are_found_again(tmp_path: Path) -> None
         wait_for(lambda: car.recordings.get(stopped.id).state == FETCHING)
         (car.recordings.folder(stopped.id) / "videos" / "C4" / LEDGER).unlink()
         wait_for(lambda: car.recordings.get(stopped.id).state == FINISHED)
+        assert car.recordings.get(stopped.id).warnings == (), "they came: nothing is on the card any more"
 
 
 def test_what_a_dead_server_left_open_is_closed(tmp_path: Path) -> None:

@@ -58,7 +58,8 @@ class Fetches:
         manifest = self._recordings.get(recording_id)
         if not waiting:
             (folder / checksums.NAME).unlink(missing_ok=True)  # of what was there while nothing came
-            self._recordings.update(recording_id, state=FINISHED)
+            warnings = tuple(text for text in manifest.warnings if text != STILL_ON_CARD)
+            self._recordings.update(recording_id, state=FINISHED, warnings=warnings)
             del self._since[recording_id]
         elif waiting & {camera.folder for camera in manifest.cameras if camera.serial in coming}:
             self._since[recording_id] = time.monotonic()
