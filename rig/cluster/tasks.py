@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -114,8 +115,9 @@ def finish(order: Order, head: Any, shares: Sequence[str]) -> Summary | Failure:
         return Failure(_told(order, error))
 
 
+@cache
 def fingerprint() -> str:
-    """Of the program itself: all machines must run the same one."""
+    """Of the program itself: all machines must run the same one. A worker says what it began with: that it runs."""
     root = Path(__file__).parents[2]
     files = sorted([*root.glob("*.py"), *(root / "rig").rglob("*.py")])
     return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()

@@ -19,7 +19,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 import parseVideo
-from rig.cluster import engine, store
+from rig.cluster import engine, store, tasks
 from rig.photo import photos
 from tests.cluster.parts import NAMES, PATTERN, ROOT, Done, dask_cluster, dask_scheduler, run, tree
 from tests.faults.disks import in_memory, needs_disks
@@ -140,6 +140,12 @@ def test_a_worker_of_another_version_is_refused(cars: Path, tmp_path: Path) -> N
         done = run(("-c", STRANGE), *words)
     assert_one_line(done, 2, "1 of 2 workers run another version, the first tcp://127.0.0.1")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_worker_says_which_version_it_runs_not_which_lies_there_by_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = tasks.fingerprint()
+    monkeypatch.setattr(Path, "read_bytes", lambda _: b"# updated")
+    assert tasks.fingerprint() == begun
 
 
 @pytest.mark.timeout(300)
