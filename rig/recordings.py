@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rig.clock import NS_PER_S, UtcClock, iso_utc
+from rig.clock import NS_PER_S, UtcClock, iso_utc, system_clock
 from rig.errors import ConflictError, NoSpaceError, UnknownError, UnreadableError
 from rig.files import UNSYNCED_SUFFIX, is_full, sync_folder, write_atomically
 from rig.gaps import Gap
@@ -32,6 +32,7 @@ FINISHED = "finished"
 INTERRUPTED = "interrupted"
 BROKEN = "broken"  # never written: what a folder with an unreadable manifest is listed as
 OPEN_STATES = (RECORDING, FETCHING)
+SILENT_S = 60.0  # a server that has not said for so long that it records is gone
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 CODES = "codes"  # in a recording: what pages with the time code drew, `<page>.jsonl`
 MEDIA = (".ts", ".mp4", ".jpg")
@@ -327,6 +328,15 @@ class Recordings:
         source.rename(target)
         sync_folder(source.parent)
         sync_folder(target.parent)
+
+
+def require_closed(folder: Path) -> None:
+    """Raises ConflictError where a server of this machine records into a folder at this moment."""
+    with suppress(UnreadableError):
+        manifest = _read(folder)
+        alive = manifest.alive if manifest.state == RECORDING else None
+        if alive and not alive.is_of_earlier_boot and alive.age_s(system_clock()) < SILENT_S:
+            raise ConflictError(f"{folder} is being recorded", cure="stop it first, or name another --output")
 
 
 @contextmanager

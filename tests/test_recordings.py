@@ -4,24 +4,27 @@ import errno
 import json
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rig.clock import UtcClock, parse_utc
+from rig.clock import UtcClock, parse_utc, system_clock
 from rig.errors import ConflictError, NoSpaceError, UnknownError, UnreadableError
 from rig.files import free_bytes, write_atomically
 from rig.recordings import (
     BROKEN,
     FINISHED,
     RECORDING,
+    Alive,
     Manifest,
     RecordedCamera,
     RecordedReceiver,
     Recordings,
     StoredFile,
+    require_closed,
 )
 
 STARTED_NS = parse_utc("2026-11-22T14:03:12.345Z")
@@ -288,3 +291,20 @@ def test_changes_from_many_threads_are_all_kept(store: Recordings) -> None:
 def test_free_bytes_is_what_the_system_says(tmp_path: Path) -> None:
     disk = os.statvfs(tmp_path)
     assert free_bytes(tmp_path) == pytest.approx(disk.f_bavail * disk.f_frsize, rel=0.05)
+
+
+def test_only_what_a_server_records_at_this_moment_is_not_closed(
+    store: Recordings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, now = store.folder(made := store.create(STARTED_NS, "photos").id), Alive.now(system_clock())
+    require_closed(store.output)  # no recording
+    store.update(made, alive=replace(now, boot="another"))
+    require_closed(folder)
+    store.update(made, alive=now)
+    with pytest.raises(ConflictError, match="is being recorded: stop it first"):
+        require_closed(folder)
+    with monkeypatch.context() as later:
+        later.setattr("rig.recordings.SILENT_S", 0.0)
+        require_closed(folder)
+    store.update(made, state=FINISHED)
+    require_closed(folder)

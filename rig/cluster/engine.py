@@ -165,7 +165,7 @@ class DaskPool:
         if strangers := sorted(worker for worker, version in found.items() if version != tasks.fingerprint()):
             raise UsageError(
                 f"{len(strangers)} of {len(found)} workers run another version, the first {strangers[0]}",
-                cure="install the same on all",
+                cure="install the same on all, and start them again",
             )
 
 

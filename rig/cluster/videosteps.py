@@ -13,7 +13,7 @@ from rig.photo import extraction, making, photos
 from rig.photo.extraction import Made, Part
 from rig.photo.locate import way_of
 from rig.photo.making import Wanted, Wish
-from rig.recordings import MANIFEST
+from rig.recordings import MANIFEST, require_closed
 
 POSITIONS = "positions/positions.csv"  # of a recording
 
@@ -47,6 +47,8 @@ class VideoSteps(Steps):
 
     def prepare(self, place: Place) -> Plan:
         """The clock of each camera, and the frames that are wanted."""
+        if place.is_own:
+            require_closed(place.folder)
         extraction.use_one_core()
         settings = replace(self.settings, output=place.luggage)
         wish = replace(

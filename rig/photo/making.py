@@ -24,6 +24,7 @@ from rig.photo.journal import Journal
 from rig.photo.locate import Camera, load_track
 from rig.photo.sampling import Pick
 from rig.photo.spacing import Every
+from rig.recordings import require_closed
 from rig.timing import calibration
 from rig.timing.calibration import Context
 from rig.timing.cameraclock import CameraClock
@@ -123,6 +124,8 @@ def parse_videos(
     Photos of the same camera from an earlier run are replaced, those of other cameras stay; a run that was interrupted
     is continued. Raises UnreadableError, NoCalibrationError, NoPositionError, NoSpaceError or ConflictError.
     """
+    if not wish.dry_run:
+        require_closed(output)
     found = collect(sources, wish)
     journal = Journal(output / PART, _key(found, settings, wish))
     if journal.head is None:

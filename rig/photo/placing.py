@@ -14,6 +14,7 @@ from rig.photo.collection import Collection, read_manifest
 from rig.photo.locate import Rule, load_track, locate, shift_onto
 from rig.photo.photos import Photo
 from rig.photo.tagging import CHUNK, Item
+from rig.recordings import require_closed
 
 METHODS = {"interpolate": "hermite", "nearest": "nearest"}
 FORMATS = (*exports.FORMATS, "report")
@@ -67,8 +68,11 @@ def formats_of(settings: Settings, named: str = "") -> tuple[str, ...]:
 def associate(folder: Path, settings: Settings, wish: Wish, progress: Progress = lambda share: None) -> PhotoSummary:
     """Give each photo of a folder's `photos.csv` its position, from the folder's own log or from those of the wish.
 
-    Raises UnreadableError without a table or a readable log, NoPositionError when no photo has a fix near enough.
+    Raises UnreadableError without a table or a readable log, NoPositionError when no photo has a fix near enough,
+    ConflictError while the folder is being recorded.
     """
+    if not wish.dry_run:
+        require_closed(folder)
     items = tuple(Item(row, folder / row.photo) for row in photos.read_table(folder))
     return _place(_Photos(folder, items), settings, wish, _own_logs(folder), progress)
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,9 +19,12 @@ import psutil
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
+import parsePhotos
 import parseVideo
+from rig.clock import system_clock
 from rig.cluster import engine, store, tasks
 from rig.photo import photos
+from rig.recordings import RECORDING, Alive, Recordings
 from tests.cluster.parts import NAMES, PATTERN, ROOT, Done, dask_cluster, dask_scheduler, run, tree
 from tests.faults.disks import in_memory, needs_disks
 from tests.machine import wait_for
@@ -272,3 +276,18 @@ def test_a_recording_behind_a_link_is_one(cars: Path, tmp_path: Path) -> None:
     done = run("parseVideo.py", pattern, "--executor", "local", "--output", tmp_path / "out")
     assert done.code == 0, done.errors
     assert done.said["recordings"] == 2
+
+
+def test_photos_of_a_recording_that_runs_are_left_to_the_server(
+    cars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = NAMES[0].rpartition("/")[2]
+    folder = tmp_path / name
+    shutil.copytree(cars / NAMES[0], folder)
+    Recordings(tmp_path).update(name, state=RECORDING, alive=Alive.now(system_clock()))
+    photos.write_table(folder, [])
+    for command in (parseVideo, parsePhotos):
+        assert command.main([str(folder)]) == 7
+        assert command.main([str(folder), "--executor", "local", "--json"]) == 3
+        assert capsys.readouterr().err.count("is being recorded: stop it first") == 2
+    assert parseVideo.main([str(folder), "--output", str(tmp_path / "out")]) == 0
