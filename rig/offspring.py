@@ -6,7 +6,9 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 LOOK_S = 2.0
@@ -29,20 +31,27 @@ def serve(parent: int) -> None:
     end_with(parent)
 
 
-def leave(pool: Executor) -> None:
-    """Drop what has not begun and await what has; if it has processes, Ctrl-C kills them meanwhile.
+@contextmanager
+def killed_by_ctrl_c() -> Iterator[None]:
+    """Ctrl-C kills the processes of this one's pools, and raises nothing, while they are awaited.
 
-    Nothing is raised then: Python 3.11 takes a thread for ended whose `join` was interrupted, and waits at its own end
-    for processes that nobody ends.
+    Python 3.11 takes a thread for ended whose `join` was interrupted, and waits at its own end for processes that
+    nobody ends.
     """
     if threading.current_thread() is not threading.main_thread():  # Ctrl-C is not for it
-        pool.shutdown(cancel_futures=True)
+        yield
         return
     before = signal.signal(signal.SIGINT, lambda *_: kill_pools())
     try:
-        pool.shutdown(cancel_futures=True)
+        yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def leave(pool: Executor) -> None:
+    """Drop what has not begun and await what has; if it has processes, Ctrl-C kills them meanwhile."""
+    with killed_by_ctrl_c():
+        pool.shutdown(cancel_futures=True)
 
 
 def kill_pools() -> None:

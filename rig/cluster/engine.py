@@ -8,7 +8,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,7 +21,7 @@ from rig.cluster.planning import Order
 from rig.cluster.steps import Plan
 from rig.cluster.tasks import Failure, Prepared, Summary
 from rig.errors import DeviceError, DeviceNotFoundError, UsageError
-from rig.offspring import leave, serve
+from rig.offspring import killed_by_ctrl_c, serve
 
 TRIES = 3  # of a step that fails without saying why, or whose process dies
 AHEAD = 2  # recordings under way for each process: their plans are in this process's memory
@@ -65,21 +65,24 @@ class LocalPool:
     def close(self) -> None:
         """Drop what has not begun, await the rest."""
         self._is_ending = True
-        if self._left:
-            log.warning("ending what is under way: Ctrl-C again does not wait for it")
-        for pool in (self._threads, *self._processes):
-            leave(pool)
+        with killed_by_ctrl_c():
+            if self._left:
+                log.warning("ending what is under way: Ctrl-C again does not wait for it")
+            self._threads.shutdown(cancel_futures=True)
+            for process in self._processes:
+                process.shutdown()
 
     def _do(self, work: Work) -> Any:
         deaths = 0
-        while True:
+        while not self._is_ending:
             try:
                 return self._process().submit(work).result()
             except BrokenExecutor:
                 del self._own.process
                 deaths += 1
-                if deaths == TRIES or self._is_ending:
+                if deaths == TRIES:
                     raise
+        raise CancelledError
 
     def _process(self) -> ProcessPoolExecutor:
         """The one of this thread, a fresh one after a death."""

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,12 +150,12 @@ def dask_cluster(folder: Path, workers: int, **environment: str) -> Iterator[Clu
 
 def strange_fingerprint() -> str:
     """That of the program; but the first worker with a trap that is asked for it dies, or says another one."""
-    trap = os.environ.get("FINGERPRINT_TRAP")
-    if trap and not Path(trap).exists():
-        Path(trap).touch()
-        if "FINGERPRINT" not in os.environ:
-            os._exit(1)
-        return os.environ["FINGERPRINT"]
+    if trap := os.environ.get("FINGERPRINT_TRAP"):
+        with suppress(FileExistsError):
+            Path(trap).touch(exist_ok=False)  # by one of those who are asked at the same moment
+            if "FINGERPRINT" not in os.environ:
+                os._exit(1)
+            return os.environ["FINGERPRINT"]
     return fingerprint()
 
 
