@@ -423,7 +423,11 @@ def test_noise_and_damage_give_no_wrong_row(
     receiver.start_log(tmp_path / "out")
     wait_for(lambda: receiver.status().epochs_logged > 30)
     receiver.stop_log()
-    assert_true(rows_of(tmp_path / "out"), tmp_path, 0.05)
+    dated = [
+        row for row in rows_of(tmp_path / "out") if row["utc_ns"]
+    ]  # the first sentences with a date may be damaged
+    assert len(dated) > 15
+    assert_true(dated, tmp_path, 0.05)
     assert receiver.framer.bad > 5
 
 

@@ -137,6 +137,7 @@ def test_a_long_body_is_kept_only_of_who_may_send_it(
         answer = http.client.HTTPResponse(connection)
         answer.begin()
         assert (answer.status, answer.getheader("Content-Type") != "text/plain") == (status, True), answer.read()
+    wait_for(lambda: spooled() <= before)
     for job in site.app.extensions["jobs"].list():
         site.app.extensions["jobs"].cancel(job.id)
 
@@ -161,7 +162,7 @@ def test_a_long_body_for_which_there_is_no_room_is_refused_in_words(
     problem = json.loads(body)
     assert (status, headers["content-type"]) == (507, "application/problem+json")
     assert (problem["type"], problem["status"], problem["cure"]) == ("urn:edencar:no-space", 507, "delete recordings")
-    assert spooled() == before
+    assert spooled() <= before
 
 
 def test_who_is_refused_in_mid_sentence_hears_why(site: Site) -> None:
@@ -198,7 +199,7 @@ def test_slow_downloads_take_neither_the_threads_nor_the_disk(site: Site) -> Non
         for _ in range(front.THREADS):
             slow(stack, site, download(site, "files/huge.ts"))
         assert ask(site, b"GET /healthz HTTP/1.1\r\n" + HEAD + b"\r\n")[0] == 200
-        assert spooled() == before
+        assert spooled() <= before
 
 
 def test_a_range_is_what_was_asked_for(site: Site) -> None:
