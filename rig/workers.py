@@ -172,8 +172,9 @@ class Worker:
             theirs.close()
         with suppress(OSError):  # it is dead already
             ours.send((self.name, self._target, self.args))
-        self._listener = threading.Thread(target=self._listen, args=(ours,), name=f"{self.name} listener", daemon=True)
-        self._listener.start()
+        listener = threading.Thread(target=self._listen, args=(ours,), name=f"{self.name} listener", daemon=True)
+        listener.start()
+        self._listener = listener  # now somebody may wait for it
 
     @property
     def alive(self) -> bool:
@@ -231,8 +232,9 @@ class Worker:
 
     def join(self, timeout_s: float | None = None) -> None:
         """Wait until the process has ended and all that it said has been heard."""
-        if self._process is not None and _is_over(self._process, timeout_s) and self._listener is not None:
-            self._listener.join(STOP_GRACE_S)
+        process, listener = self._process, self._listener  # not their successors
+        if process is not None and _is_over(process, timeout_s) and listener is not None:
+            listener.join(STOP_GRACE_S)
 
     def _send(self, message: object) -> None:
         try:
