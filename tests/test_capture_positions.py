@@ -200,7 +200,7 @@ def test_capture_is_true_stamped_and_can_be_done_again_from_its_bytes(simulate: 
     summary = capture_positions(tmp_path / "gnss", tmp_path / "out", 2.0)
     rows = rows_of(tmp_path / "out")
     assert summary.baud == 115_200
-    assert summary.epochs == summary.positions == len(rows) >= 35
+    assert summary.epochs == summary.positions == len(rows) >= 25
     assert_true(rows, tmp_path, 0.05)
     assert {row["flags"] for row in rows} == {""}
     late_ms = sorted((int(row["arrival_utc_ns"]) - int(row["utc_ns"])) / 1e6 for row in rows)
